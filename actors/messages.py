@@ -1,0 +1,193 @@
+"""What travels between the ingress and the deployments: frozen records, no tensors.
+
+Durations are seconds that are left (`timeout_s`), never points in time: clocks differ by node.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+FinishReason = Literal["stop", "length", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a user hands in. `id` is unique in its collection."""
+
+    id: str
+    text: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Characters [start, end) of a document: the unit of retrieval and of reranking."""
+
+    document_id: str
+    ordinal: int
+    text: str
+    start: int
+    end: int
+    num_tokens: int
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    passage: Passage
+    score: float
+    """Cosine similarity with the question."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    tenant: str
+    collection: str
+    query: str
+    top_n: int
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    version: int
+    """Corpus version that was searched; 0 when the collection does not exist."""
+    found: tuple[Found, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IngestResult:
+    version: int
+    added: int
+    updated: int
+    unchanged: int
+    num_passages: int
+    """Passages of the added and updated documents."""
+    replaced: tuple[str, ...]
+    """Texts of passages that no longer exist: their segments can go."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteResult:
+    version: int
+    deleted: tuple[str, ...]
+    missing: tuple[str, ...]
+    removed: tuple[str, ...]
+    """Texts of the passages that went: their segments can go."""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentInfo:
+    id: str
+    num_chars: int
+    num_passages: int
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentPage:
+    """Sorted by id; `next_after` continues the listing, None at its end."""
+
+    version: int
+    total: int
+    documents: tuple[DocumentInfo, ...]
+    next_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReport:
+    """What reuse did for one request or stage."""
+
+    dram_hits: int = 0
+    ssd_hits: int = 0
+    computed: int = 0
+    """Segments that were missing and had to be computed."""
+    tokens_reused: int = 0
+    tokens_computed: int = 0
+    bytes_moved: int = 0
+    """Bytes of KV read from the arena or the SSD."""
+    store: Literal["used", "off", "unavailable"] = "used"
+
+    def __add__(self, other: "CacheReport") -> "CacheReport":
+        worst = {"used": 0, "off": 1, "unavailable": 2}
+        return CacheReport(
+            self.dram_hits + other.dram_hits,
+            self.ssd_hits + other.ssd_hits,
+            self.computed + other.computed,
+            self.tokens_reused + other.tokens_reused,
+            self.tokens_computed + other.tokens_computed,
+            self.bytes_moved + other.bytes_moved,
+            max(self.store, other.store, key=lambda s: worst[s]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RerankRequest:
+    request_id: str
+    tenant: str
+    query: str
+    texts: tuple[str, ...]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RerankResult:
+    """In the order of the request's texts."""
+
+    log_likelihoods: tuple[float, ...]
+    """Mean log-probability of the question's tokens given the passage."""
+    num_tokens: int
+    """Prompt tokens of all candidates, reused or not."""
+    cache: CacheReport
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PrecomputeRequest:
+    """Fill the store for these passages ahead of questions."""
+
+    tenant: str
+    texts: tuple[str, ...]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Greedy when `temperature` is 0."""
+
+    max_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """A conversation over passages, in the order given; `raw_prompt` continues a text instead."""
+
+    request_id: str
+    tenant: str
+    messages: tuple[Message, ...]
+    passages: tuple[str, ...]
+    sampling: Sampling
+    timeout_s: float
+    raw_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateChunk:
+    """A piece of the answer. The last one has `finish_reason`, counts and the report."""
+
+    text: str
+    finish_reason: FinishReason | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    ttft_s: float = 0.0
+    """Request in the generator to first token."""
+    cache: CacheReport | None = None

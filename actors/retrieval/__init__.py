@@ -1,0 +1,1 @@
+"""Corpus, passages, embedding and vector index. No Ray."""

@@ -1,0 +1,1 @@
+"""HyperRAG: retrieval-augmented generation that never computes a document KV cache twice."""

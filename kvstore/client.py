@@ -1,0 +1,60 @@
+"""The contract between whoever computes KV and the store, in this process or behind an actor."""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from kvstore.types import Acquired, Extent, LeaseId, Path, SegmentKey, StoreStats, Ticket
+
+
+class StoreClient(Protocol):
+    """What engines hold. One process is one holder: when it ends, its leases and tickets end.
+
+    Thread-safe. Every method raises StoreUnavailableError when the store cannot be reached and
+    DeadlineError when `deadline_s` (seconds from now) passes; callers then compute for themselves.
+    """
+
+    def acquire(self, paths: Sequence[Path], deadline_s: float) -> Acquired:
+        """Match, pin and claim all paths in one call; SSD hits are in the arena on return."""
+        ...
+
+    def view(self, acquired: Acquired, extent: Extent) -> memoryview:
+        """The extent's bytes, without a copy. Writable by type (torch warns otherwise): do not write."""
+        ...
+
+    def writable(self, acquired: Acquired, ticket: Ticket) -> memoryview:
+        """The bytes of a ticket's extent, shared with the store, to be written before `commit`."""
+        ...
+
+    def unchanged(self, acquired: Acquired, extents: Collection[Extent]) -> bool:
+        """Whether every extent still has its generation: ask after the last use of a view."""
+        ...
+
+    def commit(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
+        """Checksum what was written and publish it; it stays pinned under the lease."""
+        ...
+
+    def abort(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
+        """Give tickets back: the next to ask computes."""
+        ...
+
+    def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
+        """Return when none of the keys is being computed any more, whatever came of it."""
+        ...
+
+    def release(self, lease_id: LeaseId) -> None:
+        """Unpin everything under the lease; open tickets under it are aborted. Idempotent."""
+        ...
+
+    def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
+        """Tell the pending window what a queued request will need, most urgent first."""
+        ...
+
+    def retire(self, request_id: str) -> None:
+        """The request was served or cancelled: its window entries go."""
+        ...
+
+    def remove_tags(self, tags: Collection[bytes]) -> int:
+        """Remove every unpinned segment of these passages, and all that follows them; how many."""
+        ...
+
+    def stats(self) -> StoreStats: ...

@@ -1,0 +1,36 @@
+"""Settings of one node's shard."""
+
+from dataclasses import dataclass
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """Where one node keeps segments and how much of it. Sizes are hard bounds."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    dram_bytes: int = 2 * GIB
+    """Size of the arena, allocated in full at start."""
+    dram_dir: str = "/dev/shm"
+    """Folder of the arena file; a memory file system."""
+    ssd_dir: str = "~/.cache/hyperrag/segments"
+    """Folder of the segment files; empty switches the tier off."""
+    ssd_bytes: int = 8 * GIB
+    """Upper bound of all segment files."""
+    ssd_free_share: float = 0.5
+    """At most this share of what is free on the disk (and used by us) at start."""
+    write_queue: int = 64
+    """Segments waiting to be written to the SSD; beyond it new ones are not written (counted)."""
+    ticket_ttl_s: float = 60.0
+    """A computation silent for this long loses its claim: the next to ask computes."""
+    reap_interval_s: float = 1.0
+    """How often leases and tickets of processes that ended are collected."""
+
+    def __post_init__(self) -> None:
+        for name in ("dram_bytes", "ssd_bytes", "write_queue", "ticket_ttl_s", "reap_interval_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"store.{name} is {getattr(self, name)}, must be above 0")
+        if not 0 < self.ssd_free_share <= 1:
+            raise ValueError(f"store.ssd_free_share is {self.ssd_free_share}, must be in (0, 1]")

@@ -1,0 +1,55 @@
+"""Segment keys: a chain of digests that starts at the model, the layout version and the tenant.
+
+root    = H(model fingerprint, layout version, tenant salt)
+digest  = H(parent digest, number of tokens, tokens)          (ALGORITHMS: PCR, RAGCache)
+tag     = H8(root, tokens)      names the passage itself, wherever it stands
+placement = tag of the chain's first passage; the tag of the prompt prefix for the prefix itself
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import numpy as np
+
+from kvstore.types import Layout, Path, SegmentKey, SegmentSpec
+
+LAYOUT_VERSION = 1
+_DIGEST_BYTES = 32
+_TAG_BYTES = 8
+
+
+def root_digest(fingerprint: bytes, tenant: str) -> bytes:
+    """Where every chain of one model and one tenant begins; nothing matches across roots."""
+    state = blake2b(digest_size=_DIGEST_BYTES, person=b"hyperrag-root")
+    for part in (fingerprint, LAYOUT_VERSION.to_bytes(4, "little"), tenant.encode()):
+        state.update(len(part).to_bytes(4, "little") + part)
+    return state.digest()
+
+
+def chain(parent: bytes, tokens: Sequence[int]) -> bytes:
+    """Digest of a segment: all that precedes it, then its own tokens."""
+    packed = np.asarray(tokens, "<i4").tobytes()
+    length = len(tokens).to_bytes(4, "little")
+    return blake2b(parent + length + packed, digest_size=_DIGEST_BYTES).digest()
+
+
+def tag(root: bytes, tokens: Sequence[int]) -> bytes:
+    """Name of a passage under one root, independent of what stands before it."""
+    packed = np.asarray(tokens, "<i4").tobytes()
+    return blake2b(root + packed, digest_size=_TAG_BYTES, person=b"hyperrag-tag").digest()
+
+
+def make_path(root: bytes, pieces: Sequence[Sequence[int]], layout: Layout) -> Path:
+    """Chain of specs for token pieces, the prompt prefix first; `layout.num_tokens` is replaced."""
+    specs: list[SegmentSpec] = []
+    parent = root
+    tags = [tag(root, piece) for piece in pieces]
+    for i, piece in enumerate(pieces):
+        placement = tags[min(1, i, len(tags) - 1)]
+        digest = chain(parent, piece)
+        sized = Layout(
+            layout.num_layers, layout.num_kv_heads, len(piece), layout.head_dim, layout.dtype
+        )
+        specs.append(SegmentSpec(SegmentKey(placement, digest), parent, tags[i], sized))
+        parent = digest
+    return tuple(specs)

@@ -1,0 +1,160 @@
+"""The vocabulary of the store: keys, layouts, extents, and what one `acquire` answers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NewType
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+ITEMSIZE: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+TierName = Literal["dram", "ssd"]
+HolderId = NewType("HolderId", str)
+LeaseId = NewType("LeaseId", int)
+TicketId = NewType("TicketId", int)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SegmentKey:
+    """Names one immutable segment: what it holds, for which model, after what, for which tenant."""
+
+    placement: bytes
+    """8 bytes; decides the shard. A chain shares the placement of its first passage."""
+    digest: bytes
+    """32 bytes, blake2b over the parent's digest and the segment's own tokens."""
+
+    def __str__(self) -> str:
+        return f"{self.placement.hex()}-{self.digest.hex()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Shape [num_layers, 2, num_kv_heads, num_tokens, head_dim], layer-major: a layer is one contiguous read."""
+
+    num_layers: int
+    num_kv_heads: int
+    num_tokens: int
+    head_dim: int
+    dtype: Dtype
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        return (self.num_layers, 2, self.num_kv_heads, self.num_tokens, self.head_dim)
+
+    @property
+    def layer_nbytes(self) -> int:
+        return 2 * self.num_kv_heads * self.num_tokens * self.head_dim * ITEMSIZE[self.dtype]
+
+    @property
+    def nbytes(self) -> int:
+        return self.num_layers * self.layer_nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSpec:
+    """What a caller asks for: the key, and what the store needs to hold it if it is not there yet."""
+
+    key: SegmentKey
+    parent: bytes
+    """Digest of the segment before it in the chain; the root digest for the first."""
+    tag: bytes
+    """8 bytes that name the passage itself, wherever it stands: what a delete removes by."""
+    layout: Layout
+
+
+Path = tuple[SegmentSpec, ...]
+"""A chain of segments from the root; each one's KV depends on all before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArenaRef:
+    """Where a node's arena is mapped from. Another incarnation means another file."""
+
+    path: str
+    nbytes: int
+    incarnation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes [offset, offset + nbytes) of the arena, valid while its generation stands."""
+
+    offset: int
+    nbytes: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A complete, pinned segment in the arena. `tier` says where it was found."""
+
+    spec: SegmentSpec
+    extent: Extent
+    tier: TierName
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """You compute it. With an extent: write there, then commit. Without: there is no room, keep it to yourself."""
+
+    ticket_id: TicketId
+    spec: SegmentSpec
+    extent: Extent | None
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """The answer to one `acquire`: every path is hits, then tickets, or hits, then one waiter.
+
+    A key shared by several paths appears once. What lies behind a waiter is not listed:
+    wait, then acquire again. Hits, and tickets once committed, stay pinned until `release`.
+    """
+
+    lease_id: LeaseId
+    arena: ArenaRef
+    hits: Mapping[SegmentKey, Hit]
+    tickets: Mapping[SegmentKey, Ticket]
+    waiters: frozenset[SegmentKey]
+
+
+@dataclass(frozen=True, slots=True)
+class TierStats:
+    capacity_bytes: int
+    used_bytes: int
+    num_segments: int
+    hits: int
+    evictions: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """Counters since start; bytes are exact, taken under the metadata lock."""
+
+    dram: TierStats
+    ssd: TierStats
+    misses: int
+    waits: int
+    commits: int
+    aborts: int
+    no_room: int
+    corrupt: int
+    ssd_write_failures: int
+    ssd_writes_dropped: int
+    ssd_read_bytes: int
+    ssd_written_bytes: int
+    leases: int
+    open_tickets: int
+    write_queue: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """`problems` is empty when the books balance; each line names the segment, tier and numbers."""
+
+    segments_checked: int
+    bytes_checked: int
+    problems: tuple[str, ...]
+    repaired: int
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
