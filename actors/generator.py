@@ -56,7 +56,7 @@ class Generator:
         loop = asyncio.get_running_loop()
         chunks: asyncio.Queue[GenerateChunk | Exception] = asyncio.Queue()
         job = self._batcher.submit(
-            request, lambda item: loop.call_soon_threadsafe(chunks.put_nowait, item) and None
+            request, lambda item: loop.call_soon_threadsafe(chunks.put_nowait, item)
         )
         try:
             while True:

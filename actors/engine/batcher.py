@@ -14,7 +14,7 @@ from actors.messages import FinishReason, GenerateChunk, GenerateRequest
 
 log = logging.getLogger(__name__)
 
-Emit = Callable[[GenerateChunk | Exception], None]
+Emit = Callable[[GenerateChunk | Exception], object]
 """Called on the engine thread: chunks, the last with a finish_reason, or one exception."""
 
 

@@ -8,8 +8,8 @@ passage has the same ids wherever it stands; text of users and documents is toke
 special tokens: it cannot open or close a turn.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -22,7 +22,7 @@ _CACHED_TEXTS = 8192
 
 
 class Prompt:
-    """Tokenizes prompts of one model. For one engine thread; the cache of passages is bounded."""
+    """Tokenizes prompts of one model. Thread-safe; its cache of passages is bounded."""
 
     def __init__(self, tokenizer: Any, config: PromptConfig) -> None:
         self._hf = tokenizer
@@ -31,7 +31,7 @@ class Prompt:
         self._trusted: Tokenizer = Tokenizer.from_str(serialized)
         self._untrusted: Tokenizer = Tokenizer.from_str(serialized)
         self._untrusted.encode_special_tokens = True
-        self._passages: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+        self._cached = lru_cache(_CACHED_TEXTS)(self._passage_ids)
         head, tail = self._turn(config.system)
         self.prefix: tuple[int, ...] = tuple(self._ids(head))
         """P: instruction prefix, the first segment of every chain."""
@@ -42,13 +42,7 @@ class Prompt:
     def passage(self, text: str) -> tuple[int, ...]:
         """Ids of the passage template around `text`, cut to `max_passage_tokens`."""
         max_tokens = self._config.max_passage_tokens
-        ids = self._passages.get(text)
-        if ids is None:
-            before, after = self._config.passage.split("{text}")
-            ids = tuple(self._ids(before) + self._text_ids(text) + self._ids(after))
-            self._passages[text] = ids
-            while len(self._passages) > _CACHED_TEXTS:
-                self._passages.popitem(last=False)
+        ids = self._cached(text)
         if len(ids) <= max_tokens:
             return ids
         tail = self._ids(self._config.passage.split("{text}")[1])
@@ -102,6 +96,10 @@ class Prompt:
             lead + turns, tokenize=False, add_generation_prompt=True
         )
         return text
+
+    def _passage_ids(self, text: str) -> tuple[int, ...]:
+        before, after = self._config.passage.split("{text}")
+        return tuple(self._ids(before) + self._text_ids(text) + self._ids(after))
 
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._trusted.encode(text, add_special_tokens=False).ids
