@@ -78,8 +78,10 @@ class RerankerConfig:
     num_replicas: int = 1
     max_candidates: int = 1000
     max_question_tokens: int = 512
-    batch_tokens: int = 8192
+    batch_tokens: int = 2560
     """Rows of one forward pass; more candidates are scored in several."""
+    pinned_tokens: int = 16384
+    """Passage tokens whose KV is pinned in the store at a time."""
     max_waiting: int = 64
     """Requests queued in one replica; beyond it 429."""
     dense_weight: float = 1.5
@@ -89,8 +91,9 @@ class RerankerConfig:
         for name in ("num_replicas", "max_candidates", "max_question_tokens", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"reranker.{name} is {getattr(self, name)}, must be 1 or more")
-        if self.max_waiting < 1:
-            raise ValueError(f"reranker.max_waiting is {self.max_waiting}, must be 1 or more")
+        for name in ("pinned_tokens", "max_waiting"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"reranker.{name} is {getattr(self, name)}, must be 1 or more")
         if self.dense_weight < 0:
             raise ValueError(f"reranker.dense_weight is {self.dense_weight}, must be 0 or more")
 

@@ -7,7 +7,7 @@ tokens given the passage.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -101,22 +101,22 @@ class RerankEngine:
             )
         return suffix, asked
 
-    def _groups(self, tenant: str, passages: Sequence[Tokens], tail: int) -> list[Group]:
-        """Cut candidates into passes of at most `batch_tokens` rows, computed in full."""
+    def _groups(self, tenant: str, passages: Sequence[Tokens], tail: int) -> Iterator[Group]:
+        """Cut candidates into groups of one pass and of at most `pinned_tokens` of stored KV."""
         root = root_digest(self._decoder.fingerprint, tenant)
-        groups: list[Group] = []
-        rows = 0
+        prefix = self._prompt.prefix
+        group, rows, pinned = Group(), 0, 0
         for passage in passages:
-            own = len(self._prompt.prefix) + len(passage) + tail
-            if not groups or rows + own > self._config.batch_tokens:
-                groups.append(Group())
-                rows = 0
-            rows += own
-            groups[-1].passages.append(passage)
-            groups[-1].paths.append(
-                make_path(root, [self._prompt.prefix, passage], self._decoder.layout)
-            )
-        return groups
+            own = tail if self._segments.on else len(prefix) + len(passage) + tail
+            full = rows + own > self._config.batch_tokens
+            if group.passages and (full or pinned + len(passage) > self._config.pinned_tokens):
+                yield group
+                group, rows, pinned = Group(), 0, 0
+            rows, pinned = rows + own, pinned + len(passage)
+            group.passages.append(passage)
+            group.paths.append(make_path(root, [prefix, passage], self._decoder.layout))
+        if group.passages:
+            yield group
 
     def _score_in_full(
         self, group: Group, suffix: Tokens, asked: Tokens, scores: dict[Tokens, float]

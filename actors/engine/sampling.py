@@ -58,12 +58,15 @@ class TextStream:
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
         self._tokenizer, self._stops = tokenizer, stops
         self._decode = DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []
+        self._num_decoded = 0
         self._held = ""
         self.stopped = False
 
     def push(self, token: int) -> str:
         """Text that can be sent after this token; sets `stopped` when a stop string is complete."""
-        self._held += self._decode.step(self._tokenizer, token) or ""
+        self._ids.append(token)
+        self._hold(self._decode.step(self._tokenizer, token) or "")
         found = [i for stop in self._stops if (i := self._held.find(stop)) >= 0]
         if found:
             self.stopped = True
@@ -74,9 +77,14 @@ class TextStream:
         return text
 
     def flush(self) -> str:
-        """What was held back, when no more tokens come."""
+        """What was held back, when no more tokens come; a character cut short is U+FFFD."""
+        self._hold(self._tokenizer.decode(self._ids)[self._num_decoded :])
         text, self._held = self._held, ""
         return text
+
+    def _hold(self, text: str) -> None:
+        self._held += text
+        self._num_decoded += len(text)
 
     def _overlap(self) -> int:
         """Length of the longest end of the held text that begins some stop string."""
