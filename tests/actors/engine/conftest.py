@@ -1,16 +1,21 @@
 """The real small model, once a session, and tiny random decoders of every supported family."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from actors.engine import attention
-from actors.engine.config import ModelConfig, PromptConfig
+from actors.engine.compute import ComputeSlot
+from actors.engine.config import EngineConfig, ModelConfig, PromptConfig
 from actors.engine.models import Decoder, load_decoder
 from actors.engine.prompt import Prompt
+from kvstore.config import StoreConfig
 from kvstore.types import Layout
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "mistral", "phi3")
@@ -69,3 +74,29 @@ def build_tiny(family: str) -> Callable[[], tuple[Decoder, Any]]:
         return decoder, stock
 
     return build
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[KVStore]:
+    """A small real store: 256 MiB of DRAM hold about 20 passages of SmolLM2 in fp32."""
+    config = StoreConfig(
+        dram_bytes=256 * 2**20,
+        dram_dir=str(tmp_path),
+        ssd_dir=str(tmp_path / "ssd"),
+        ssd_bytes=2**30,
+    )
+    kvstore = KVStore(config, node="test")
+    yield kvstore
+    kvstore.close()
+
+
+@pytest.fixture
+def client(store: KVStore, tmp_path: Path) -> Iterator[LocalStoreClient]:
+    local = LocalStoreClient(store, str(tmp_path))
+    yield local
+    local.close()
+
+
+@pytest.fixture
+def slot(tmp_path: Path) -> ComputeSlot:
+    return ComputeSlot(EngineConfig(compute_slot=False), str(tmp_path))
