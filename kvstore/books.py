@@ -22,7 +22,7 @@ from kvstore.shelf import Shelf
 from kvstore.singleflight import Claims, OpenTicket
 from kvstore.tiers import Tier, create_dram_tier, create_ssd_tier
 from kvstore.tiers.dram import Slot
-from kvstore.tiers.ssd import SegmentFile
+from kvstore.tiers.segment_file import SegmentFile
 from kvstore.types import Extent, HolderId, SegmentKey, StoreStats, TierStats
 
 
@@ -83,7 +83,8 @@ class Books:
             raise StoreUnavailableError("the store is closed")
 
     def reserve(self, nbytes: int) -> Extent | None:
-        """Room for a segment, at the cost of what nobody holds: first of what nobody asked for."""
+        """Room for a segment, at the cost of what nobody holds: first of what the SSD has and nobody
+        asked for, then of what nobody asked for."""
         while not self.dram.can_reserve(nbytes):
             if not self._make_room(nbytes):
                 self.counters.no_room += 1
@@ -148,7 +149,9 @@ class Books:
     def _make_room(self, nbytes: int) -> bool:
         """Evict enough for `nbytes` in sum, or one more when only the holes are too small."""
         missing = max(1, nbytes - self.dram.free_bytes)
-        victims = self.dram_shelf.victims(missing, _Wanted(self), _Held(self))
+        wanted, held = _Protected(self, self.window), _Protected(self)
+        unsaved = _Protected(self, self.window, self.unwritten)
+        victims = self.dram_shelf.victims(missing, unsaved, wanted, held)
         for key in victims:
             self._evict(key)
         return bool(victims)
@@ -167,20 +170,13 @@ def _tier_stats(tier: Tier | None, shelf: Shelf) -> TierStats:
     return TierStats(capacity, used, len(shelf), shelf.hits, shelf.evictions)
 
 
-class _Held(Container[SegmentKey]):
-    """What must not be evicted."""
+class _Protected(Container[SegmentKey]):
+    """What eviction passes over: always what somebody holds, and what else it is told."""
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: Books, *more: Container[SegmentKey]) -> None:
         self._books = books
+        self._more = more
 
     def __contains__(self, key: object) -> bool:
         slot = self._books.dram.find(key) if isinstance(key, SegmentKey) else None
-        return slot is not None and slot.held
-
-
-class _Wanted(_Held):
-    """What should not be evicted either: queued requests need it, or the SSD has not got it yet."""
-
-    def __contains__(self, key: object) -> bool:
-        books = self._books
-        return super().__contains__(key) or key in books.window or key in books.unwritten
+        return (slot is not None and slot.held) or any(key in keys for keys in self._more)

@@ -4,7 +4,7 @@ import logging
 
 from kvstore.books import Books
 from kvstore.errors import TierUnavailableError
-from kvstore.tiers.ssd import SegmentFile
+from kvstore.tiers.segment_file import SegmentFile
 
 logger = logging.getLogger(__name__)
 

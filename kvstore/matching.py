@@ -6,7 +6,7 @@ from kvstore.books import Books
 from kvstore.leases import Lease
 from kvstore.loads import Load, Loads
 from kvstore.tiers.dram import Slot
-from kvstore.tiers.ssd import SegmentFile
+from kvstore.tiers.segment_file import SegmentFile
 from kvstore.types import Acquired, Hit, Path, SegmentKey, SegmentSpec, Ticket, TicketId
 
 

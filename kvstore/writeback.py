@@ -10,7 +10,7 @@ from kvstore.disposal import discard
 from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableError
 from kvstore.tiers.base import Entry
 from kvstore.tiers.dram import Slot
-from kvstore.tiers.ssd import SegmentFile
+from kvstore.tiers.segment_file import SegmentFile
 from kvstore.types import SegmentKey
 
 logger = logging.getLogger(__name__)

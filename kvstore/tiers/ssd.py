@@ -3,45 +3,32 @@
     <folder>/LOCK                                 locked by the owner
     <folder>/tmp/<name>                           being written; removed on start
     <folder>/<x>/<y>/<key>.<nonce>.segment        x, y: first hex digits of the digest
-    <folder>/quarantine/<name>                    damaged files, the newest few, for whoever looks
-    into it
+    <folder>/quarantine/<name>                    damaged files, the newest few, for an operator
 
 A file is written in `tmp`, synced and renamed, so a name outside of it is a whole file. The nonce
 makes the name of every write new: unlinking an old file can never hit a new one of the same key.
 """
 
 import os
-import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from kvstore.checksum import verify_layer, verify_segment
-from kvstore.codec import (
-    MAX_HEADER_NBYTES,
-    Header,
-    decode_header,
-    encode_header,
-    file_nbytes,
-    header_nbytes,
-)
+from kvstore.checksum import verify_segment
+from kvstore.codec import file_nbytes
 from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableError
 from kvstore.locks import lock_folder
 from kvstore.tiers.base import Entry, Reader, Tier
 from kvstore.tiers.quarantine import Quarantine
+from kvstore.tiers.segment_file import (
+    SUFFIX,
+    SegmentFile,
+    SegmentReader,
+    validated,
+    write_file,
+)
 from kvstore.types import SegmentKey, SegmentSpec, TierName
-
-_SUFFIX = ".segment"
-
-
-@dataclass(frozen=True, slots=True)
-class SegmentFile:
-    """A file of the folder, by which it is named until its bytes are gone."""
-
-    path: Path
-    entry: Entry
 
 
 class SsdTier(Tier):
@@ -97,7 +84,7 @@ class SsdTier(Tier):
             self._used += nbytes
             self._writing[spec.key] = nbytes
         try:
-            path = self._write(spec, encode_header(Header(spec, tuple(crcs))), data)
+            path = write_file(self._folder, spec, data, tuple(crcs))
         except OSError as error:
             with self._lock:
                 self._used -= nbytes
@@ -112,7 +99,7 @@ class SsdTier(Tier):
         if file is None:
             return None
         try:
-            return _SsdReader(file.path, file.entry.spec)
+            return SegmentReader(file.path, file.entry.spec)
         except FileNotFoundError:  # somebody tidied up the folder, or a removal won the race
             self._forget(key)
             return None
@@ -185,9 +172,9 @@ class SsdTier(Tier):
     def _recover(self) -> None:
         for leftover in (self._folder / "tmp").iterdir():
             leftover.unlink()
-        for path in sorted(self._folder.glob(f"?/?/*{_SUFFIX}"), key=lambda p: p.stat().st_mtime):
+        for path in sorted(self._folder.glob(f"?/?/*{SUFFIX}"), key=lambda p: p.stat().st_mtime):
             try:
-                file = _validated(path)
+                file = validated(path)
             except CorruptSegmentError:
                 self._quarantine.take(path)
                 continue
@@ -196,105 +183,3 @@ class SsdTier(Tier):
                 continue
             self._files[file.entry.key] = file
             self._used += file.entry.nbytes
-
-    def _write(self, spec: SegmentSpec, header: bytes, data: memoryview) -> Path:
-        name = f"{spec.key}.{secrets.token_hex(4)}{_SUFFIX}"
-        temporary, path = self._folder / "tmp" / name, self._path(spec.key, name)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        fd = os.open(temporary, flags, 0o600)
-        try:
-            try:
-                _write_all(fd, memoryview(header))
-                _write_all(fd, data)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            _make_folders(path.parent, self._folder)
-            os.rename(temporary, path)
-            _sync_folder(path.parent)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            path.unlink(missing_ok=True)
-            raise
-        return path
-
-    def _path(self, key: SegmentKey, name: str) -> Path:
-        digits = key.digest.hex()
-        return self._folder / digits[0] / digits[1] / name
-
-
-class _SsdReader(Reader):
-    def __init__(self, path: Path, spec: SegmentSpec) -> None:
-        """Raises OSError, or CorruptSegmentError when the file is not this segment's."""
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            header = _read_header(self._fd, path)
-            if header.spec != spec:
-                raise CorruptSegmentError(str(spec.key), f"{path.name} holds {header.spec.key}")
-        except BaseException:
-            os.close(self._fd)
-            raise
-        super().__init__(header.spec, header.crcs)
-
-    def layer(self, index: int, into: memoryview | None = None) -> memoryview:
-        size = self.spec.layout.layer_nbytes
-        data = memoryview(bytearray(size)) if into is None else into
-        offset = header_nbytes(self.spec.layout.num_layers) + index * size
-        try:
-            done = _read_all(self._fd, data, offset)
-        except OSError as error:
-            raise TierUnavailableError("ssd", f"{self.spec.key}: {error.strerror}") from error
-        if done != size:
-            raise CorruptSegmentError(str(self.spec.key), f"layer {index} ends after {done} bytes")
-        verify_layer(self.spec.key, index, data, self.crcs[index])
-        return data
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-def _validated(path: Path) -> SegmentFile:
-    """A file whose name, header and size agree; its layers are verified when they are read."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        header, stat = _read_header(fd, path), os.fstat(fd)
-    finally:
-        os.close(fd)
-    if path.name.partition(".")[0] != str(header.spec.key):
-        raise CorruptSegmentError(str(header.spec.key), f"is in a file named {path.name}")
-    return SegmentFile(path, Entry(header.spec, stat.st_size, stat.st_mtime))
-
-
-def _read_header(fd: int, path: Path) -> Header:
-    header = decode_header(os.pread(fd, MAX_HEADER_NBYTES, 0), path.name)
-    if (size := os.fstat(fd).st_size) != file_nbytes(header.spec):
-        raise CorruptSegmentError(path.name, f"{size} bytes, expected {file_nbytes(header.spec)}")
-    return header
-
-
-def _read_all(fd: int, data: memoryview, offset: int) -> int:
-    done = 0
-    while done < data.nbytes and (n := os.preadv(fd, [data[done:]], offset + done)):
-        done += n
-    return done
-
-
-def _write_all(fd: int, data: memoryview) -> None:
-    while data.nbytes:
-        data = data[os.write(fd, data) :]
-
-
-def _make_folders(folder: Path, root: Path) -> None:
-    """Create it and make its name, and its parents' up to the root, last."""
-    if not folder.is_dir():
-        _make_folders(folder.parent, root)
-        folder.mkdir(exist_ok=True, mode=0o700)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
