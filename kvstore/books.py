@@ -83,8 +83,8 @@ class Books:
             raise StoreUnavailableError("the store is closed")
 
     def reserve(self, nbytes: int) -> Extent | None:
-        """Room for a segment, at the cost of what nobody holds: first of what the SSD has and nobody
-        asked for, then of what nobody asked for."""
+        """Room for a segment, at the cost of what nobody holds: first of what the SSD has and
+        nobody asked for, then of what nobody asked for."""
         while not self.dram.can_reserve(nbytes):
             if not self._make_room(nbytes):
                 self.counters.no_room += 1

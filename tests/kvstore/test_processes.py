@@ -92,8 +92,8 @@ def test_an_expired_ticket_keeps_its_extent_until_its_process_ends(
     path = chain_of(passage(1))
     claimed = store.acquire([path], process.holder, 1)
     with store._books.lock:  # sixty seconds of silence
-        for ticket in store._books.claims.tickets():
-            ticket.expires_at = 0.0
+        for silent in store._books.claims.tickets():
+            silent.expires_at = 0.0
     compute(client, path)
     (ticket,) = claimed.tickets.values()
     assert ticket.extent in store._books.dram.reserved()

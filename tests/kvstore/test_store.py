@@ -437,6 +437,7 @@ def test_reuse_under_a_reader_is_detected(store: KVStore, client: LocalStoreClie
     extent = next(iter(acquired.tickets.values())).extent
     assert extent is not None and client.unchanged(acquired, [extent])
     client.release(acquired.lease_id)
+    assert store.flush(5)  # while it is being written it stays
     for i in range(1, 80):
         store_path(client, chain_of(passage(i, 64)))
     assert not client.unchanged(acquired, [extent])

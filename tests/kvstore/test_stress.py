@@ -48,7 +48,7 @@ def act(client: LocalStoreClient, store: KVStore, rng: random.Random) -> None:
 
 @pytest.mark.slow
 def test_random_requests_from_many_threads(tmp_path: Path) -> None:
-    config = small_config(tmp_path, dram_bytes=2**18, ssd_bytes=2**19, write_queue=8)
+    config = small_config(tmp_path, dram_bytes=2**18, ssd_bytes=2**17, write_queue=8)
     store = KVStore(config, "node")
 
     def run(seed: int) -> int:
