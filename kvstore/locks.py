@@ -5,6 +5,7 @@ the owner is gone: no clock, no heartbeat. A fresh file is unlocked for a moment
 may take it for abandoned and unlink it; its creator sees that the name is gone and makes another.
 """
 
+import errno
 import fcntl
 import os
 import secrets
@@ -51,11 +52,15 @@ def try_lock(fd: int) -> bool:
 
 
 def open_existing(path: Path) -> int | None:
-    """A descriptor of a file of ours; None when it is gone or belongs to somebody else."""
+    """A descriptor of a file of ours; None when it is gone, somebody else's, or no plain file."""
     try:
         return os.open(path, _FLAGS)
-    except (FileNotFoundError, PermissionError):
+    except (FileNotFoundError, PermissionError, IsADirectoryError):
         return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link that somebody planted in a shared folder
+            return None
+        raise
 
 
 def sweep(folder: Path, prefix: str) -> int:
