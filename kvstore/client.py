@@ -18,7 +18,8 @@ class StoreClient(Protocol):
         ...
 
     def view(self, acquired: Acquired, extent: Extent) -> memoryview:
-        """The extent's bytes, without a copy. Writable by type (torch warns otherwise): do not write."""
+        """The extent's bytes, without a copy. Writable by type (torch warns otherwise): do not
+        write."""
         ...
 
     def writable(self, acquired: Acquired, ticket: Ticket) -> memoryview:
@@ -54,7 +55,10 @@ class StoreClient(Protocol):
         ...
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
-        """Remove every unpinned segment of these passages, and all that follows them; how many."""
+        """Remove every segment of these passages, and all that follows them; how many.
+
+        Pinned ones are out of sight at once, their bytes go when the last pin does.
+        """
         ...
 
     def stats(self) -> StoreStats: ...

@@ -28,7 +28,8 @@ class SegmentKey:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Shape [num_layers, 2, num_kv_heads, num_tokens, head_dim], layer-major: a layer is one contiguous read."""
+    """Shape [num_layers, 2, num_kv_heads, num_tokens, head_dim], layer-major: a layer is one
+    contiguous read."""
 
     num_layers: int
     num_kv_heads: int
@@ -51,7 +52,8 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class SegmentSpec:
-    """What a caller asks for: the key, and what the store needs to hold it if it is not there yet."""
+    """What a caller asks for: the key, and what the store needs to hold it if it is not there
+    yet."""
 
     key: SegmentKey
     parent: bytes
@@ -94,7 +96,8 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """You compute it. With an extent: write there, then commit. Without: there is no room, keep it to yourself."""
+    """You compute it. With an extent: write there, then commit. Without: there is no room, keep it
+    to yourself."""
 
     ticket_id: TicketId
     spec: SegmentSpec

@@ -1,0 +1,164 @@
+"""The memory file that a shard owns and every process of the node maps.
+
+Layout, little-endian; a granule is 4096 bytes:
+
+    offset            size  what
+    0                    8  magic b"HRKVARNA"
+    8                    4  version, u32 = 1
+    12                   4  granule in bytes, u32 = 4096
+    16                   8  size of the file in bytes, u64, a multiple of 4096
+    24                   8  offset of the generation table, u64 = 4096
+    32                   8  offset of the data, u64, a multiple of 4096
+    40                  16  incarnation, ASCII hex
+    56                4040  zero
+    4096   8 x size / 4096  generation table, u64 per granule of the file, zero-padded to a granule
+    data          the rest  extents, each starting at a granule
+
+An extent at `offset` is the one its holder was given while `table[offset // 4096]` is the
+generation it was given with: the owner raises that entry when it frees the extent, before the
+bytes can change. The entry is one aligned word. The owner raises it under its lock and hands the
+extent on only after that, and a reader looks at it after its last use of the bytes, so a reuse is
+always seen.
+"""
+
+import errno
+import mmap
+import os
+import re
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+from kvstore.errors import StoreConfigError, StoreUnavailableError
+from kvstore.locks import OwnedFile, sweep
+from kvstore.types import ArenaRef, Extent
+
+GRANULE = 4096
+PREFIX = "hyperrag-store-"
+_MAGIC = b"HRKVARNA"
+_VERSION = 1
+_HEADER = struct.Struct("<8sIIQQQ16s")
+_NODE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+def granules(nbytes: int) -> int:
+    """How many granules hold `nbytes`."""
+    return -(-nbytes // GRANULE)
+
+
+class Arena:
+    """The owner's side: creates, locks, maps and at the end unlinks one incarnation's file."""
+
+    def __init__(self, folder: str, node: str, nbytes: int) -> None:
+        """`nbytes` is the size of the whole file, rounded down to granules, allocated here in full.
+
+        Files of any store whose owner is gone are unlinked first: they hold memory for nobody.
+        Raises StoreConfigError when the folder is missing or has no room, ValueError for a node
+        name that cannot be part of a file name.
+        """
+        if not _NODE_NAME.fullmatch(node):
+            raise ValueError(f"node is {node!r}, must be letters, digits, '_' or '-'")
+        nbytes -= nbytes % GRANULE
+        self.data_offset = GRANULE + granules(nbytes // GRANULE * 8) * GRANULE
+        if nbytes <= self.data_offset:
+            raise StoreConfigError(f"store.dram_bytes is {nbytes}, too small to hold any segment")
+        self._file = _allocated_file(Path(folder), f"{PREFIX}{node}-", nbytes)
+        self.ref = ArenaRef(str(self._file.path), nbytes, self._file.token)
+        self._map = mmap.mmap(self._file.fd, nbytes)
+        self._bytes = memoryview(self._map)
+        self._table = self._bytes[GRANULE : self.data_offset].cast("Q")
+        _HEADER.pack_into(
+            self._map, 0, _MAGIC, _VERSION, GRANULE, nbytes, GRANULE, self.data_offset,
+            self.ref.incarnation.encode(),
+        )  # fmt: skip
+
+    @property
+    def num_granules(self) -> int:
+        """Granules of data, without header and table."""
+        return (self.ref.nbytes - self.data_offset) // GRANULE
+
+    def extent(self, start: int, nbytes: int) -> Extent:
+        """The extent that begins at data granule `start`, with its generation of now."""
+        offset = self.data_offset + start * GRANULE
+        return Extent(offset, nbytes, self._table[offset // GRANULE])
+
+    def start_of(self, extent: Extent) -> int:
+        return (extent.offset - self.data_offset) // GRANULE
+
+    def generation(self, extent: Extent) -> int:
+        return self._table[extent.offset // GRANULE]
+
+    def retire(self, extent: Extent) -> None:
+        """Tell every reader that these bytes are about to become something else."""
+        self._table[extent.offset // GRANULE] += 1
+
+    def view(self, extent: Extent) -> memoryview:
+        return self._bytes[extent.offset : extent.offset + extent.nbytes]
+
+    def close(self) -> None:
+        """Unlink the file. Maps and views that others still hold stay valid. Idempotent."""
+        self._file.close()
+        self._table.release()
+        with suppress(BufferError):  # a view is still out: the map goes with the last one
+            self._bytes.release()
+            self._map.close()
+
+
+class ArenaMap:
+    """A client's side: the owner's bytes, mapped twice, for reading and for filling tickets.
+
+    Readers get a private map, because torch warns on read-only buffers: nothing that a reader does
+    can reach the store, and a page never written to shows what the owner has. Views keep the maps
+    alive after the ArenaMap itself is dropped.
+    """
+
+    def __init__(self, ref: ArenaRef) -> None:
+        """Raises StoreUnavailableError when the file is gone or is another incarnation's."""
+        try:
+            fd = os.open(ref.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                private = mmap.mmap(fd, ref.nbytes, access=mmap.ACCESS_COPY)
+                shared = mmap.mmap(fd, ref.nbytes, access=mmap.ACCESS_WRITE)
+            finally:
+                os.close(fd)
+        except (OSError, ValueError) as error:  # ValueError: the file is shorter than announced
+            raise StoreUnavailableError(f"arena {ref.path} cannot be mapped: {error}") from error
+        header = _HEADER.unpack_from(shared)
+        if (header[0], header[1], header[6]) != (_MAGIC, _VERSION, ref.incarnation.encode()):
+            raise StoreUnavailableError(f"arena {ref.path} is not incarnation {ref.incarnation}")
+        self.ref = ref
+        self._private, self._shared = memoryview(private), memoryview(shared)
+        self._table = self._shared[header[4] : header[5]].cast("Q")
+
+    def view(self, extent: Extent) -> memoryview:
+        return self._private[extent.offset : extent.offset + extent.nbytes]
+
+    def writable(self, extent: Extent) -> memoryview:
+        return self._shared[extent.offset : extent.offset + extent.nbytes]
+
+    def unchanged(self, extent: Extent) -> bool:
+        return self._table[extent.offset // GRANULE] == extent.generation
+
+
+def _allocated_file(folder: Path, prefix: str, nbytes: int) -> OwnedFile:
+    sweep(folder, PREFIX)
+    try:
+        file = OwnedFile(folder, prefix)
+    except OSError as error:
+        raise StoreConfigError(
+            f"store.dram_dir is {folder}, where no file can be made ({error}): "
+            f"name a memory file system such as /dev/shm"
+        ) from error
+    try:
+        os.posix_fallocate(file.fd, 0, nbytes)
+    except OSError as error:
+        file.close()
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise
+        stat = os.statvfs(folder)
+        raise StoreConfigError(
+            f"store.dram_bytes is {nbytes}, but {folder} has {stat.f_bavail * stat.f_frsize} bytes "
+            f"free: lower store.dram_bytes, point store.dram_dir at a larger memory file system, "
+            f"or enlarge this one (containers: --shm-size)"
+        ) from error
+    return file

@@ -1,0 +1,182 @@
+"""Everything that the metadata lock guards, and the few ways in which it changes.
+
+One lock, and not one thread with a queue: both let a single writer at a time change the metadata,
+but a lock lets the caller's own thread do it, without two switches of thread per call. The rule
+that makes it right is the same: under the lock nothing waits, reads a payload or touches a disk.
+"""
+
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Container
+from dataclasses import asdict, dataclass
+
+from kvstore.codec import file_nbytes
+from kvstore.config import StoreConfig
+from kvstore.errors import StoreUnavailableError
+from kvstore.holders import Holders
+from kvstore.leases import Lease, Leases
+from kvstore.pending import PendingWindow
+from kvstore.policies import create_policy
+from kvstore.shelf import Shelf
+from kvstore.singleflight import Claims, OpenTicket
+from kvstore.tiers import Tier, create_dram_tier, create_ssd_tier
+from kvstore.tiers.dram import Slot
+from kvstore.tiers.segment_file import SegmentFile
+from kvstore.types import Extent, HolderId, SegmentKey, StoreStats, TierStats
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the start."""
+
+    misses: int = 0
+    waits: int = 0
+    commits: int = 0
+    aborts: int = 0
+    no_room: int = 0
+    corrupt: int = 0
+    ssd_write_failures: int = 0
+    ssd_writes_dropped: int = 0
+    ssd_read_bytes: int = 0
+    ssd_written_bytes: int = 0
+
+
+class Books:
+    """One shard's metadata. Every method is called with `lock` held."""
+
+    def __init__(self, config: StoreConfig, node: str) -> None:
+        """Raises StoreConfigError when the arena or the folder cannot be had; then nothing is
+        left."""
+        self._config = config
+        self.lock = threading.Lock()
+        self.changed = threading.Condition(self.lock)
+        """Notified when a claim or a read ends."""
+        self.work = threading.Condition(self.lock)
+        """Notified when there is something to write, and when there is nothing left."""
+        self.ssd = create_ssd_tier(config) if config.ssd_dir else None
+        try:
+            self.holders = Holders(config.dram_dir)
+            self.dram = create_dram_tier(config, node)
+        except BaseException:
+            if self.ssd:
+                self.ssd.close()
+            raise
+        self.dram_shelf, self.ssd_shelf = Shelf(create_policy("lru")), Shelf(create_policy("lru"))
+        for entry in self.ssd.keys() if self.ssd else ():
+            self.ssd_shelf.add(entry)
+        self.leases = Leases(self.dram)
+        self.claims = Claims(config.ticket_ttl_s)
+        self.window = PendingWindow()
+        self.unwritten: OrderedDict[SegmentKey, Slot] = OrderedDict()
+        """Published, waiting to be written to the SSD; first come, first written."""
+        self.counters = Counters()
+        self.closed = False
+        # Ids of another incarnation must not name anything here.
+        self._ids = itertools.count(int(self.dram.arena.incarnation[:8], 16) << 32)
+
+    def next_id(self) -> int:
+        return next(self._ids)
+
+    def require_open(self) -> None:
+        if self.closed:
+            raise StoreUnavailableError("the store is closed")
+
+    def reserve(self, nbytes: int) -> Extent | None:
+        """Room for a segment, at the cost of what nobody holds: first of what the SSD has and
+        nobody asked for, then of what nobody asked for."""
+        while not self.dram.can_reserve(nbytes):
+            if not self._make_room(nbytes):
+                self.counters.no_room += 1
+                return None
+        return self.dram.reserve(nbytes)
+
+    def publish(self, slot: Slot) -> None:
+        """Visible from now on, and on its way to the SSD."""
+        self.dram.publish(slot)
+        self.dram_shelf.add(slot.entry)
+        if self.ssd is None or slot.spec.key in self.ssd_shelf:
+            return
+        too_big = file_nbytes(slot.spec) > self.ssd.usable_bytes
+        if too_big or len(self.unwritten) >= self._config.write_queue:
+            self.counters.ssd_writes_dropped += 1
+            return
+        self.unwritten[slot.spec.key] = slot
+        self.work.notify_all()
+
+    def withdraw(self, slot: Slot) -> None:
+        """Out of sight; its bytes go when nobody holds them."""
+        if self.unwritten.pop(slot.spec.key, None):
+            self.work.notify_all()
+        self.dram_shelf.remove(slot.spec.key)
+        self.dram.withdraw(slot)
+
+    def detach_file(self, key: SegmentKey) -> SegmentFile | None:
+        """Out of sight; the caller discards or quarantines the file, without the lock."""
+        if self.ssd is None or key not in self.ssd_shelf:
+            return None
+        self.ssd_shelf.remove(key)
+        return self.ssd.detach(key)
+
+    def end_ticket(self, ticket: OpenTicket) -> None:
+        """Nothing comes of it, and nobody writes into its extent any more."""
+        self.claims.detach(ticket)
+        self.claims.land(ticket)
+        self.dram.abort(ticket.extent)
+        self.counters.aborts += 1
+        self.changed.notify_all()
+
+    def end_lease(self, lease: Lease) -> None:
+        for ticket in [t for t in self.claims.tickets() if t.lease is lease]:
+            self.end_ticket(ticket)
+        self.leases.close(lease)
+
+    def end_holder(self, holder: HolderId) -> None:
+        for lease in self.leases.of(holder):
+            self.end_lease(lease)
+        self.holders.forget(holder)
+
+    def stats(self) -> StoreStats:
+        return StoreStats(
+            dram=_tier_stats(self.dram, self.dram_shelf),
+            ssd=_tier_stats(self.ssd, self.ssd_shelf),
+            leases=len(self.leases),
+            open_tickets=len(self.claims),
+            write_queue=len(self.unwritten),
+            **asdict(self.counters),
+        )
+
+    def _make_room(self, nbytes: int) -> bool:
+        """Evict enough for `nbytes` in sum, or one more when only the holes are too small."""
+        missing = max(1, nbytes - self.dram.free_bytes)
+        wanted, held = _Protected(self, self.window), _Protected(self)
+        unsaved = _Protected(self, self.window, self.unwritten)
+        victims = self.dram_shelf.victims(missing, unsaved, wanted, held)
+        for key in victims:
+            self._evict(key)
+        return bool(victims)
+
+    def _evict(self, key: SegmentKey) -> None:
+        slot = self.dram.find(key)
+        assert slot is not None, f"{key} is on the shelf, not in the arena"
+        if key in self.unwritten:
+            self.counters.ssd_writes_dropped += 1
+        self.dram_shelf.evictions += 1
+        self.withdraw(slot)
+
+
+def _tier_stats(tier: Tier | None, shelf: Shelf) -> TierStats:
+    capacity, used = (tier.capacity_bytes, tier.used_bytes) if tier else (0, 0)
+    return TierStats(capacity, used, len(shelf), shelf.hits, shelf.evictions)
+
+
+class _Protected(Container[SegmentKey]):
+    """What eviction passes over: always what somebody holds, and what else it is told."""
+
+    def __init__(self, books: Books, *more: Container[SegmentKey]) -> None:
+        self._books = books
+        self._more = more
+
+    def __contains__(self, key: object) -> bool:
+        slot = self._books.dram.find(key) if isinstance(key, SegmentKey) else None
+        return (slot is not None and slot.held) or any(key in keys for keys in self._more)

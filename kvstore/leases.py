@@ -1,0 +1,62 @@
+"""Who holds what: a lease pins slots for one `acquire`; its holder is a process of the node."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from kvstore.tiers.dram import DramTier, Slot
+from kvstore.types import HolderId, LeaseId, TicketId
+
+
+@dataclass(eq=False, slots=True)
+class Lease:
+    lease_id: LeaseId
+    holder: HolderId
+    slots: set[Slot] = field(default_factory=set)
+    tickets: set[TicketId] = field(default_factory=set)
+    open: bool = True
+
+
+class Leases:
+    """Every pin of a slot is one lease's. Not thread-safe: the metadata lock guards it."""
+
+    def __init__(self, tier: DramTier) -> None:
+        self._tier = tier
+        self._open: dict[LeaseId, Lease] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def open(self, lease_id: LeaseId, holder: HolderId) -> Lease:
+        lease = self._open[lease_id] = Lease(lease_id, holder)
+        return lease
+
+    def find(self, lease_id: LeaseId) -> Lease | None:
+        return self._open.get(lease_id)
+
+    def of(self, holder: HolderId) -> list[Lease]:
+        return [lease for lease in self._open.values() if lease.holder == holder]
+
+    def pin(self, lease: Lease, slot: Slot) -> None:
+        """Once per lease, however often it is asked for."""
+        assert lease.open, f"lease {lease.lease_id} was released"
+        if slot not in lease.slots:
+            lease.slots.add(slot)
+            slot.pins += 1
+
+    def close(self, lease: Lease) -> None:
+        """Unpin all. Its tickets are the caller's to end."""
+        lease.open = False
+        self._open.pop(lease.lease_id, None)
+        for slot in lease.slots:
+            slot.pins -= 1
+            self._tier.free_if_unused(slot)
+        lease.slots.clear()
+
+    def check(self, slots: Iterable[Slot]) -> list[str]:
+        """Pins of every slot are the leases that hold it."""
+        problems = []
+        for slot in slots:
+            holders = sum(slot in lease.slots for lease in self._open.values())
+            if holders != slot.pins:
+                problems.append(f"{slot.spec.key}: {slot.pins} pins, {holders} leases hold it")
+        return problems

@@ -1,0 +1,46 @@
+"""The store in this process: for tests, benches and engines without Ray."""
+
+from collections.abc import Collection, Sequence
+
+from kvstore.mapping import MappedClient
+from kvstore.store import KVStore
+from kvstore.types import Acquired, LeaseId, Path, SegmentKey, StoreStats, TicketId
+
+
+class LocalStoreClient(MappedClient):
+    """Maps the arena's file as any other process would. Does not own the store."""
+
+    def __init__(self, store: KVStore, dram_dir: str) -> None:
+        """`dram_dir` is the store's."""
+        super().__init__(dram_dir)
+        self._store = store
+
+    def _acquire(self, paths: Sequence[Path], deadline_s: float) -> Acquired:
+        return self._store.acquire(paths, self.holder_id, deadline_s)
+
+    def _commit(self, ticket_ids: list[TicketId], crcs: list[tuple[int, ...]]) -> None:
+        self._store.commit(ticket_ids, crcs)
+
+    def _abort(self, ticket_ids: list[TicketId]) -> None:
+        self._store.abort(ticket_ids)
+
+    def _release(self, lease_id: LeaseId) -> None:
+        self._store.release(lease_id)
+
+    def _announce(self, request_id: str, keys: list[SegmentKey], deadline_s: float) -> None:
+        self._store.announce(request_id, keys, deadline_s)
+
+    def _unregister(self) -> None:
+        self._store.unregister(self.holder_id)
+
+    def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
+        self._store.wait(keys, deadline_s)
+
+    def retire(self, request_id: str) -> None:
+        self._store.retire(request_id)
+
+    def remove_tags(self, tags: Collection[bytes]) -> int:
+        return self._store.remove_tags(tags)
+
+    def stats(self) -> StoreStats:
+        return self._store.stats()

@@ -1,0 +1,145 @@
+"""What every client of a store shares, wherever the store is: maps, generations, checksums."""
+
+import threading
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from kvstore.arena import ArenaMap
+from kvstore.checksum import segment_crcs
+from kvstore.errors import StoreUnavailableError
+from kvstore.holders import Holder
+from kvstore.types import (
+    Acquired,
+    Extent,
+    HolderId,
+    LeaseId,
+    Path,
+    SegmentKey,
+    StoreStats,
+    Ticket,
+    TicketId,
+)
+
+
+class MappedClient(ABC):
+    """A StoreClient on the store's node; a subclass says how a call gets there.
+
+    One client object is one holder: what it holds ends with `close` or with its process. An arena
+    stays mapped while a lease from it is open, so that a restart of the store takes nothing from
+    readers.
+    """
+
+    def __init__(self, dram_dir: str) -> None:
+        self._holder = Holder(dram_dir)
+        self._lock = threading.Lock()
+        self._maps: dict[str, ArenaMap] = {}
+        self._current = ""  # incarnation of the latest answer
+        self._leases: dict[LeaseId, str] = {}  # open ones, and the incarnation of each
+
+    @property
+    def holder_id(self) -> HolderId:
+        return self._holder.holder_id
+
+    @abstractmethod
+    def _acquire(self, paths: Sequence[Path], deadline_s: float) -> Acquired: ...
+
+    @abstractmethod
+    def _commit(self, ticket_ids: list[TicketId], crcs: list[tuple[int, ...]]) -> None: ...
+
+    @abstractmethod
+    def _abort(self, ticket_ids: list[TicketId]) -> None: ...
+
+    @abstractmethod
+    def _release(self, lease_id: LeaseId) -> None: ...
+
+    @abstractmethod
+    def _announce(self, request_id: str, keys: list[SegmentKey], deadline_s: float) -> None: ...
+
+    @abstractmethod
+    def _unregister(self) -> None: ...
+
+    @abstractmethod
+    def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None: ...
+
+    @abstractmethod
+    def retire(self, request_id: str) -> None: ...
+
+    @abstractmethod
+    def remove_tags(self, tags: Collection[bytes]) -> int: ...
+
+    @abstractmethod
+    def stats(self) -> StoreStats: ...
+
+    def acquire(self, paths: Sequence[Path], deadline_s: float) -> Acquired:
+        acquired = self._acquire(paths, deadline_s)
+        try:
+            with self._lock:
+                self._remember(acquired)
+        except StoreUnavailableError:
+            self._release(acquired.lease_id)
+            raise
+        return acquired
+
+    def view(self, acquired: Acquired, extent: Extent) -> memoryview:
+        return self._map(acquired).view(extent)
+
+    def writable(self, acquired: Acquired, ticket: Ticket) -> memoryview:
+        if ticket.extent is None:
+            raise ValueError(f"ticket {ticket.ticket_id} has no extent: there was no room")
+        return self._map(acquired).writable(ticket.extent)
+
+    def unchanged(self, acquired: Acquired, extents: Collection[Extent]) -> bool:
+        arena = self._map(acquired)
+        return all(arena.unchanged(extent) for extent in extents)
+
+    def commit(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
+        crcs = [segment_crcs(t.spec, self.writable(acquired, t)) for t in tickets]
+        if tickets:
+            self._commit([ticket.ticket_id for ticket in tickets], crcs)
+
+    def abort(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
+        """Of tickets of an incarnation that is gone nothing is left to give back."""
+        claimed = [ticket.ticket_id for ticket in tickets if ticket.extent is not None]
+        if claimed:
+            self._abort(claimed)
+
+    def release(self, lease_id: LeaseId) -> None:
+        with self._lock:
+            self._leases.pop(lease_id, None)
+            self._drop_old_maps()
+        self._release(lease_id)
+
+    def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
+        keys = dict.fromkeys(spec.key for path in paths for spec in path)
+        self._announce(request_id, list(keys), deadline_s)
+
+    def close(self) -> None:
+        """End every lease and ticket; views stay valid, unpinned. Idempotent."""
+        try:
+            self._unregister()
+        finally:
+            self._holder.close()
+
+    def _remember(self, acquired: Acquired) -> None:
+        incarnation = acquired.arena.incarnation
+        if incarnation not in self._maps:
+            self._maps[incarnation] = ArenaMap(acquired.arena)
+        self._current = incarnation
+        self._leases[acquired.lease_id] = incarnation
+        self._drop_old_maps()
+
+    def _drop_old_maps(self) -> None:
+        """Dropping is enough: views keep the memory that they need."""
+        used = Counter(self._leases.values())
+        for incarnation in [i for i in self._maps if i != self._current and not used[i]]:
+            del self._maps[incarnation]
+
+    def _map(self, acquired: Acquired) -> ArenaMap:
+        with self._lock:
+            found = self._maps.get(acquired.arena.incarnation)
+        if found is None:
+            raise StoreUnavailableError(
+                f"lease {acquired.lease_id} was released, and its arena is gone"
+            )
+        return found

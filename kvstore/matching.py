@@ -1,0 +1,149 @@
+"""One `acquire`: match paths, pin what is there, read what the SSD has, claim what nobody has."""
+
+from collections.abc import Sequence
+
+from kvstore.books import Books
+from kvstore.leases import Lease
+from kvstore.loads import Load, Loads
+from kvstore.tiers.dram import Slot
+from kvstore.tiers.segment_file import SegmentFile
+from kvstore.types import Acquired, Hit, Path, SegmentKey, SegmentSpec, Ticket, TicketId
+
+
+class Matcher:
+    """Used in turns: `look` under the lock, wait for its reads without it, `settle`, `look` again;
+    when there is nothing left to read, `claim` under the same lock. So a caller claims nothing
+    while it waits, and two callers cannot wait for each other."""
+
+    def __init__(self, books: Books, loads: Loads, lease: Lease, paths: Sequence[Path]) -> None:
+        self._books = books
+        self._loads = loads
+        self._lease = lease
+        self._paths = paths
+        self._read: set[SegmentKey] = set()
+        self._unreadable: set[SegmentKey] = set()
+        self._hits: dict[SegmentKey, Hit] = {}
+        self._tickets: dict[SegmentKey, Ticket] = {}
+        self._waiters: set[SegmentKey] = set()
+        self.mistaken: list[SegmentFile] = []
+        """Files with another layout than their key's owner expects, to be quarantined."""
+
+    def look(self, may_read: bool) -> list[Load]:
+        """Pin what DRAM has of every path; then start or join the reads of what only the SSD
+        has."""
+        books = self._books
+        rests = [path[self._pin_head(path) :] for path in self._paths]
+        pending: list[Load] = []
+        for rest in rests if may_read else ():
+            for spec in rest:
+                if self._slot(spec) is not None:
+                    continue  # behind a hole that a read is about to close: the next look pins it
+                if spec.key in self._unreadable or books.claims.is_flying(spec.key):
+                    break
+                load = self._join(spec)
+                if load is None:
+                    break
+                pending.append(load)
+        return pending
+
+    def settle(self, pending: Sequence[Load]) -> None:
+        """After the wait: what was read, and what this call must do without."""
+        for load in pending:
+            load.leases.discard(self._lease)
+            (self._read if load.succeeded else self._unreadable).add(load.spec.key)
+
+    def claim(self) -> Acquired:
+        for path in self._paths:
+            self._claim_path(path)
+        self._count()
+        books, lease = self._books, self._lease
+        return Acquired(
+            lease.lease_id,
+            books.dram.arena,
+            self._hits,
+            self._tickets,
+            frozenset(self._waiters),
+        )
+
+    def _pin_head(self, path: Path) -> int:
+        """How many segments from the start are in DRAM; they are pinned now."""
+        for i, spec in enumerate(path):
+            slot = self._slot(spec)
+            if slot is None:
+                return i
+            self._books.leases.pin(self._lease, slot)
+        return len(path)
+
+    def _slot(self, spec: SegmentSpec) -> Slot | None:
+        slot = self._books.dram.find(spec.key)
+        if slot is not None and slot.spec.layout != spec.layout:
+            self._books.counters.corrupt += 1
+            self._books.withdraw(slot)
+            return None
+        return slot
+
+    def _join(self, spec: SegmentSpec) -> Load | None:
+        on_disk = self._books.ssd_shelf.spec(spec.key)
+        if on_disk is not None and on_disk.layout != spec.layout:
+            self._books.counters.corrupt += 1
+            file = self._books.detach_file(spec.key)
+            self.mistaken += [file] if file else []
+            return None
+        load = self._loads.join(spec, self._lease)
+        if load is None:
+            self._unreadable.add(spec.key)
+        return load
+
+    def _claim_path(self, path: Path) -> None:
+        num_hits = self._pin_head(path)
+        for spec in path[:num_hits]:
+            self._hits.setdefault(spec.key, self._hit(spec))
+        leaf_first = [spec.key for spec in reversed(path[:num_hits])]
+        self._books.dram_shelf.touch(leaf_first)
+        self._books.ssd_shelf.touch(leaf_first)
+        rest = path[num_hits:]
+        if not rest:
+            return
+        first = rest[0].key
+        if first not in self._tickets and self._books.claims.is_flying(first):
+            self._waiters.add(first)
+            return
+        self._claim_rest(rest)
+
+    def _claim_rest(self, rest: Path) -> None:
+        """All are ours from here. Where one finds no room, those after it would never be
+        matched."""
+        has_room = True
+        for spec in rest:
+            ticket = self._tickets.get(spec.key)
+            if ticket is None:
+                ticket = self._tickets[spec.key] = self._ticket(spec, has_room)
+            has_room = has_room and (ticket.extent is not None or self._is_elsewhere(spec))
+
+    def _is_elsewhere(self, spec: SegmentSpec) -> bool:
+        """There already, behind a hole, or another computes it: compute it, but nothing is to be
+        kept."""
+        books = self._books
+        return books.dram.contains(spec.key) or books.claims.is_flying(spec.key)
+
+    def _ticket(self, spec: SegmentSpec, has_room: bool) -> Ticket:
+        books, ticket_id = self._books, TicketId(self._books.next_id())
+        extent = None
+        if has_room and not self._is_elsewhere(spec):
+            extent = books.reserve(spec.layout.nbytes)
+        if extent is not None:
+            books.claims.open(ticket_id, spec, extent, self._lease)
+        return Ticket(ticket_id, spec, extent)
+
+    def _hit(self, spec: SegmentSpec) -> Hit:
+        slot = self._books.dram.find(spec.key)
+        assert slot is not None, f"{spec.key} was pinned a moment ago"
+        return Hit(slot.spec, slot.extent, "ssd" if spec.key in self._read else "dram")
+
+    def _count(self) -> None:
+        books = self._books
+        from_ssd = sum(hit.tier == "ssd" for hit in self._hits.values())
+        books.ssd_shelf.hits += from_ssd
+        books.dram_shelf.hits += len(self._hits) - from_ssd
+        books.counters.misses += len(self._tickets)
+        books.counters.waits += len(self._waiters)

@@ -1,0 +1,249 @@
+"""One shard of the store: DRAM arena and SSD of a node, what is in them, and who may use it."""
+
+import threading
+import time
+from collections.abc import Collection, Sequence
+
+from kvstore.audit import Audit
+from kvstore.books import Books
+from kvstore.checksum import verify_segment
+from kvstore.config import StoreConfig
+from kvstore.disposal import discard
+from kvstore.errors import CorruptSegmentError, DeadlineError, StoreUnavailableError
+from kvstore.leases import Lease
+from kvstore.loads import Loads
+from kvstore.matching import Matcher
+from kvstore.removal import remove_tags
+from kvstore.singleflight import OpenTicket
+from kvstore.tiers.dram import Slot
+from kvstore.types import (
+    Acquired,
+    ArenaRef,
+    CheckReport,
+    HolderId,
+    LeaseId,
+    Path,
+    SegmentKey,
+    SegmentSpec,
+    StoreStats,
+    TicketId,
+)
+from kvstore.writeback import WriteBehind
+
+
+class KVStore:
+    """Thread-safe; every method raises StoreUnavailableError once the store is closed.
+
+    Bytes never pass through here: callers map the arena, read hits and fill tickets in place.
+    """
+
+    def __init__(self, config: StoreConfig, node: str) -> None:
+        """Takes the arena's memory and the SSD folder with what it holds; raises
+        StoreConfigError."""
+        self._config = config
+        self._books = Books(config, node)
+        self._loads = Loads(self._books)
+        self._writes = WriteBehind(self._books)
+        self._stop = threading.Event()
+        self._reaper = threading.Thread(target=self._reap, name="kvstore-reap", daemon=True)
+        self._reaper.start()
+
+    def register(self, holder: HolderId) -> ArenaRef:
+        """Know a process of this node by its lock file (`Holder`); what to map."""
+        with self._books.lock:
+            self._books.require_open()
+            self._books.holders.ensure(holder)
+            return self._books.dram.arena
+
+    def unregister(self, holder: HolderId) -> None:
+        """The process is done: its leases and tickets end. Idempotent."""
+        with self._books.lock:
+            if not self._books.closed:
+                self._books.end_holder(holder)
+
+    def acquire(self, paths: Sequence[Path], holder: HolderId, deadline_s: float) -> Acquired:
+        """Match, pin and claim in one step; SSD hits are in the arena on return.
+
+        A read that is not done after `deadline_s` is left behind and its segment becomes a ticket:
+        running late is no error here. Raises ValueError for paths that are not chains.
+        """
+        _require_chains(paths)
+        books, give_up = self._books, time.monotonic() + deadline_s
+        with books.lock:
+            books.require_open()
+            books.holders.ensure(holder)
+            lease = books.leases.open(LeaseId(books.next_id()), holder)
+            matcher = Matcher(books, self._loads, lease, paths)
+            while pending := matcher.look(may_read=time.monotonic() < give_up):
+                books.changed.wait_for(
+                    lambda: books.closed or not lease.open or all(load.done for load in pending),
+                    max(0.0, give_up - time.monotonic()),
+                )
+                matcher.settle(pending)
+                _require_lease(lease)
+                books.require_open()
+            acquired = matcher.claim()
+        for file in matcher.mistaken:
+            discard(books, file, damaged=True)
+        return acquired
+
+    def commit(self, ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
+        """Verify what was written into the tickets' extents, layer by layer, and publish it.
+
+        All of them stay pinned under their lease, published or not: a result that came too late, or
+        whose passage was removed meanwhile, is only for its own caller. Raises CorruptSegmentError
+        when bytes and checksums differ (sound ones of the same call are published), and
+        StoreUnavailableError when a ticket is not open here.
+        """
+        books = self._books
+        with books.lock:
+            books.require_open()
+            tickets = [self._open_ticket(ticket_id) for ticket_id in ticket_ids]
+            for ticket in tickets:
+                books.claims.renew(ticket.lease)
+            pairs = zip(tickets, crcs, strict=True)
+            taken = [(ticket, self._take(ticket, crc)) for ticket, crc in pairs]
+        damaged = {slot: error for _, slot in taken if (error := self._verify(slot))}
+        with books.lock:
+            for ticket, slot in taken:
+                self._land(ticket, slot, slot not in damaged)
+            books.changed.notify_all()
+        for error in damaged.values():
+            raise error
+
+    def abort(self, ticket_ids: Collection[TicketId]) -> None:
+        """Nothing comes of these; nobody writes into their extents any more. Idempotent."""
+        with self._books.lock:
+            self._books.require_open()
+            for ticket_id in ticket_ids:
+                if ticket := self._books.claims.find(ticket_id):
+                    self._books.end_ticket(ticket)
+
+    def release(self, lease_id: LeaseId) -> None:
+        """Unpin everything under the lease and abort its open tickets. Idempotent."""
+        with self._books.lock:
+            if lease := self._books.leases.find(lease_id):
+                self._books.end_lease(lease)
+
+    def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
+        """Until none of the keys is being computed; raises DeadlineError."""
+        books, give_up = self._books, time.monotonic() + deadline_s
+        with books.lock:
+            while not books.closed and (expiry := books.claims.next_expiry(keys)) is not None:
+                left = min(give_up, expiry) - time.monotonic()
+                if time.monotonic() >= give_up:
+                    raise DeadlineError(f"{len(keys)} segments not computed after {deadline_s} s")
+                books.changed.wait(max(0.0, left))
+            books.require_open()
+
+    def announce(self, request_id: str, keys: Sequence[SegmentKey], deadline_s: float) -> None:
+        """What a queued request will need, most urgent first, for at most `deadline_s`."""
+        with self._books.lock:
+            self._books.window.announce(request_id, keys, deadline_s)
+
+    def retire(self, request_id: str) -> None:
+        """The request was served or cancelled. Idempotent."""
+        with self._books.lock:
+            self._books.window.retire(request_id)
+
+    def remove_tags(self, tags: Collection[bytes]) -> int:
+        """Remove these passages' segments and all that follows them, from every tier; how many."""
+        return remove_tags(self._books, self._loads, tags)
+
+    def stats(self) -> StoreStats:
+        with self._books.lock:
+            return self._books.stats()
+
+    def check(self, repair: bool = False) -> CheckReport:
+        """Balance the books and re-verify every checksum of both tiers; slow, safe at any time."""
+        return Audit(self._books, self._loads, self._writes, repair).run()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Whether everything published so far reached the SSD, or was given up, in time."""
+        return self._writes.flush(timeout_s)
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Write what is queued while time lasts, then give everything back. Idempotent.
+
+        Views that clients hold stay valid; the file of the arena is gone.
+        """
+        books = self._books
+        if self._stop.is_set():
+            return
+        self._stop.set()
+        self._writes.close(timeout_s)
+        with books.lock:
+            books.closed = True
+            books.changed.notify_all()
+        self._loads.close(timeout_s)
+        self._reaper.join(timeout_s)
+        with books.lock:
+            books.holders.close()
+            books.dram.close()
+            if books.ssd:
+                books.ssd.close()
+
+    def _open_ticket(self, ticket_id: TicketId) -> OpenTicket:
+        ticket = self._books.claims.find(ticket_id)
+        if ticket is None:
+            raise StoreUnavailableError(f"ticket {ticket_id} is not open: released, or a restart")
+        return ticket
+
+    def _take(self, ticket: OpenTicket, crcs: Sequence[int]) -> Slot:
+        """From now on the extent is the lease's and, while it is verified, ours: a release or the
+        holder's end cannot give it to anybody else under our hands."""
+        books = self._books
+        books.claims.detach(ticket)
+        slot = books.dram.complete(ticket.spec, ticket.extent, crcs)
+        slot.borrows += 1
+        books.leases.pin(ticket.lease, slot)
+        return slot
+
+    def _verify(self, slot: Slot) -> CorruptSegmentError | None:
+        try:
+            verify_segment(slot.spec, self._books.dram.view(slot.extent), slot.crcs)
+        except CorruptSegmentError as error:
+            return error
+        return None
+
+    def _land(self, ticket: OpenTicket, slot: Slot, sound: bool) -> None:
+        books = self._books
+        books.claims.land(ticket)
+        if not sound:
+            books.counters.corrupt += 1
+        elif not ticket.doomed and not books.dram.contains(slot.spec.key):
+            books.publish(slot)
+            books.counters.commits += 1
+        slot.borrows -= 1
+        books.dram.free_if_unused(slot)
+
+    def _reap(self) -> None:
+        """Collect what ended by itself: processes, silent computations, announcements."""
+        books = self._books
+        while not self._stop.wait(self._config.reap_interval_s):
+            with books.lock:
+                for holder in books.holders.ended():
+                    books.end_holder(holder)
+                if books.claims.expire():
+                    books.changed.notify_all()
+                books.window.expire()
+
+
+def _require_chains(paths: Sequence[Path]) -> None:
+    """Raises ValueError where a segment does not follow the one before it, or a key means two
+    things."""
+    seen: dict[SegmentKey, SegmentSpec] = {}
+    for path in paths:
+        parent = path[0].parent if path else b""
+        for spec in path:
+            sizes = (len(spec.key.placement), len(spec.key.digest), len(spec.parent), len(spec.tag))
+            if sizes != (8, 32, 32, 8) or spec.layout.nbytes <= 0:
+                raise ValueError(f"segment {spec.key} has fields of {sizes} bytes, {spec.layout}")
+            if spec.parent != parent or seen.setdefault(spec.key, spec) != spec:
+                raise ValueError(f"segment {spec.key} does not follow {parent.hex()} in its path")
+            parent = spec.key.digest
+
+
+def _require_lease(lease: Lease) -> None:
+    if not lease.open:
+        raise StoreUnavailableError(f"holder {lease.holder} ended during the call")

@@ -1,0 +1,198 @@
+"""The DRAM tier: extents of the node's arena, reserved, filled in place, then published.
+
+A slot is a complete, verified segment in an extent. A published slot is found by its key; one that
+was withdrawn (evicted from sight while somebody reads it) lives on, nameless, until the last pin
+goes.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from kvstore.allocator import Allocator
+from kvstore.arena import GRANULE, Arena, granules
+from kvstore.checksum import layer_bytes, verify_layer, verify_segment
+from kvstore.errors import CapacityError
+from kvstore.tiers.base import Entry, Reader, Tier
+from kvstore.types import ArenaRef, Extent, SegmentKey, SegmentSpec, TierName
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """One segment in the arena. It is freed when it is neither published nor held."""
+
+    spec: SegmentSpec
+    extent: Extent
+    crcs: tuple[int, ...]
+    published: bool = False
+    pins: int = 0
+    """Leases that hold it."""
+    borrows: int = 0
+    """Short internal uses: verifying, writing to the SSD."""
+    last_use: float = field(default_factory=time.time)
+
+    @property
+    def held(self) -> bool:
+        return self.pins > 0 or self.borrows > 0
+
+    @property
+    def entry(self) -> Entry:
+        return Entry(self.spec, granules(self.extent.nbytes) * GRANULE, self.last_use)
+
+
+class DramTier(Tier):
+    """Not thread-safe: the store's metadata lock guards it. Bytes may be read outside of the lock
+    by whoever holds the slot, and written by whoever reserved the extent."""
+
+    name: TierName = "dram"
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+        self._allocator = Allocator(arena.num_granules)
+        self._published: dict[SegmentKey, Slot] = {}
+        self._withdrawn: set[Slot] = set()  # or not yet published
+        self._reserved: set[Extent] = set()
+
+    @property
+    def arena(self) -> ArenaRef:
+        return self._arena.ref
+
+    @property
+    def capacity_bytes(self) -> int:
+        return self._allocator.num_granules * GRANULE
+
+    @property
+    def used_bytes(self) -> int:
+        return self.capacity_bytes - self.free_bytes
+
+    @property
+    def free_bytes(self) -> int:
+        return self._allocator.num_free * GRANULE
+
+    def can_reserve(self, nbytes: int) -> bool:
+        return self._allocator.can_allocate(granules(nbytes))
+
+    def reserve(self, nbytes: int) -> Extent:
+        """Room to write into, until `complete` or `abort`. Raises CapacityError."""
+        if not self.can_reserve(nbytes):
+            raise CapacityError(nbytes, self.free_bytes)
+        extent = self._arena.extent(self._allocator.allocate(granules(nbytes)), nbytes)
+        self._reserved.add(extent)
+        return extent
+
+    def abort(self, extent: Extent) -> None:
+        """Give reserved room back. The caller knows that nobody writes into it any more."""
+        self._reserved.remove(extent)
+        self._free(extent)
+
+    def complete(self, spec: SegmentSpec, extent: Extent, crcs: Sequence[int]) -> Slot:
+        """The reserved extent holds the segment. The slot is not visible and must be held at
+        once."""
+        self._reserved.remove(extent)
+        slot = Slot(spec, extent, tuple(crcs))
+        self._withdrawn.add(slot)
+        return slot
+
+    def publish(self, slot: Slot) -> None:
+        assert slot.spec.key not in self._published, f"{slot.spec.key} is published twice"
+        self._withdrawn.remove(slot)
+        slot.published = True
+        self._published[slot.spec.key] = slot
+
+    def withdraw(self, slot: Slot) -> None:
+        """Take it out of sight; its room comes back when nobody holds it."""
+        del self._published[slot.spec.key]
+        slot.published = False
+        self._withdrawn.add(slot)
+        self.free_if_unused(slot)
+
+    def free_if_unused(self, slot: Slot) -> None:
+        """To be called when a pin or borrow has gone."""
+        if not slot.published and not slot.held and slot in self._withdrawn:
+            self._withdrawn.remove(slot)
+            self._free(slot.extent)
+
+    def find(self, key: SegmentKey) -> Slot | None:
+        return self._published.get(key)
+
+    def slots(self) -> list[Slot]:
+        """All that is published."""
+        return list(self._published.values())
+
+    def all_slots(self) -> list[Slot]:
+        """The withdrawn ones too."""
+        return [*self._published.values(), *self._withdrawn]
+
+    def reserved(self) -> set[Extent]:
+        return set(self._reserved)
+
+    def view(self, extent: Extent) -> memoryview:
+        return self._arena.view(extent)
+
+    def contains(self, key: SegmentKey) -> bool:
+        return key in self._published
+
+    def put(self, spec: SegmentSpec, data: memoryview, crcs: Sequence[int]) -> None:
+        verify_segment(spec, data, crcs)
+        if spec.key not in self._published:
+            extent = self.reserve(spec.layout.nbytes)
+            self.view(extent)[:] = data
+            self.publish(self.complete(spec, extent, crcs))
+
+    def open(self, key: SegmentKey) -> Reader | None:
+        slot = self._published.get(key)
+        return None if slot is None else _DramReader(self, slot)
+
+    def remove(self, key: SegmentKey) -> None:
+        if slot := self._published.get(key):
+            self.withdraw(slot)
+
+    def keys(self) -> Iterator[Entry]:
+        return iter(sorted((s.entry for s in self.slots()), key=lambda entry: entry.last_use))
+
+    def check(self) -> list[str]:
+        """Every taken run is a slot or a reservation of that size, and the generations stand."""
+        problems = self._allocator.check()
+        extents = [s.extent for s in self.all_slots()] + list(self._reserved)
+        runs = {self._arena.start_of(e): granules(e.nbytes) for e in extents}
+        if runs != self._allocator.taken() or len(runs) != len(extents):
+            problems.append(
+                f"dram: {len(extents)} extents of {sum(runs.values())} granules do not cover the "
+                f"{len(self._allocator.taken())} taken runs of "
+                f"{self._allocator.num_granules - self._allocator.num_free} granules"
+            )
+        for extent in extents:
+            if (now := self._arena.generation(extent)) != extent.generation:
+                problems.append(f"dram: live extent {extent} has generation {now} in the table")
+        problems += [
+            f"dram: {s.spec.key} is withdrawn and unused, but takes {s.extent.nbytes} bytes"
+            for s in self._withdrawn
+            if not s.held
+        ]
+        return problems
+
+    def close(self) -> None:
+        self._arena.close()
+
+    def _free(self, extent: Extent) -> None:
+        self._arena.retire(extent)  # first: whoever still reads must see it before the bytes change
+        self._allocator.free(self._arena.start_of(extent))
+
+
+class _DramReader(Reader):
+    def __init__(self, tier: DramTier, slot: Slot) -> None:
+        super().__init__(slot.spec, slot.crcs)
+        self._tier, self._slot = tier, slot
+        slot.borrows += 1
+
+    def layer(self, index: int, into: memoryview | None = None) -> memoryview:
+        data = layer_bytes(self.spec, self._tier.view(self._slot.extent), index)
+        verify_layer(self.spec.key, index, data, self.crcs[index])
+        if into is None:
+            return data
+        into[:] = data
+        return into
+
+    def close(self) -> None:
+        self._slot.borrows -= 1
+        self._tier.free_if_unused(self._slot)

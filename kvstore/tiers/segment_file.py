@@ -1,0 +1,135 @@
+"""One segment file on a disk: written whole or not at all, read layer by layer."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvstore.checksum import verify_layer
+from kvstore.codec import (
+    MAX_HEADER_NBYTES,
+    Header,
+    decode_header,
+    encode_header,
+    file_nbytes,
+    header_nbytes,
+)
+from kvstore.errors import CorruptSegmentError, TierUnavailableError
+from kvstore.tiers.base import Entry, Reader
+from kvstore.types import SegmentKey, SegmentSpec
+
+SUFFIX = ".segment"
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFile:
+    """A file of the folder, by which it is named until its bytes are gone."""
+
+    path: Path
+    entry: Entry
+
+
+class SegmentReader(Reader):
+    def __init__(self, path: Path, spec: SegmentSpec) -> None:
+        """Raises OSError, or CorruptSegmentError when the file is not this segment's."""
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            header = _read_header(self._fd, path)
+            if header.spec != spec:
+                raise CorruptSegmentError(str(spec.key), f"{path.name} holds {header.spec.key}")
+        except BaseException:
+            os.close(self._fd)
+            raise
+        super().__init__(header.spec, header.crcs)
+
+    def layer(self, index: int, into: memoryview | None = None) -> memoryview:
+        size = self.spec.layout.layer_nbytes
+        data = memoryview(bytearray(size)) if into is None else into
+        offset = header_nbytes(self.spec.layout.num_layers) + index * size
+        try:
+            done = _read_all(self._fd, data, offset)
+        except OSError as error:
+            raise TierUnavailableError("ssd", f"{self.spec.key}: {error.strerror}") from error
+        if done != size:
+            raise CorruptSegmentError(str(self.spec.key), f"layer {index} ends after {done} bytes")
+        verify_layer(self.spec.key, index, data, self.crcs[index])
+        return data
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def validated(path: Path) -> SegmentFile:
+    """A file whose name, header and size agree; its layers are verified when they are read."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        header, stat = _read_header(fd, path), os.fstat(fd)
+    finally:
+        os.close(fd)
+    if path.name.partition(".")[0] != str(header.spec.key):
+        raise CorruptSegmentError(str(header.spec.key), f"is in a file named {path.name}")
+    return SegmentFile(path, Entry(header.spec, stat.st_size, stat.st_mtime))
+
+
+def write_file(folder: Path, spec: SegmentSpec, data: memoryview, crcs: tuple[int, ...]) -> Path:
+    """Write, sync, rename, sync the name. Raises OSError and leaves nothing behind then."""
+    header = encode_header(Header(spec, crcs))
+    name = f"{spec.key}.{secrets.token_hex(4)}{SUFFIX}"
+    temporary, path = folder / "tmp" / name, _path(folder, spec.key, name)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    fd = os.open(temporary, flags, 0o600)
+    try:
+        try:
+            _write_all(fd, memoryview(header))
+            _write_all(fd, data)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        _make_folders(path.parent, folder)
+        os.rename(temporary, path)
+        _sync_folder(path.parent)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _path(folder: Path, key: SegmentKey, name: str) -> Path:
+    digits = key.digest.hex()
+    return folder / digits[0] / digits[1] / name
+
+
+def _read_header(fd: int, path: Path) -> Header:
+    header = decode_header(os.pread(fd, MAX_HEADER_NBYTES, 0), path.name)
+    if (size := os.fstat(fd).st_size) != file_nbytes(header.spec):
+        raise CorruptSegmentError(path.name, f"{size} bytes, expected {file_nbytes(header.spec)}")
+    return header
+
+
+def _read_all(fd: int, data: memoryview, offset: int) -> int:
+    done = 0
+    while done < data.nbytes and (n := os.preadv(fd, [data[done:]], offset + done)):
+        done += n
+    return done
+
+
+def _write_all(fd: int, data: memoryview) -> None:
+    while data.nbytes:
+        data = data[os.write(fd, data) :]
+
+
+def _make_folders(folder: Path, root: Path) -> None:
+    """Create it and make its name, and its parents' up to the root, last."""
+    if not folder.is_dir():
+        _make_folders(folder.parent, root)
+        folder.mkdir(exist_ok=True, mode=0o700)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,159 @@
+"""The shard on a real local Ray: workers share segments, and a killed shard comes back."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from actors.shard import ensure_shard, stop_shard
+from actors.store_client import RayStoreClient
+from kvstore.config import StoreConfig
+from kvstore.errors import DeadlineError, StoreConfigError, StoreUnavailableError
+from kvstore.types import SegmentKey
+from tests.kvstore.segments import (
+    assert_right_bytes,
+    chain_of,
+    compute,
+    passage,
+    small_config,
+    store_path,
+)
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+PATH = chain_of([7] * 8, passage(1), passage(2))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=2, object_store_memory=10**8, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def config(cluster: None, tmp_path: Path) -> Iterator[StoreConfig]:
+    config = small_config(tmp_path)
+    yield config
+    stop_shard(ensure_shard(config))
+    assert not list(tmp_path.glob("hyperrag-store-*")), "the arena's memory was given back"
+
+
+class Worker:
+    """An engine's process."""
+
+    def __init__(self, config: StoreConfig) -> None:
+        self._client = RayStoreClient(config)
+
+    def compute(self, num_segments: int) -> dict[SegmentKey, str]:
+        """What of the path's head was found where; 'computed' for the rest."""
+        acquired = compute(self._client, PATH[:num_segments])
+        while acquired.waiters:
+            self._client.release(acquired.lease_id)
+            self._client.wait(acquired.waiters, 10)
+            acquired = compute(self._client, PATH[:num_segments])
+        assert_right_bytes(self._client, acquired)
+        self._client.release(acquired.lease_id)
+        found: dict[SegmentKey, str] = {key: hit.tier for key, hit in acquired.hits.items()}
+        return found | dict.fromkeys(acquired.tickets, "computed")
+
+    def claim_and_die(self) -> None:
+        self._client.acquire([PATH], 5)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def worker(config: StoreConfig) -> Any:
+    return ray.remote(Worker).options(num_cpus=0.1).remote(config)
+
+
+def test_two_processes_share_segments(config: StoreConfig) -> None:
+    one, two = worker(config), worker(config)
+    found = ray.get([w.compute.remote(3) for w in (one, two)], timeout=60)
+    states = sorted(sorted(f.values()) for f in found)
+    assert states == [["computed"] * 3, ["dram"] * 3]
+    client = RayStoreClient(config)
+    stats = client.stats()
+    assert stats.commits == 3 and stats.leases == 0
+    acquired = client.acquire([PATH], 5)
+    assert_right_bytes(client, acquired)
+    view = client.view(acquired, acquired.hits[PATH[0].key].extent)
+    assert not view.readonly and view.obj is not None, "a view of the map, not a copy"
+    client.close()
+
+
+def test_a_killed_worker_holds_nothing(config: StoreConfig) -> None:
+    doomed = worker(config)
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(doomed.claim_and_die.remote(), timeout=60)
+    client = RayStoreClient(config)
+    client.wait([spec.key for spec in PATH], 10)
+    acquired = compute(client, PATH)
+    assert len(acquired.tickets) == 3
+    client.close()
+
+
+def test_a_killed_shard_comes_back_with_its_ssd(config: StoreConfig) -> None:
+    client = RayStoreClient(config)
+    store_path(client, PATH)
+    shard = ensure_shard(config)
+    assert ray.get(shard.flush.remote(10.0), timeout=20)
+    reading = client.acquire([PATH], 5)
+    view = client.view(reading, reading.hits[PATH[1].key].extent)
+    before = bytes(view)
+    os.kill(ray.get(shard.process_id.remote(), timeout=20), signal.SIGKILL)
+    acquired = acquire_after_restart(client)
+    assert acquired.arena.incarnation != reading.arena.incarnation
+    assert [hit.tier for hit in acquired.hits.values()] == ["ssd"] * 3
+    assert_right_bytes(client, acquired)
+    assert bytes(view) == before, "what was read from the old arena stays right"
+    assert_right_bytes(client, reading)
+    client.release(reading.lease_id)
+    client.release(acquired.lease_id)
+    assert ray.get(shard.check.remote(False), timeout=20).ok
+    client.close()
+
+
+def acquire_after_restart(client: RayStoreClient) -> Any:
+    give_up = time.monotonic() + 60
+    while True:
+        try:
+            return client.acquire([PATH], 5)
+        except StoreUnavailableError:
+            assert time.monotonic() < give_up, "the shard did not come back"
+            time.sleep(0.2)
+
+
+def test_errors_cross_the_actor_as_they_are(config: StoreConfig) -> None:
+    one, two = RayStoreClient(config), RayStoreClient(config)
+    acquired = one.acquire([PATH], 5)
+    waiting = two.acquire([PATH], 5)
+    with pytest.raises(DeadlineError) as caught:
+        two.wait(waiting.waiters, 0.1)
+    assert type(caught.value) is DeadlineError
+    one.release(acquired.lease_id)
+    with pytest.raises(StoreUnavailableError, match="is not open"):
+        one.commit(acquired, [next(iter(acquired.tickets.values()))])
+    one.close()
+    two.close()
+
+
+def test_many_waiters_do_not_keep_the_owner_from_committing(config: StoreConfig) -> None:
+    owner, shard = RayStoreClient(config), ensure_shard(config)
+    acquired = owner.acquire([PATH], 5)
+    waits = [shard.wait.remote([PATH[0].key], 30.0) for _ in range(100)]
+    began = time.monotonic()
+    owner.abort(acquired, list(acquired.tickets.values()))
+    ray.get(waits, timeout=20)
+    assert time.monotonic() - began < 10
+    owner.close()
+
+
+def test_a_store_that_cannot_start_says_why(cluster: None, tmp_path: Path) -> None:
+    config = replace(small_config(tmp_path), dram_bytes=4096)
+    with pytest.raises(StoreConfigError, match="too small to hold any segment"):
+        ensure_shard(config)

@@ -1,0 +1,74 @@
+"""Small segments and chains for tests: real keys, bytes that depend on the key."""
+
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+
+import numpy as np
+
+from kvstore.checksum import segment_crcs
+from kvstore.client import StoreClient
+from kvstore.config import StoreConfig
+from kvstore.keys import make_path, root_digest
+from kvstore.types import Acquired, Dtype, Layout, Path, SegmentSpec, Ticket
+
+ROOT = root_digest(b"model", "tenant")
+
+
+def chain_of(*pieces: Sequence[int], dtype: Dtype = "float32", layers: int = 3) -> Path:
+    """A path whose pieces are token lists; 128 bytes per token and layer in float32."""
+    return make_path(ROOT, pieces, Layout(layers, 2, 0, 8, dtype))
+
+
+def passage(number: int, num_tokens: int = 32) -> list[int]:
+    """Tokens of a passage: 12 KiB in `chain_of`'s layout by default, three granules."""
+    return [number] * num_tokens
+
+
+def payload(spec: SegmentSpec) -> bytes:
+    """The one right content of a segment."""
+    seed = int.from_bytes(spec.key.digest[:8], "little")
+    return np.random.default_rng(seed).bytes(spec.layout.nbytes)
+
+
+def crcs_of(spec: SegmentSpec) -> tuple[int, ...]:
+    return segment_crcs(spec, memoryview(payload(spec)))
+
+
+def small_config(folder: FilePath, **changes: float | str) -> StoreConfig:
+    """One MiB of DRAM, four of SSD, below `folder`."""
+    settings: dict[str, float | str] = {
+        "dram_bytes": 2**20,
+        "dram_dir": str(folder),
+        "ssd_dir": str(folder / "ssd"),
+        "ssd_bytes": 2**22,
+        "ssd_free_share": 1.0,
+        "reap_interval_s": 0.05,
+    }
+    return StoreConfig(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def fill(client: StoreClient, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
+    """Write the right content into the tickets' extents."""
+    for ticket in tickets:
+        if ticket.extent is not None:
+            client.writable(acquired, ticket)[:] = payload(ticket.spec)
+
+
+def compute(client: StoreClient, *paths: Path, deadline_s: float = 5.0) -> Acquired:
+    """Acquire, compute and commit what is missing; the lease stays open."""
+    acquired = client.acquire(paths, deadline_s)
+    kept = [t for t in acquired.tickets.values() if t.extent is not None]
+    fill(client, acquired, kept)
+    client.commit(acquired, kept)
+    return acquired
+
+
+def store_path(client: StoreClient, *paths: Path) -> None:
+    client.release(compute(client, *paths).lease_id)
+
+
+def assert_right_bytes(client: StoreClient, acquired: Acquired) -> None:
+    """Every hit holds its one right content, and still does after the look."""
+    for hit in acquired.hits.values():
+        assert client.view(acquired, hit.extent) == payload(hit.spec), f"{hit.spec.key}"
+    assert client.unchanged(acquired, [hit.extent for hit in acquired.hits.values()])

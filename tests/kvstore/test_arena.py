@@ -1,0 +1,119 @@
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kvstore.arena import GRANULE, Arena, ArenaMap
+from kvstore.errors import StoreConfigError, StoreUnavailableError
+from kvstore.types import ArenaRef, Extent
+
+
+def test_a_client_sees_what_the_owner_writes_without_a_copy(tmp_path: Path) -> None:
+    arena = Arena(str(tmp_path), "node", 2**20)
+    mapped, extent = ArenaMap(arena.ref), arena.extent(3, 10)
+    view = mapped.view(extent)
+    arena.view(extent)[:] = b"0123456789"
+    assert bytes(view) == bytes(mapped.writable(extent)) == b"0123456789"
+    arena.close()
+    assert bytes(view) == b"0123456789"
+
+
+def test_writes_through_a_reading_view_stay_with_the_reader(tmp_path: Path) -> None:
+    arena = Arena(str(tmp_path), "node", 2**20)
+    mapped, extent = ArenaMap(arena.ref), arena.extent(0, 4)
+    mapped.view(extent)[:] = b"oops"
+    assert bytes(arena.view(extent)) == b"\0\0\0\0"
+    mapped.writable(extent)[:] = b"done"
+    assert bytes(arena.view(extent)) == b"done"
+    arena.close()
+
+
+def test_reuse_of_an_extent_is_seen_in_another_map(tmp_path: Path) -> None:
+    arena = Arena(str(tmp_path), "node", 2**20)
+    mapped, extent = ArenaMap(arena.ref), arena.extent(7, GRANULE)
+    assert mapped.unchanged(extent)
+    arena.retire(extent)
+    assert not mapped.unchanged(extent)
+    assert mapped.unchanged(arena.extent(7, GRANULE))
+    arena.close()
+
+
+def test_extents_do_not_reach_into_header_or_table(tmp_path: Path) -> None:
+    arena = Arena(str(tmp_path), "node", 4 * 2**20)
+    first, last = arena.extent(0, GRANULE), arena.extent(arena.num_granules - 1, GRANULE)
+    assert first.offset == arena.data_offset >= GRANULE + 8 * arena.ref.nbytes // GRANULE
+    assert last.offset + last.nbytes == arena.ref.nbytes == os.stat(arena.ref.path).st_size
+    arena.close()
+
+
+def test_the_file_is_private_and_goes_with_the_owner(tmp_path: Path) -> None:
+    arena = Arena(str(tmp_path), "node", 2**20)
+    assert os.stat(arena.ref.path).st_mode & 0o777 == 0o600
+    arena.close()
+    arena.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_dead_owners_are_unlinked_and_of_living_ones_kept(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from kvstore.arena import Arena;"
+        "Arena(sys.argv[1], 'node', 2**20); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    living = Arena(str(tmp_path), "other", 2**20)
+    second = Arena(str(tmp_path), "node", 2**20)
+    assert {p.name for p in tmp_path.iterdir()} == {
+        os.path.basename(a.ref.path) for a in (living, second)
+    }
+    living.close()
+    second.close()
+
+
+def test_no_room_names_the_setting_the_folder_and_the_remedy(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, limits[1]))  # a file system that is full
+    try:
+        with pytest.raises(StoreConfigError) as caught:
+            Arena(str(tmp_path), "node", 2**24)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    for part in ("store.dram_bytes is 16777216", str(tmp_path), "free", "lower"):
+        assert part in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("nbytes", [1, 4096, 8192])
+def test_an_arena_too_small_for_any_segment_is_refused(tmp_path: Path, nbytes: int) -> None:
+    with pytest.raises(StoreConfigError, match="too small"):
+        Arena(str(tmp_path), "node", nbytes)
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreConfigError, match="store.dram_dir"):
+        Arena(str(tmp_path / "none"), "node", 2**20)
+
+
+def test_a_node_name_cannot_be_a_path(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="node is"):
+        Arena(str(tmp_path), "../x", 2**20)
+
+
+def test_another_incarnation_is_not_mapped(tmp_path: Path) -> None:
+    arena = Arena(str(tmp_path), "node", 2**20)
+    with pytest.raises(StoreUnavailableError, match="is not incarnation"):
+        ArenaMap(ArenaRef(arena.ref.path, arena.ref.nbytes, "0" * 16))
+    arena.close()
+    with pytest.raises(StoreUnavailableError, match="cannot be mapped"):
+        ArenaMap(arena.ref)
+
+
+def test_views_outlive_the_map(tmp_path: Path) -> None:
+    arena = Arena(str(tmp_path), "node", 2**20)
+    arena.view(Extent(arena.data_offset, 3, 0))[:] = b"abc"
+    view = ArenaMap(arena.ref).view(Extent(arena.data_offset, 3, 0))
+    arena.close()
+    assert view.tobytes() == b"abc"

@@ -1,0 +1,34 @@
+import pytest
+
+from kvstore.codec import PAGE, Header, decode_header, encode_header, file_nbytes, header_nbytes
+from kvstore.errors import CorruptSegmentError
+from tests.kvstore.segments import chain_of, crcs_of
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("layers", [1, 30, 990, 1200])
+def test_a_header_says_what_was_put_into_it(dtype: str, layers: int) -> None:
+    spec = chain_of([1], [2], dtype=dtype, layers=layers)[1]  # type: ignore[arg-type]
+    header = Header(spec, tuple(range(layers)))
+    data = encode_header(header)
+    assert decode_header(data + b"payload", "x") == header
+    assert len(data) == header_nbytes(layers) and len(data) % PAGE == 0
+    assert file_nbytes(spec) == len(data) + spec.layout.nbytes
+
+
+def test_every_flipped_byte_of_a_header_is_detected() -> None:
+    spec = chain_of([1])[0]
+    data = bytearray(encode_header(Header(spec, crcs_of(spec))))
+    for i in range(len(data)):
+        data[i] ^= 1 << (i % 8)
+        with pytest.raises(CorruptSegmentError):
+            decode_header(bytes(data), "x")
+        data[i] ^= 1 << (i % 8)
+    assert decode_header(bytes(data), "x").spec == spec
+
+
+@pytest.mark.parametrize("size", [0, 8, 4095])
+def test_a_torn_header_is_detected(size: int) -> None:
+    spec = chain_of([1])[0]
+    with pytest.raises(CorruptSegmentError):
+        decode_header(encode_header(Header(spec, crcs_of(spec)))[:size], "x")

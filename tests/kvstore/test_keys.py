@@ -1,0 +1,37 @@
+from kvstore.keys import chain, make_path, root_digest
+from kvstore.types import Layout
+from tests.kvstore.segments import ROOT, chain_of
+
+
+def test_a_key_depends_on_everything_before_it() -> None:
+    first, second = chain_of([1], [2], [3]), chain_of([2], [1], [3])
+    assert not {s.key for s in first} & {s.key for s in second}
+
+
+def test_equal_prefixes_share_keys() -> None:
+    assert chain_of([1, 2], [3])[0] == chain_of([1, 2], [4])[0]
+
+
+def test_borders_between_pieces_matter() -> None:
+    assert chain_of([1, 2], [3])[-1].key != chain_of([1], [2, 3])[-1].key
+
+
+def test_models_and_tenants_never_share_a_key() -> None:
+    roots = {root_digest(m, t) for m in (b"a", b"b") for t in ("x", "y", "")}
+    assert len({chain(root, [1, 2, 3]) for root in roots}) == len(roots) == 6
+
+
+def test_a_chain_has_the_placement_of_its_first_passage() -> None:
+    prefix, one, two = chain_of([9], [1], [2])
+    assert prefix.key.placement == prefix.tag
+    assert one.key.placement == two.key.placement == one.tag
+
+
+def test_a_tag_names_the_passage_wherever_it_stands() -> None:
+    assert chain_of([9], [1], [2])[2].tag == chain_of([9], [2], [1])[1].tag
+
+
+def test_each_parent_is_the_digest_before() -> None:
+    path = make_path(ROOT, [[1], [2], [3]], Layout(1, 1, 0, 8, "float16"))
+    assert [s.parent for s in path] == [ROOT, path[0].key.digest, path[1].key.digest]
+    assert [s.layout.num_tokens for s in path] == [1, 1, 1]

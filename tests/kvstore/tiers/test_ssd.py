@@ -1,0 +1,175 @@
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kvstore.errors import CorruptSegmentError, StoreConfigError, TierUnavailableError
+from kvstore.tiers.ssd import SsdTier
+from kvstore.types import SegmentSpec
+from tests.kvstore.segments import chain_of, crcs_of, passage, payload
+
+
+@pytest.fixture
+def open_tier(tmp_path: Path) -> Iterator[Callable[[], SsdTier]]:
+    """Opens the tier of one folder; the one before it is closed first."""
+    tiers: list[SsdTier] = []
+
+    def reopen() -> SsdTier:
+        for tier in tiers:
+            tier.close()
+        tiers.append(SsdTier(tmp_path / "ssd", 2**20, 1.0))
+        return tiers[-1]
+
+    yield reopen
+    for tier in tiers:
+        tier.close()
+
+
+def put(tier: SsdTier, spec: SegmentSpec) -> Path:
+    tier.put(spec, memoryview(payload(spec)), crcs_of(spec))
+    return file_of(tier, spec)
+
+
+def file_of(tier: SsdTier, spec: SegmentSpec) -> Path:
+    (path,) = tier._folder.glob(f"?/?/{spec.key}.*")
+    return path
+
+
+def specs_of(tier: SsdTier) -> list[SegmentSpec]:
+    entries = tier.keys()
+    return [entry.spec for entry in entries]
+
+
+def read(tier: SsdTier, spec: SegmentSpec) -> bytes:
+    reader = tier.open(spec.key)
+    assert reader is not None
+    with reader:
+        return b"".join(bytes(reader.layer(i)) for i in range(spec.layout.num_layers))
+
+
+def test_a_restart_recovers_segments_and_their_order(open_tier: Callable[[], SsdTier]) -> None:
+    tier, path = open_tier(), chain_of([1], [2], [3])
+    for age, spec in enumerate(path):
+        os.utime(put(tier, spec), (1000 - age, 1000 - age))
+    used = tier.used_bytes
+    tier = open_tier()
+    assert specs_of(tier) == list(reversed(path))
+    assert tier.used_bytes == used and tier.check() == []
+    assert all(read(tier, spec) == payload(spec) for spec in path)
+
+
+def test_any_flipped_byte_of_a_file_is_detected(open_tier: Callable[[], SsdTier]) -> None:
+    tier, spec = open_tier(), chain_of([1])[0]
+    path = put(tier, spec)
+    sound = path.read_bytes()
+    for i in [*range(0, 4096, 37), *range(4096, len(sound))]:
+        path.write_bytes(sound[:i] + bytes([sound[i] ^ 0x10]) + sound[i + 1 :])
+        with pytest.raises(CorruptSegmentError):
+            read(tier, spec)
+    path.write_bytes(sound)
+    assert read(tier, spec) == payload(spec)
+
+
+@pytest.mark.parametrize("change", [-1, -5000, 1])
+def test_a_torn_or_grown_file_is_detected(open_tier: Callable[[], SsdTier], change: int) -> None:
+    tier, spec = open_tier(), chain_of(passage(1))[0]
+    path = put(tier, spec)
+    os.truncate(path, path.stat().st_size + change)
+    with pytest.raises(CorruptSegmentError):
+        read(tier, spec)
+    assert len(list(open_tier().keys())) == 0, "a restart does not trust it either"
+
+
+def test_a_file_under_another_name_is_not_that_segment(open_tier: Callable[[], SsdTier]) -> None:
+    tier, (one, two) = open_tier(), chain_of([1], [2])
+    first, second = put(tier, one), put(tier, two)
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(CorruptSegmentError, match="holds"):
+        read(tier, two)
+    assert specs_of(open_tier()) == [one]
+
+
+def test_what_was_being_written_is_gone_after_a_restart(open_tier: Callable[[], SsdTier]) -> None:
+    tier = open_tier()
+    leftover = tier._folder / "tmp" / "half"
+    leftover.write_bytes(b"x")
+    open_tier()
+    assert not leftover.exists()
+
+
+def test_the_same_key_twice_is_counted_once(open_tier: Callable[[], SsdTier]) -> None:
+    tier, spec = open_tier(), chain_of([1])[0]
+    path = put(tier, spec)
+    (path.parent / path.name.replace(".segment", "x.segment")).write_bytes(path.read_bytes())
+    tier = open_tier()
+    assert len(list(tier.keys())) == 1 and tier.check() == [] and file_of(tier, spec)
+
+
+def test_quarantine_is_bounded_in_files_and_bytes(open_tier: Callable[[], SsdTier]) -> None:
+    tier = open_tier()
+    for i in range(12):
+        spec = chain_of([i])[0]
+        put(tier, spec)
+        file = tier.detach(spec.key)
+        assert file is not None
+        tier.quarantine(file)
+    kept = list((tier._folder / "quarantine").iterdir())
+    assert len(kept) == 8 and sum(p.stat().st_size for p in kept) == tier.used_bytes <= 2**16
+    assert tier.check() == [] and open_tier().used_bytes == tier.used_bytes
+    big = chain_of(passage(99, 300))[0]
+    put(tier, big)
+    file = tier.detach(big.key)
+    assert file is not None
+    tier.quarantine(file)
+    assert tier.used_bytes <= 2**16
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_failing_disk_leaves_no_trace_of_the_put(
+    open_tier: Callable[[], SsdTier], monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    tier, spec = open_tier(), chain_of([1])[0]
+
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    for call in ("write", "fsync", "rename"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, fail)
+            with pytest.raises(TierUnavailableError, match=os.strerror(code)):
+                put(tier, spec)
+        assert not tier.contains(spec.key) and tier.used_bytes == 0 and tier.check() == []
+        assert not [p for p in tier._folder.rglob("*") if p.is_file() and p.name != "LOCK"]
+    put(tier, spec)
+
+
+def test_a_second_owner_is_refused_with_folder_and_remedy(
+    open_tier: Callable[[], SsdTier], tmp_path: Path
+) -> None:
+    open_tier()
+    with pytest.raises(StoreConfigError, match="another running store owns") as caught:
+        SsdTier(tmp_path / "ssd", 2**20, 1.0)
+    assert str(tmp_path / "ssd") in str(caught.value) and "stop" in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StoreConfigError, match="store.ssd_dir"):
+        SsdTier(tmp_path / "file" / "ssd", 2**20, 1.0)
+
+
+def test_capacity_is_bounded_by_a_share_of_the_free_space(tmp_path: Path) -> None:
+    stat = os.statvfs(tmp_path)
+    tier = SsdTier(tmp_path / "ssd", 2**60, 0.25)
+    assert tier.capacity_bytes == pytest.approx(stat.f_bavail * stat.f_frsize * 0.25, rel=0.1)
+    tier.close()
+
+
+def test_a_file_that_vanished_is_a_miss(open_tier: Callable[[], SsdTier]) -> None:
+    tier, spec = open_tier(), chain_of([1])[0]
+    put(tier, spec).unlink()
+    assert tier.check() != []
+    assert tier.open(spec.key) is None
+    assert tier.used_bytes == 0 and tier.check() == []
