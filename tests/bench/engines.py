@@ -67,7 +67,7 @@ def bench(model: ModelConfig, store: StoreConfig | None = None) -> Iterator[Benc
     with tempfile.TemporaryDirectory(prefix="hyperrag-bench-") as folder:
         base = store or StoreConfig(dram_bytes=4 * GIB)
         kvstore = KVStore(replace(base, ssd_dir=str(Path(folder) / "ssd")), node="bench")
-        client = LocalStoreClient(kvstore)
+        client = LocalStoreClient(kvstore, base.dram_dir)
         try:
             slot = ComputeSlot(EngineConfig(), folder)
             yield Bench(load_decoder(model), kvstore, client, slot)
