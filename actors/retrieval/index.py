@@ -68,17 +68,29 @@ class VectorIndex:
 
     def search(self, queries: Vectors, top_n: int, alive: NDArray[np.bool_] | None) -> Nearest:
         """Best rows for unit vectors [q, dim]; with `alive` [n], only among these rows."""
-        if alive is None:
-            return Nearest(*self._index.search(queries, min(top_n, self.num_vectors)))
-        if self._on_gpu:
+        if self._on_gpu and alive is not None:
             return overfetch(self._index, queries, top_n, alive)
-        selector = faiss.IDSelectorBitmap(np.packbits(alive, bitorder="little"))
-        wanted = min(top_n, self.num_vectors)
+        selector = None
+        if alive is not None:
+            selector = faiss.IDSelectorBitmap(np.packbits(alive, bitorder="little"))
+        wanted = min(top_n, self.num_vectors if alive is None else int(alive.sum()))
+        if not wanted:
+            empty = (len(queries), 0)
+            return Nearest(np.empty(empty, np.float32), np.empty(empty, np.int64))
         if isinstance(self._index, faiss.IndexIVF):
-            params = faiss.SearchParametersIVF(sel=selector, nprobe=self._index.nprobe)
-        else:
-            params = faiss.SearchParameters(sel=selector)
+            return self._probe(queries, wanted, selector)
+        params = faiss.SearchParameters(sel=selector) if selector else None
         return Nearest(*self._index.search(queries, wanted, params=params))
+
+    def _probe(self, queries: Vectors, wanted: int, selector: Any) -> Nearest:
+        """Probe more lists than measured for, where those do not hold as many rows as wanted."""
+        nprobe = self._index.nprobe
+        while True:
+            params = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
+            nearest = Nearest(*self._index.search(queries, wanted, params=params))
+            if nprobe >= self._index.nlist or (nearest.rows >= 0).all():
+                return nearest
+            nprobe = min(2 * nprobe, self._index.nlist)
 
 
 def overfetch(index: Any, queries: Vectors, top_n: int, alive: NDArray[np.bool_]) -> Nearest:
