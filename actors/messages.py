@@ -94,6 +94,17 @@ class DocumentPage:
 
 
 @dataclass(frozen=True, slots=True)
+class PassagePage:
+    """Texts of passages; `next_after` (opaque) continues, None at the end."""
+
+    version: int
+    total: int
+    """Passages of the whole collection."""
+    texts: tuple[str, ...]
+    next_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class CacheReport:
     """What reuse did for one request or stage."""
 

@@ -20,7 +20,7 @@ from actors.retrieval.building import PartFactory
 from actors.retrieval.changes import is_same, texts_gone, without
 from actors.retrieval.compaction import parts_to_merge, retire
 from actors.retrieval.config import RetrievalConfig
-from actors.retrieval.documents import check_documents, check_id
+from actors.retrieval.documents import check_documents
 from actors.retrieval.embedding import Embeds
 from actors.retrieval.lock import LOCK, WriterLock
 from actors.retrieval.manifest import (
@@ -31,11 +31,11 @@ from actors.retrieval.manifest import (
     tenant_folder,
     write_manifest,
 )
+from actors.retrieval.names import check_limit, check_names
 from actors.retrieval.passages import PassageSplitter
 from actors.retrieval.snapshot import LivePart, Snapshot, open_snapshot
 from actors.retrieval.storage import LocalStorage, Storage
 
-MAX_PAGE = 10_000
 _OPEN_COLLECTIONS = 64
 _log = logging.getLogger(__name__)
 
@@ -212,16 +212,6 @@ class CorpusWriter:
     def _folders(self, folder: str) -> list[str]:
         names = [name for name in self._storage.names(folder) if name != LOCK and name[0] != "."]
         return [f"{folder}/{name}" if folder else name for name in names]
-
-
-def check_names(tenant: str, collection: str) -> None:
-    check_id(tenant, "tenant")
-    check_id(collection, "collection")
-
-
-def check_limit(limit: int) -> None:
-    if not 1 <= limit <= MAX_PAGE:
-        raise RequestError("limit", f"is {limit}, allowed are 1 to {MAX_PAGE}")
 
 
 def _same_settings(a: Manifest, b: Manifest) -> bool:
