@@ -15,6 +15,8 @@ class ModelConfig:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of weights and KV; `auto` is bfloat16 where the device computes in it, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    cache_dir: str = "~/.cache/hyperrag/models"
+    """Where weights of packages are converted to, once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,15 @@ class PromptConfig:
     """Opens the assistant's turn when a passage is scored; the question follows, alone scored."""
     question: str = "Question: {question}"
     """The user's question after the passages, when an answer is generated."""
+    max_passage_tokens: int = 1024
+    """A longer passage is cut here, template included."""
 
     def __post_init__(self) -> None:
         for name, slot in (("passage", "{text}"), ("question", "{question}")):
             if getattr(self, name).count(slot) != 1:
                 raise ValueError(f"prompt.{name} must contain {slot} exactly once")
+        if self.max_passage_tokens < 1:
+            raise ValueError("prompt.max_passage_tokens must be 1 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +78,10 @@ class RerankerConfig:
     num_replicas: int = 1
     max_candidates: int = 1000
     max_question_tokens: int = 512
-    max_passage_tokens: int = 1024
-    """A longer passage is cut here (the scores of the rest would not fit a batch)."""
-    batch_tokens: int = 8192
+    batch_tokens: int = 2560
     """Rows of one forward pass; more candidates are scored in several."""
+    pinned_tokens: int = 16384
+    """Passage tokens whose KV is pinned in the store at a time."""
     max_waiting: int = 64
     """Requests queued in one replica; beyond it 429."""
     dense_weight: float = 1.5
@@ -85,8 +91,9 @@ class RerankerConfig:
         for name in ("num_replicas", "max_candidates", "max_question_tokens", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"reranker.{name} is {getattr(self, name)}, must be 1 or more")
-        if self.max_passage_tokens < 1 or self.max_waiting < 1:
-            raise ValueError("reranker.max_passage_tokens and max_waiting must be 1 or more")
+        for name in ("pinned_tokens", "max_waiting"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"reranker.{name} is {getattr(self, name)}, must be 1 or more")
         if self.dense_weight < 0:
             raise ValueError(f"reranker.dense_weight is {self.dense_weight}, must be 0 or more")
 
@@ -114,6 +121,7 @@ class GeneratorConfig:
                 raise ValueError(f"generator.{name} is {getattr(self, name)}, must be 1 or more")
         if not 1 <= self.default_new_tokens <= self.max_new_tokens < self.max_context_tokens:
             raise ValueError(
-                "generator: 1 <= default_new_tokens <= max_new_tokens < max_context_tokens does not "
-                f"hold for {self.default_new_tokens}, {self.max_new_tokens}, {self.max_context_tokens}"
+                "generator: 1 <= default_new_tokens <= max_new_tokens < max_context_tokens does not"
+                f" hold for {self.default_new_tokens}, {self.max_new_tokens},"
+                f" {self.max_context_tokens}"
             )

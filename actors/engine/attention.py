@@ -1,0 +1,107 @@
+"""Attention over KV that was stored before, merged with the tokens of this pass.
+
+A packed batch is one row of tokens of many sequences ("lanes"). Each lane attends to parts: KV
+that all lanes share (the prompt prefix), its own stored KV, and its own new tokens, causally. The
+parts' outputs are merged by their log-sum-exp, which is exact (ALGORITHMS 1.7, cascade attention).
+
+Registered with transformers as `hyperrag`; no mask function is registered, so transformers makes
+no mask and positions alone decide what is seen.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+
+NAME = "hyperrag"
+
+
+class How(NamedTuple):
+    scaling: float
+    softcap: float | None
+    window: int | None
+
+
+class State(NamedTuple):
+    """Output [B, H, T, dh] of one part, and its log-sum-exp [B, H, T] in fp32."""
+
+    out: Tensor
+    lse: Tensor
+
+
+def part(
+    q: Tensor, k: Tensor, v: Tensor, how: How, q_start: int, k_start: int, causal: bool
+) -> State:
+    """Attend q [B, H, T, dh] to k, v [B, Hkv, S, dh] that begin at the given positions.
+
+    `causal` may be False only where every key precedes every query.
+    """
+    reach = q_start + q.shape[2] - k_start
+    windowed = how.window is not None and reach > how.window
+    if q.device.type == "cpu" and how.softcap is None and not windowed:
+        out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            q, k, v, 0.0, causal, attn_mask=None, scale=how.scaling
+        )
+        return State(out, lse)
+    return reference_part(q, k, v, how, q_start, k_start, causal)
+
+
+def reference_part(
+    q: Tensor, k: Tensor, v: Tensor, how: How, q_start: int, k_start: int, causal: bool
+) -> State:
+    """The same with scores in fp32 and masks by position: any device, soft-cap and window."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = (t.repeat_interleave(groups, dim=1) for t in (k, v))
+    scores = q.float() @ k.float().transpose(-1, -2) * how.scaling
+    if how.softcap is not None:
+        scores = how.softcap * torch.tanh(scores / how.softcap)
+    q_pos = torch.arange(q_start, q_start + q.shape[2], device=q.device)
+    k_pos = torch.arange(k_start, k_start + k.shape[2], device=q.device)
+    distance = q_pos[:, None] - k_pos[None, :]
+    hidden = torch.zeros_like(distance, dtype=torch.bool)
+    if causal:
+        hidden |= distance < 0
+    if how.window is not None:
+        hidden |= distance >= how.window
+    scores = scores.masked_fill(hidden, -torch.inf)
+    # A row may be wholly outside the window: a finite floor keeps its weight at zero, not NaN.
+    lse = scores.logsumexp(-1).clamp_min(-1e30)
+    return State((scores - lse[..., None]).exp().to(v.dtype) @ v, lse)
+
+
+def merge(states: Sequence[State]) -> Tensor:
+    """Weigh parts by the share of the softmax that each one holds; [B, H, T, dh]."""
+    if len(states) == 1:
+        return states[0].out
+    lse = torch.stack([s.lse for s in states])
+    weights = lse.softmax(0)[..., None]
+    total = weights[0] * states[0].out
+    for weight, state in zip(weights[1:], states[1:], strict=True):
+        total = torch.addcmul(total, weight, state.out.to(total.dtype))
+    return total
+
+
+def _attention(
+    module: Any,
+    query: Tensor,
+    key: Any,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls in every layer; `key` is what `PackedCache.update` returned."""
+    batch, new_keys = key
+    how = How(scaling, softcap, sliding_window)
+    out = batch.attend(module.layer_idx, query, new_keys, value, how)
+    return out.transpose(1, 2).to(query.dtype), None
+
+
+def register() -> None:
+    """Make `attn_implementation="hyperrag"` known to transformers in this process."""
+    AttentionInterface.register(NAME, _attention)

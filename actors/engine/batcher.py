@@ -1,0 +1,150 @@
+"""A continuous batcher: sequences join and leave the decoding batch between any two tokens."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from actors.engine.config import GeneratorConfig
+from actors.engine.generate import GenerateEngine, Sequence
+from actors.errors import ActorError, ExpiredError, OverloadedError, UnavailableError
+from actors.messages import FinishReason, GenerateChunk, GenerateRequest
+
+log = logging.getLogger(__name__)
+
+Emit = Callable[[GenerateChunk | Exception], object]
+"""Called on the engine thread: chunks, the last with a finish_reason, or one exception."""
+
+
+@dataclass(slots=True)
+class Job:
+    request: GenerateRequest
+    emit: Emit
+    submitted: float = field(default_factory=time.monotonic)
+    cancelled: bool = False
+    ttft_s: float = 0.0
+
+    @property
+    def deadline(self) -> float:
+        return self.submitted + self.request.timeout_s
+
+
+class Batcher:
+    """Owns the engine thread. `submit` and `cancel` may be called from any thread."""
+
+    def __init__(self, engine: GenerateEngine, config: GeneratorConfig) -> None:
+        self._engine, self._config = engine, config
+        self._waiting: queue.Queue[Job | None] = queue.Queue(config.max_waiting)
+        self._active: list[tuple[Job, Sequence]] = []
+        self._thread = threading.Thread(target=self._run, name="generator-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def num_waiting(self) -> int:
+        return self._waiting.qsize()
+
+    @property
+    def num_active(self) -> int:
+        return len(self._active)
+
+    def submit(self, request: GenerateRequest, emit: Emit) -> Job:
+        """Queue a request; raises OverloadedError when the queue is full."""
+        if not self.alive:
+            raise UnavailableError("the generator's engine thread has ended")
+        job = Job(request, emit)
+        try:
+            self._waiting.put_nowait(job)
+        except queue.Full:
+            raise OverloadedError("the generator's queue") from None
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Nothing more is emitted; its place is free before the next token."""
+        job.cancelled = True
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """End the thread after the current step; what is under way fails."""
+        for job, _ in self._active:
+            job.cancelled = True
+        self._waiting.put(None, timeout=timeout_s)
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            while len(self._active) < self._config.max_batch:
+                try:
+                    job = self._waiting.get(block=not self._active)
+                except queue.Empty:
+                    break
+                if job is None:
+                    return
+                self._admit(job)
+            self._advance()
+
+    def _admit(self, job: Job) -> None:
+        if job.cancelled:
+            return
+        try:
+            if time.monotonic() > job.deadline:
+                raise ExpiredError("the request's time was up while it waited for the generator")
+            sequence = self._engine.start(job.request, job.deadline)
+        except ActorError as error:
+            job.emit(error)
+            return
+        except Exception as error:  # a request's failure must not end the engine's thread
+            log.exception("request %s failed in prefill", job.request.request_id)
+            job.emit(UnavailableError(f"generation failed: {type(error).__name__}: {error}"))
+            return
+        job.ttft_s = time.monotonic() - job.submitted
+        if not self._deliver(job, sequence):
+            self._active.append((job, sequence))
+
+    def _advance(self) -> None:
+        self._active = [(job, s) for job, s in self._active if not self._dropped(job)]
+        if not self._active:
+            return
+        try:
+            self._engine.step([sequence for _, sequence in self._active])
+        except Exception as error:  # the batch fails, the thread and the next batch go on
+            log.exception("decoding failed")
+            for job, _ in self._active:
+                job.emit(UnavailableError(f"generation failed: {type(error).__name__}: {error}"))
+            self._active = []
+            return
+        self._active = [(job, s) for job, s in self._active if not self._deliver(job, s)]
+
+    def _dropped(self, job: Job) -> bool:
+        if not job.cancelled and time.monotonic() > job.deadline:
+            job.emit(ExpiredError("the request's time was up while its answer was generated"))
+            return True
+        return job.cancelled
+
+    def _deliver(self, job: Job, sequence: Sequence) -> bool:
+        """Emit the newest token's text; whether the answer is complete."""
+        ended = self._engine.ends(sequence.last)
+        text = "" if ended else sequence.text.push(sequence.last)
+        reason: FinishReason | None = None
+        if ended or sequence.text.stopped:
+            reason = "stop"
+        elif sequence.num_new >= job.request.sampling.max_tokens:
+            reason = "length"
+        if reason is not None and not sequence.text.stopped:
+            text += sequence.text.flush()
+        if (text or reason) and not job.cancelled:
+            job.emit(
+                GenerateChunk(
+                    text=text,
+                    finish_reason=reason,
+                    prompt_tokens=sequence.num_prompt,
+                    completion_tokens=sequence.num_new,
+                    ttft_s=job.ttft_s,
+                    cache=sequence.cache,
+                )
+            )
+        return reason is not None

@@ -1,0 +1,86 @@
+"""The node's compute slot: one engine at a time uses all cores of a CPU node.
+
+Two engines that each run with every core take more than twice as long, so they take turns. A lock
+file is the slot: the kernel frees it when its holder dies.
+"""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from actors.engine.config import EngineConfig
+from actors.errors import UnavailableError
+
+_POLL_S = 0.0005
+
+
+def use_threads(torch_threads: int) -> int:
+    """Set the threads of torch in this process; 0 takes every core it may run on."""
+    threads = torch_threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    return threads
+
+
+class ComputeSlot:
+    """Fair between processes: whoever waits holds the gate, so the last holder cannot pass it.
+
+    `flock` alone lets the process that just released take the slot again before a waiter wakes.
+    """
+
+    def __init__(self, config: EngineConfig, run_dir: str) -> None:
+        self._wait_s = config.compute_wait_s
+        self._mutex = threading.Lock()
+        self._files: tuple[int, int] | None = None
+        if config.compute_slot:
+            folder = Path(run_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            gate, slot = (folder / name for name in ("compute.gate", "compute.slot"))
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._files = os.open(gate, flags, 0o600), os.open(slot, flags, 0o600)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Compute inside. Raises UnavailableError when the slot stays taken for compute_wait_s."""
+        if self._files is None:
+            yield
+            return
+        gate, slot = self._files
+        deadline = time.monotonic() + self._wait_s
+        if not self._mutex.acquire(timeout=self._wait_s):
+            raise UnavailableError("compute slot: another thread of this process holds it")
+        try:
+            self._take(gate, deadline)
+            try:
+                self._take(slot, deadline)
+            finally:
+                fcntl.flock(gate, fcntl.LOCK_UN)
+            try:
+                yield
+            finally:
+                fcntl.flock(slot, fcntl.LOCK_UN)
+        finally:
+            self._mutex.release()
+
+    def _take(self, file: int, deadline: float) -> None:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UnavailableError(
+                        f"compute slot: not free within engine.compute_wait_s = {self._wait_s:g} s"
+                    ) from None
+                time.sleep(_POLL_S)
+
+    def close(self) -> None:
+        if self._files is not None:
+            for file in self._files:
+                os.close(file)
+            self._files = None

@@ -1,0 +1,38 @@
+"""The model fingerprint: digest of everything that decides the bytes of a KV cache."""
+
+import json
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from kvstore.types import Dtype, Layout
+
+
+def weights_digest(folder: Path) -> bytes:
+    """Digest of every weights and tokenizer file by content; about 1 s per GB."""
+    state = blake2b(digest_size=32)
+    names = sorted(
+        p for p in folder.iterdir() if p.suffix == ".safetensors" or p.name == "tokenizer.json"
+    )
+    for path in names:
+        state.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            while block := file.read(1 << 24):
+                state.update(block)
+    return state.digest()
+
+
+def fingerprint(folder: Path, config: Any, layout: Layout, dtype: Dtype) -> bytes:
+    """32 bytes; two models, dtypes or RoPE settings never share one.
+
+    `config` is the transformers configuration of the decoder.
+    """
+    facts = {
+        "model_type": config.model_type,
+        "rope": getattr(config, "rope_parameters", None),
+        "window": getattr(config, "sliding_window", None),
+        "layers": [layout.num_layers, layout.num_kv_heads, layout.head_dim],
+        "dtype": dtype,
+    }
+    text = json.dumps(facts, sort_keys=True, default=str).encode()
+    return blake2b(weights_digest(folder) + text, digest_size=32).digest()

@@ -1,0 +1,204 @@
+"""Prefill with exact prefix reuse, and batched decoding (ALGORITHMS 2: PCR, RAGCache).
+
+The prompt is a chain of segments: system prefix, passages in order, then the question. The longest
+gap-free path that the store has is copied into the sequence's KV buffer; the rest is computed in
+one pass and its passages are stored for the next request.
+"""
+
+import time
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from actors.engine.compute import ComputeSlot
+from actors.engine.config import GeneratorConfig
+from actors.engine.models import Decoder
+from actors.engine.packed import Batch, Lane
+from actors.engine.prompt import Prompt
+from actors.engine.sampling import Sampler, TextStream, validate
+from actors.engine.segments import Lease, Segments, remaining
+from actors.errors import RequestError
+from actors.messages import CacheReport, GenerateRequest
+from kvstore.client import StoreClient
+from kvstore.keys import make_path, root_digest, tag
+from kvstore.types import Path
+
+Tokens = tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Sequence:
+    """One answer in the making. `kv` [L, 2, Hkv, capacity, dh] holds the first `length` tokens."""
+
+    kv: Tensor
+    length: int
+    last: int
+    """Newest token; its KV is not computed yet."""
+    num_prompt: int
+    num_new: int
+    sampler: Sampler
+    text: TextStream
+    cache: CacheReport
+
+    def lane(self) -> Lane:
+        n = self.length
+        return Lane(
+            [self.last],
+            past=[self.kv[:, :, :, :n]],
+            sink=self.kv[:, :, :, n : n + 1],
+            joined=self.kv[:, :, :, : n + 1],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A prompt as pieces: those with a path are segments of the store, the tail never is."""
+
+    pieces: tuple[Tokens, ...]
+    path: Path
+    tail: Tokens
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(map(len, self.pieces)) + len(self.tail)
+
+
+class GenerateEngine:
+    """Starts and advances sequences. For one engine thread."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        prompt: Prompt,
+        config: GeneratorConfig,
+        store: StoreClient | None,
+        slot: ComputeSlot,
+    ) -> None:
+        self._decoder, self._prompt, self._config, self._slot = decoder, prompt, config, slot
+        self._segments = Segments(store if config.mode == "prefix" else None)
+        self._tokenizer = decoder.tokenizer.backend_tokenizer
+
+    def start(self, request: GenerateRequest, deadline: float) -> Sequence:
+        """Prefill and pick the first token. Raises RequestError, ExpiredError."""
+        validate(request.sampling, self._config.max_new_tokens)
+        plan = self._plan(request)
+        kv = self._decoder.empty_kv(plan.num_tokens + request.sampling.max_tokens)
+        hidden, report = self._prefill(plan, kv, deadline)
+        sampler = Sampler(request.sampling)
+        return Sequence(
+            kv=kv,
+            length=plan.num_tokens,
+            last=sampler.pick(self._decoder.logits(hidden[-1:])[0]),
+            num_prompt=plan.num_tokens,
+            num_new=1,
+            sampler=sampler,
+            text=TextStream(self._tokenizer, request.sampling.stop),
+            cache=report,
+        )
+
+    def step(self, sequences: Seq[Sequence]) -> None:
+        """One more token for every sequence, in one packed pass."""
+        with self._slot.held():
+            hidden = self._decoder.forward(Batch([s.lane() for s in sequences]))
+            logits = self._decoder.logits(hidden)
+        for sequence, row in zip(sequences, logits, strict=True):
+            sequence.last = sequence.sampler.pick(row)
+            sequence.length += 1
+            sequence.num_new += 1
+
+    def ends(self, token: int) -> bool:
+        return token in self._decoder.eos_ids
+
+    def forget(self, tenant: str, texts: Seq[str]) -> int:
+        """Remove the stored segments of passages that no longer exist; how many went."""
+        root = root_digest(self._decoder.fingerprint, tenant)
+        return self._segments.forget([tag(root, self._prompt.passage(t)) for t in texts])
+
+    def _plan(self, request: GenerateRequest) -> _Plan:
+        if request.raw_prompt is not None:
+            plan = _Plan((), (), self._prompt.raw(request.raw_prompt))
+            field = "prompt"
+        else:
+            prefix, tail = self._prompt.conversation(request.messages)
+            pieces = (prefix, *(self._prompt.passage(t) for t in request.passages))
+            root = root_digest(self._decoder.fingerprint, request.tenant)
+            plan = _Plan(pieces, make_path(root, pieces, self._decoder.layout), tail)
+            field = "messages"
+        if not plan.tail:
+            raise RequestError(field, "must not be empty")
+        room = min(self._config.max_context_tokens, self._decoder.max_positions)
+        room -= request.sampling.max_tokens
+        if plan.num_tokens > room:
+            passages = sum(map(len, plan.pieces[1:]))
+            raise RequestError(
+                field,
+                f"prompt has {plan.num_tokens} tokens, {passages} of them passages; at most {room} "
+                f"are allowed with max_tokens {request.sampling.max_tokens}",
+            )
+        return plan
+
+    def _prefill(self, plan: _Plan, kv: Tensor, deadline: float) -> tuple[Tensor, CacheReport]:
+        if not plan.path:
+            return self._compute(plan, kv, 0), CacheReport(
+                tokens_computed=plan.num_tokens, store="off"
+            )
+        patient = True
+        while True:
+            remaining(deadline)
+            with self._segments.lease([plan.path], deadline) as lease:
+                if not (lease.waiting and patient):
+                    return self._prefill_leased(plan, kv, lease)
+            patient = self._segments.await_others(lease.waiting, deadline)
+
+    def _prefill_leased(self, plan: _Plan, kv: Tensor, lease: Lease) -> tuple[Tensor, CacheReport]:
+        num_hits, reused = self._load(plan, kv, lease)
+        hidden = self._compute(plan, kv, num_hits)
+        self._store(plan, kv, lease, num_hits)
+        report = lease.hits([spec.key for spec in plan.path[:num_hits]])
+        return hidden, report + CacheReport(
+            computed=len(plan.path) - num_hits,
+            tokens_computed=plan.num_tokens - reused,
+            store=lease.store,
+        )
+
+    def _load(self, plan: _Plan, kv: Tensor, lease: Lease) -> tuple[int, int]:
+        """Copy the leading hits into the buffer; how many, and how many tokens."""
+        at = count = 0
+        for spec in plan.path:
+            stored = lease.tensors.get(spec.key)
+            if stored is None:
+                break
+            kv[:, :, :, at : at + stored.shape[3]].copy_(stored)
+            at, count = at + stored.shape[3], count + 1
+        # The copy is the last use: if an extent was reused under it, all is computed instead.
+        return (count, at) if self._segments.unchanged(lease) else (0, 0)
+
+    def _compute(self, plan: _Plan, kv: Tensor, num_hits: int) -> Tensor:
+        """Hidden states [rows, d] of everything behind the first `num_hits` segments."""
+        first = sum(map(len, plan.pieces[:num_hits]))
+        tokens = [t for piece in plan.pieces[num_hits:] for t in piece] + list(plan.tail)
+        lane = Lane(
+            tokens,
+            past=[kv[:, :, :, :first]],
+            sink=kv[:, :, :, first : plan.num_tokens],
+        )
+        with self._slot.held():
+            return self._decoder.forward(Batch([lane]))
+
+    def _store(self, plan: _Plan, kv: Tensor, lease: Lease, num_hits: int) -> None:
+        """Write the computed segments that are ours into their extents, and publish them."""
+        at = sum(map(len, plan.pieces[:num_hits]))
+        written = []
+        for spec in plan.path[num_hits:]:
+            extent = self._segments.sink(lease, spec)
+            if extent is not None:
+                extent.copy_(kv[:, :, :, at : at + spec.layout.num_tokens])
+                written.append(spec.key)
+            at += spec.layout.num_tokens
+        self._segments.publish(lease, written)
+
+
+def request_deadline(timeout_s: float) -> float:
+    """Monotonic time at which a request that may take `timeout_s` expires."""
+    return time.monotonic() + timeout_s

@@ -1,0 +1,169 @@
+"""Loading a decoder-only model and its tokenizer, and one forward pass over a packed batch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from actors.engine import attention
+from actors.engine.config import ModelConfig
+from actors.engine.fingerprint import fingerprint
+from actors.engine.packed import Batch, PackedCache
+from actors.engine.weights import DEFAULT_CACHE, prepare
+from actors.errors import UnavailableError
+from kvstore.types import Dtype, Layout
+
+TORCH_DTYPES: dict[Dtype, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+_HEAD_ROWS = 256
+"""Rows of the vocabulary matrix product at a time: 256 x 49,152 logits are 50 MB in fp32."""
+
+
+def load_tokenizer(source: str, cache_dir: str = DEFAULT_CACHE) -> Any:
+    """The fast tokenizer of a model source; prepares the weights if they are not there yet."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(prepare(source, cache_dir))
+
+
+def pick_device(wanted: str) -> torch.device:
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UnavailableError("device cuda is configured, but torch sees no CUDA device")
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def pick_dtype(wanted: Dtype | Literal["auto"], device: torch.device) -> Dtype:
+    """bfloat16 where the device multiplies in it; emulation on other CPUs is slower than fp32."""
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    return "bfloat16" if torch.cpu._is_amx_tile_supported() or _avx512_bf16() else "float32"
+
+
+def _avx512_bf16() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+@dataclass(slots=True)
+class Decoder:
+    """A causal language model that computes over stored KV. Not thread-safe: one engine thread."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    dtype: Dtype
+    layout: Layout
+    """Of one token; `num_tokens` is 1."""
+    fingerprint: bytes
+    eos_ids: frozenset[int]
+    max_positions: int
+
+    def empty_kv(self, num_tokens: int) -> Tensor:
+        """Uninitialised KV [L, 2, Hkv, num_tokens, dh]."""
+        shape = (self.layout.num_layers, 2, self.layout.num_kv_heads, num_tokens)
+        return torch.empty(
+            *shape, self.layout.head_dim, dtype=TORCH_DTYPES[self.dtype], device=self.device
+        )
+
+    def on_device(self, kv: Tensor) -> Tensor:
+        """The KV where attention can read it: in place on a CPU, copied to a GPU."""
+        return kv.to(self.device, non_blocking=True)
+
+    def sink(self, extent: Tensor | None, num_tokens: int) -> Tensor:
+        """Where a pass writes new KV: the store's extent itself on a CPU, else a fresh tensor."""
+        if extent is not None and self.device.type == "cpu":
+            return extent
+        return self.empty_kv(num_tokens)
+
+    @torch.inference_mode()
+    def forward(self, batch: Batch) -> Tensor:
+        """Last hidden states [R, d] of all new tokens, in lane order; sinks are filled."""
+        ids = torch.tensor([batch.token_ids()], device=self.device)
+        positions = torch.tensor([batch.position_ids()], device=self.device)
+        hidden: Tensor = self.model.get_decoder()(
+            input_ids=ids, position_ids=positions, past_key_values=PackedCache(batch)
+        ).last_hidden_state
+        return hidden[0]
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[R, vocabulary] in fp32, of hidden states [R, d]."""
+        logits: Tensor = self.model.lm_head(hidden).float()
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    @torch.inference_mode()
+    def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """log Pr of targets [R] at hidden states [R, d], fp32; never all logits at once."""
+        out = torch.empty(len(targets), dtype=torch.float32, device=self.device)
+        for i in range(0, len(targets), _HEAD_ROWS):
+            rows = slice(i, i + _HEAD_ROWS)
+            logits = self.logits(hidden[rows])
+            picked = logits.gather(1, targets[rows, None])[:, 0]
+            out[rows] = picked - logits.logsumexp(-1)
+        return out
+
+
+def load_decoder(config: ModelConfig) -> Decoder:
+    """Load weights, tokenizer and configuration; raises UnavailableError with the remedy."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    attention.register()
+    folder = prepare(config.source, config.cache_dir)
+    device = pick_device(config.device)
+    dtype = pick_dtype(config.dtype, device)
+    try:
+        facts = AutoConfig.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, config=facts, dtype=TORCH_DTYPES[dtype], attn_implementation=attention.NAME
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise UnavailableError(f"model {config.source!r} does not load: {error}") from error
+    _refuse_unsupported(config.source, model.config)
+    layout = _layout(model.config, dtype)
+    return Decoder(
+        name=model_name(config.source),
+        model=model.to(device).eval(),
+        tokenizer=tokenizer,
+        device=device,
+        dtype=dtype,
+        layout=layout,
+        fingerprint=fingerprint(Path(folder), model.config, layout, dtype),
+        eos_ids=_eos_ids(model, tokenizer),
+        max_positions=int(model.config.max_position_embeddings),
+    )
+
+
+def model_name(source: str) -> str:
+    """The name clients use: the package, the last part of a path, or the hub id."""
+    if source.startswith("package:"):
+        return source.removeprefix("package:")
+    return Path(source).expanduser().name if Path(source).expanduser().is_dir() else source
+
+
+def _layout(facts: Any, dtype: Dtype) -> Layout:
+    head_dim = getattr(facts, "head_dim", None) or facts.hidden_size // facts.num_attention_heads
+    return Layout(facts.num_hidden_layers, facts.num_key_value_heads, 1, head_dim, dtype)
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    listed = model.generation_config.eos_token_id
+    ids = set(listed if isinstance(listed, list) else [listed]) | {tokenizer.eos_token_id}
+    return frozenset(i for i in ids if i is not None)
+
+
+def _refuse_unsupported(source: str, facts: Any) -> None:
+    """Length-dependent RoPE: KV from both sides of the boundary do not mix."""
+    kind = (getattr(facts, "rope_parameters", None) or {}).get("rope_type", "default")
+    if kind in ("dynamic", "longrope"):
+        raise UnavailableError(f"model {source!r} has {kind} RoPE: its KV cannot be reused")

@@ -1,0 +1,162 @@
+"""Document-first reranking over stored KV (HyperRAG, arXiv 2504.02921; ALGORITHMS 1).
+
+A passage stands before the question, so its KV does not depend on the question: it is computed
+once and kept. Online, only the suffix (instruction and question) is computed, for all candidates
+in one packed pass. The score is the query likelihood: the mean log-probability of the question's
+tokens given the passage.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from actors.engine.candidates import CandidateSegments, Group, Tokens
+from actors.engine.compute import ComputeSlot
+from actors.engine.config import RerankerConfig
+from actors.engine.models import Decoder
+from actors.engine.packed import Batch, Lane
+from actors.engine.prompt import Prompt
+from actors.engine.segments import Segments, remaining
+from actors.errors import RequestError, UnavailableError
+from actors.messages import CacheReport, RerankResult
+from kvstore.client import StoreClient
+from kvstore.keys import make_path, root_digest, tag
+
+
+class RerankEngine:
+    """Scores candidates of one question at a time. For one engine thread."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        prompt: Prompt,
+        config: RerankerConfig,
+        store: StoreClient | None,
+        slot: ComputeSlot,
+    ) -> None:
+        self._decoder, self._prompt, self._config, self._slot = decoder, prompt, config, slot
+        self._segments = Segments(store if config.reuse == "on" else None)
+        self._candidates = CandidateSegments(
+            decoder, prompt.prefix, self._segments, slot, config.batch_tokens
+        )
+
+    def score(
+        self, tenant: str, question: str, texts: Sequence[str], timeout_s: float
+    ) -> RerankResult:
+        """Score every text, in the order given; equal texts are scored once.
+
+        Raises RequestError for an empty or too long question and too many texts, ExpiredError
+        when `timeout_s` passes.
+        """
+        start = time.monotonic()
+        suffix, asked = self._validated(question, texts)
+        passages = [self._prompt.passage(t) for t in texts]
+        scores: dict[Tokens, float] = {}
+        report = CacheReport() if self._segments.on else CacheReport(store="off")
+        for group in self._groups(tenant, list(dict.fromkeys(passages)), len(suffix) + len(asked)):
+            if self._segments.on:
+                report += self._score_reusing(group, suffix, asked, scores, start + timeout_s)
+            else:
+                remaining(start + timeout_s)
+                report += self._score_in_full(group, suffix, asked, scores)
+        fixed = len(self._prompt.prefix) + len(suffix) + len(asked)
+        return RerankResult(
+            log_likelihoods=tuple(scores[p] for p in passages),
+            num_tokens=sum(fixed + len(p) for p in passages),
+            cache=report,
+            seconds=time.monotonic() - start,
+        )
+
+    def precompute(self, tenant: str, texts: Sequence[str], timeout_s: float) -> CacheReport:
+        """Fill the store for these passages, without scoring anything."""
+        deadline = time.monotonic() + timeout_s
+        passages = [self._prompt.passage(t) for t in texts]
+        report = CacheReport() if self._segments.on else CacheReport(store="off")
+        if not self._segments.on:
+            return report
+        for group in self._groups(tenant, list(dict.fromkeys(passages)), 0):
+            with self._candidates.obtained(group, deadline):
+                report += group.report
+        return report
+
+    def forget(self, tenant: str, texts: Sequence[str]) -> int:
+        """Remove the stored segments of passages that no longer exist; how many went."""
+        root = root_digest(self._decoder.fingerprint, tenant)
+        passages = (self._prompt.passage(t) for t in texts)
+        return self._segments.forget([tag(root, passage) for passage in passages])
+
+    def _validated(self, question: str, texts: Sequence[str]) -> tuple[Tokens, Tokens]:
+        if not question.strip():
+            raise RequestError("query", "must not be empty")
+        if len(texts) > self._config.max_candidates:
+            raise RequestError(
+                "documents", f"holds {len(texts)} texts, at most {self._config.max_candidates}"
+            )
+        suffix, asked = self._prompt.rerank_suffix(question)
+        if len(asked) > self._config.max_question_tokens:
+            raise RequestError(
+                "query",
+                f"has {len(asked)} tokens, at most {self._config.max_question_tokens} are allowed",
+            )
+        return suffix, asked
+
+    def _groups(self, tenant: str, passages: Sequence[Tokens], tail: int) -> Iterator[Group]:
+        """Cut candidates into groups of one pass and of at most `pinned_tokens` of stored KV."""
+        root = root_digest(self._decoder.fingerprint, tenant)
+        prefix = self._prompt.prefix
+        group, rows, pinned = Group(), 0, 0
+        for passage in passages:
+            own = tail if self._segments.on else len(prefix) + len(passage) + tail
+            full = rows + own > self._config.batch_tokens
+            if group.passages and (full or pinned + len(passage) > self._config.pinned_tokens):
+                yield group
+                group, rows, pinned = Group(), 0, 0
+            rows, pinned = rows + own, pinned + len(passage)
+            group.passages.append(passage)
+            group.paths.append(make_path(root, [prefix, passage], self._decoder.layout))
+        if group.passages:
+            yield group
+
+    def _score_in_full(
+        self, group: Group, suffix: Tokens, asked: Tokens, scores: dict[Tokens, float]
+    ) -> CacheReport:
+        """The baseline: every token of every candidate in one packed pass."""
+        lanes = [Lane(self._prompt.prefix + p + suffix + asked[:-1]) for p in group.passages]
+        with self._slot.held():
+            self._read_scores(group, Batch(lanes), asked, scores)
+        tokens = sum(len(self._prompt.prefix) + len(p) for p in group.passages)
+        return CacheReport(computed=len(lanes), tokens_computed=tokens, store="off")
+
+    def _score_reusing(
+        self,
+        group: Group,
+        suffix: Tokens,
+        asked: Tokens,
+        scores: dict[Tokens, float],
+        deadline: float,
+    ) -> CacheReport:
+        with self._candidates.obtained(group, deadline) as lease:
+            prefix = self._candidates.kv(group, lease, group.paths[0][0].key)
+            kvs = [self._candidates.kv(group, lease, path[1].key) for path in group.paths]
+            lanes = [Lane(suffix + asked[:-1], [kv]) for kv in kvs]
+            with self._slot.held():
+                self._read_scores(group, Batch(lanes, prefix), asked, scores)
+            if self._segments.unchanged(lease):
+                return group.report
+        # A lease went wrong and bytes were reused under us: compute again, trusting nothing.
+        return self._score_in_full(group, suffix, asked, scores)
+
+    def _read_scores(
+        self, group: Group, batch: Batch, asked: Tokens, scores: dict[Tokens, float]
+    ) -> None:
+        """One pass; the question's tokens are predicted from the last rows of every lane."""
+        hidden = self._decoder.forward(batch)
+        ends = torch.tensor(batch.starts[1:], device=hidden.device)
+        rows = ends[:, None] - torch.arange(len(asked), 0, -1, device=hidden.device)
+        targets = torch.tensor(asked, device=hidden.device).repeat(len(batch.lanes))
+        log_probs = self._decoder.log_probs(hidden[rows.flatten()], targets)
+        means = log_probs.view(len(batch.lanes), len(asked)).mean(1)
+        if not bool(means.isfinite().all()):
+            raise UnavailableError("the reranker computed a score that is not a finite number")
+        scores.update(zip(group.passages, means.tolist(), strict=True))

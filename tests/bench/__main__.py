@@ -1,0 +1,30 @@
+"""`python -m tests.bench NAME [--quick] [--json FILE] [--seed N]`: one scenario, one run."""
+
+import argparse
+import importlib
+import sys
+
+from tests.bench.harness import CannotRun, Options, finish
+
+SCENARIOS = ("rerank_reuse", "rerank_quality", "exactness")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("name", choices=SCENARIOS)
+    parser.add_argument("--quick", action="store_true", help="fewer repetitions")
+    parser.add_argument("--json", metavar="FILE", help="write the result here")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    scenario = importlib.import_module(f"tests.bench.{args.name}")
+    try:
+        result = scenario.run(Options(quick=args.quick, seed=args.seed, json_path=args.json))
+    except CannotRun as reason:
+        print(f"{args.name}: cannot run: {reason}", file=sys.stderr)
+        return 2
+    finish(args.name, result, args.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Real engines over a real one-node store, as the replicas have them, without a cluster."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
+
+from actors.engine.compute import ComputeSlot, use_threads
+from actors.engine.config import (
+    EngineConfig,
+    GeneratorConfig,
+    ModelConfig,
+    PromptConfig,
+    RerankerConfig,
+)
+from actors.engine.generate import GenerateEngine
+from actors.engine.models import Decoder, load_decoder
+from actors.engine.prompt import Prompt
+from actors.engine.rerank import RerankEngine
+from kvstore.config import GIB, StoreConfig
+
+
+@dataclass(slots=True)
+class Bench:
+    """One model, one store; engines with reuse on and off share both."""
+
+    decoder: Decoder
+    store: KVStore
+    client: LocalStoreClient
+    slot: ComputeSlot
+    prompts: dict[PromptConfig, Prompt] = field(default_factory=dict)
+
+    def prompt(self, config: PromptConfig) -> Prompt:
+        if config not in self.prompts:
+            self.prompts[config] = Prompt(self.decoder.tokenizer, config)
+        return self.prompts[config]
+
+    def reranker(
+        self, config: RerankerConfig | None = None, prompt: PromptConfig | None = None
+    ) -> RerankEngine:
+        return RerankEngine(
+            self.decoder,
+            self.prompt(prompt or PromptConfig()),
+            config or RerankerConfig(),
+            self.client,
+            self.slot,
+        )
+
+    def generator(self, config: GeneratorConfig | None = None) -> GenerateEngine:
+        return GenerateEngine(
+            self.decoder,
+            self.prompt(PromptConfig()),
+            config or GeneratorConfig(),
+            self.client,
+            self.slot,
+        )
+
+
+@contextmanager
+def bench(model: ModelConfig, store: StoreConfig | None = None) -> Iterator[Bench]:
+    """Everything in a temporary folder; the model's converted weights stay in the user's cache."""
+    use_threads(0)
+    with tempfile.TemporaryDirectory(prefix="hyperrag-bench-") as folder:
+        base = store or StoreConfig(dram_bytes=4 * GIB)
+        kvstore = KVStore(replace(base, ssd_dir=str(Path(folder) / "ssd")), node="bench")
+        client = LocalStoreClient(kvstore)
+        try:
+            slot = ComputeSlot(EngineConfig(), folder)
+            yield Bench(load_decoder(model), kvstore, client, slot)
+        finally:
+            client.close()
+            kvstore.close()
