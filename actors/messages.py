@@ -95,12 +95,12 @@ class DocumentPage:
 
 @dataclass(frozen=True, slots=True)
 class PassagePage:
-    """Texts of passages; `next_after` (opaque) continues, None at the end."""
+    """By document id and ordinal; `next_after` (opaque) continues, None at the end."""
 
     version: int
     total: int
     """Passages of the whole collection."""
-    texts: tuple[str, ...]
+    passages: tuple[Passage, ...]
     next_after: str | None
 
 

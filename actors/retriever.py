@@ -18,6 +18,8 @@ from actors.retrieval.follower import CorpusReader
 from actors.retrieval.names import check_names
 from actors.retrieval.remote import open_storage
 
+Answer = SearchResult | BaseException
+
 MAX_QUERY_BYTES = 64 * 1024
 _STUCK_S = 120.0
 """A batch that takes longer than this is taken for hung."""
@@ -60,7 +62,7 @@ class Retriever:
         self._check(request)
         if len(self._waiting) >= self._config.max_waiting:
             raise OverloadedError("the retriever's queue")
-        answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[SearchResult] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(request, answer, time.monotonic() + request.timeout_s))
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain())
@@ -72,17 +74,25 @@ class Retriever:
             raise ExpiredError(message) from None
 
     async def refresh(self, tenant: str, collection: str, version: int) -> int:
-        """Open this version, or a newer one, now; the version that is open then."""
+        """Open this version, or a newer one, now; the version that is open then.
+
+        UnavailableError when only an older one can be opened.
+        """
         check_names(tenant, collection)
         if self._refreshing >= self._config.max_waiting:
             raise OverloadedError("the retriever's queue of refreshes")
         self._refreshing += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(
+            opened = await asyncio.get_running_loop().run_in_executor(
                 self._follow, self._reader.refresh, tenant, collection, version
             )
         finally:
             self._refreshing -= 1
+        if opened < version:
+            raise UnavailableError(
+                f"collection {collection!r} is at version {opened}, {version} cannot be opened yet"
+            )
+        return opened
 
     async def status(self) -> dict[str, Any]:
         return {
@@ -99,7 +109,9 @@ class Retriever:
         """UnavailableError when the computing thread is stuck."""
         busy_s = time.monotonic() - self._busy_since if self._busy_since is not None else 0.0
         if busy_s > _STUCK_S:
-            raise UnavailableError(f"the retriever computes one batch for {busy_s:.0f} s: restart it")
+            raise UnavailableError(
+                f"the retriever computes one batch for {busy_s:.0f} s: restart it"
+            )
 
     def _check(self, request: SearchRequest) -> None:
         check_names(request.tenant, request.collection)
@@ -118,11 +130,12 @@ class Retriever:
         try:
             while batch := self._take_batch():
                 self._busy_since = time.monotonic()
-                try:
-                    answers = await loop.run_in_executor(self._compute, self._answer, batch)
-                except Exception as error:  # a bug in a batch must reach those who wait for it
-                    answers = [error] * len(batch)
+                computing = loop.run_in_executor(self._compute, self._answer, batch)
+                # What the batch raises must reach everyone who waits for it.
+                (answers,) = await asyncio.gather(computing, return_exceptions=True)
                 self._busy_since = None
+                if isinstance(answers, BaseException):
+                    answers = [answers for _ in batch]
                 _settle(batch, answers)
         finally:
             self._draining = None
@@ -138,25 +151,23 @@ class Retriever:
         self._num_batches += bool(batch)
         return batch
 
-    def _answer(self, batch: Sequence[_Waiting]) -> list[SearchResult | Exception]:
+    def _answer(self, batch: Sequence[_Waiting]) -> list[Answer]:
         """One embedding pass for all, one search for each collection and `top_n`."""
         vectors = self._embedder.embed([waiting.request.query for waiting in batch])
-        answers: dict[int, SearchResult | Exception] = {}
+        answers: dict[int, Answer] = {}
         order = sorted(range(len(batch)), key=lambda i: _target(batch[i].request))
         for target, group in groupby(order, key=lambda i: _target(batch[i].request)):
             rows = list(group)
             answers |= zip(rows, self._search(target, vectors[rows]), strict=True)
         return [answers[i] for i in range(len(batch))]
 
-    def _search(
-        self, target: tuple[str, str, int], vectors: Vectors
-    ) -> list[SearchResult] | list[Exception]:
+    def _search(self, target: tuple[str, str, int], vectors: Vectors) -> list[Answer]:
         """A collection that cannot be searched fails its own questions, not the batch's others."""
         tenant, collection, top_n = target
         try:
             matches = self._reader.search(tenant, collection, vectors, top_n)
         except ActorError as error:
-            return [error] * len(vectors)
+            return [error for _ in vectors]
         return [SearchResult(matches.version, tuple(found)) for found in matches.found]
 
 
@@ -164,11 +175,11 @@ def _target(request: SearchRequest) -> tuple[str, str, int]:
     return request.tenant, request.collection, request.top_n
 
 
-def _settle(batch: Sequence[_Waiting], answers: Sequence[SearchResult | Exception]) -> None:
+def _settle(batch: Sequence[_Waiting], answers: Sequence[Answer]) -> None:
     for waiting, answer in zip(batch, answers, strict=True):
         if waiting.answer.done():
             continue
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             waiting.answer.set_exception(answer)
         else:
             waiting.answer.set_result(answer)

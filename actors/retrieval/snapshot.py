@@ -132,6 +132,14 @@ class Snapshot:
             for i in range(0, len(rows), _READ_PASSAGES):
                 yield from live.part.passages(rows[i : i + _READ_PASSAGES])
 
+    def check(self) -> tuple[str, ...]:
+        """Problems, one line each: what parts hold against what the manifest says of them."""
+        problems = [line for live in self.parts for line in _check_part(live)]
+        ids = [document_id for document_id, _, _ in self._places("")]
+        if len(set(ids)) != len(ids):
+            problems.append(f"{len(ids) - len(set(ids))} ids live in more than one part")
+        return tuple(problems)
+
     def _places(
         self, first: str, document_ids: Sequence[str] | None = None
     ) -> Iterator[tuple[str, int, LivePart]]:
@@ -216,3 +224,20 @@ def _living(live: LivePart, first: str) -> Iterator[tuple[str, int, LivePart]]:
     for document_id, row in live.part.sorted_from(first):
         if live.alive[row]:
             yield document_id, row, live
+
+
+def _check_part(live: LivePart) -> Iterator[str]:
+    entry, part = live.entry, live.part
+    counts = {
+        "documents": (entry.num_documents, part.num_documents),
+        "passages": (entry.num_passages, len(part.document_of)),
+        "vectors": (entry.num_passages, part.index.num_vectors),
+    }
+    for what, (expected, actual) in counts.items():
+        if expected != actual:
+            yield f"{entry.name}: {actual} {what}, the manifest says {expected}"
+    for row in live.rows:
+        (document,) = part.documents(np.array([row]))
+        for passage in part.passages(part.passage_rows(np.array([row]))):
+            if passage.text != document.text[passage.start : passage.end]:
+                yield f"{entry.name}: {document.id}[{passage.ordinal}] is not its document's text"

@@ -54,17 +54,13 @@ def make_writer(
 ) -> CorpusWriter:
     config = make_config(root, **changes)
     splitter = PassageSplitter(byte_tokenizer(), config.passage_tokens)
-    return CorpusWriter(
-        config, storage or LocalStorage(root), embedder or BagOfWords(), splitter
-    )
+    return CorpusWriter(config, storage or LocalStorage(root), embedder or BagOfWords(), splitter)
 
 
 def make_reader(
     root: Path, storage: Storage | None = None, embedder: BagOfWords | None = None
 ) -> CorpusReader:
-    return CorpusReader(
-        storage or LocalStorage(root), (embedder or BagOfWords()).fingerprint, 0.01
-    )
+    return CorpusReader(storage or LocalStorage(root), (embedder or BagOfWords()).fingerprint, 0.01)
 
 
 def found_ids(reader: CorpusReader, query: str, top_n: int = 5, collection: str = "c") -> list[str]:
