@@ -75,7 +75,7 @@ def resolve(source: str) -> tuple[str, bool]:
     if source.startswith("package:"):
         return str(_package_folder(source.removeprefix("package:"))), True
     folder = Path(source).expanduser()
-    if folder.is_dir():
+    if source and folder.is_dir():
         return str(folder), True
     if not source or source[0] in "/.~":
         raise UnavailableError(

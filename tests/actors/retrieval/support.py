@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,6 +19,12 @@ from actors.retrieval.passages import PassageSplitter
 from actors.retrieval.storage import LocalStorage, Storage
 
 
+@lru_cache(10_000)
+def direction(word: str, dim: int, seed: int) -> Vectors:
+    generator = np.random.default_rng(crc32(word.encode(errors="replace")) ^ seed)
+    return generator.standard_normal(dim, np.float32)
+
+
 class BagOfWords:
     """Each word adds one fixed pseudo-random direction; equal words, close vectors."""
 
@@ -29,8 +36,7 @@ class BagOfWords:
         vectors = np.zeros((len(texts), self.dim), np.float32)
         for row, text in zip(vectors, texts, strict=True):
             for word in re.findall(r"\w+", text.lower()) or ["\0"]:
-                seed = crc32(word.encode(errors="replace")) ^ self.seed
-                row += np.random.default_rng(seed).standard_normal(self.dim, np.float32)
+                row += direction(word, self.dim, self.seed)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors
 

@@ -2,11 +2,12 @@
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,14 @@ def generation(i: int) -> list[Document]:
     return [Document(name, f"Generation {i} of it.") for name in [*NAMES, f"extra{i % 7}"]]
 
 
-def run(script: str, *args: str) -> subprocess.Popen[str]:
+@contextmanager
+def run(script: str, *args: str) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", textwrap.dedent(script), *args]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def present_generation(root: Path) -> int:
@@ -54,13 +60,15 @@ def present_generation(root: Path) -> int:
 def test_kill_at_any_moment_leaves_a_whole_version(tmp_path: Path) -> None:
     moments = random.Random(0)
     acknowledged = 0
-    make_writer(tmp_path).ingest("t", "c", generation(0))
-    for _ in range(8):
-        process = run(WRITER, str(tmp_path), str(acknowledged + 1))
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        time.sleep(moments.uniform(0.01, 0.5))
-        process.send_signal(signal.SIGKILL)
-        lines = process.communicate(timeout=30)[0].split()
+    writer = make_writer(tmp_path)
+    writer.ingest("t", "c", generation(0))
+    writer.close()
+    for _ in range(6):
+        with run(WRITER, str(tmp_path), str(acknowledged + 1)) as process:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            time.sleep(moments.uniform(0.01, 0.5))
+            process.kill()
+            lines = process.communicate(timeout=30)[0].split()
         acknowledged = int(lines[-1]) if lines else acknowledged
         present = present_generation(tmp_path)
         assert present in (acknowledged, acknowledged + 1)
@@ -85,10 +93,10 @@ def test_full_medium_is_a_clear_error_and_the_old_version_stays(tmp_path: Path) 
         from actors.messages import Document
         from tests.actors.retrieval.support import make_writer
         writer = make_writer(Path(sys.argv[1]))
-        big = [Document(f"d{i}", f"word{i} " * 2000) for i in range(20)]
+        big = [Document(f"d{i}", f"word " * 500 + str(i)) for i in range(12)]
         writer.ingest("t", "c", [Document("old", "Old text.")])
         hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
-        for limit in (100, 20_000, 60_000, 200_000):
+        for limit in (100, 1000, 5000, 30_000):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
             try:
                 writer.ingest("t", "c", big)
@@ -98,9 +106,10 @@ def test_full_medium_is_a_clear_error_and_the_old_version_stays(tmp_path: Path) 
         print([d.id for d in writer.list_documents("t", "c").documents])
         print(writer.ingest("t", "c", big).added)
     """
-    lines = run(script, str(tmp_path)).communicate(timeout=60)[0].splitlines()
+    with run(script, str(tmp_path)) as process:
+        lines = process.communicate(timeout=60)[0].splitlines()
     assert len(lines) == 6
     assert all("no room" in line and "move retrieval.corpus_uri" in line for line in lines[:4])
-    assert lines[4:] == ["['old']", "20"]
+    assert lines[4:] == ["['old']", "12"]
     staging = tmp_path / STAGING
     assert not staging.exists() or not list(staging.iterdir())
