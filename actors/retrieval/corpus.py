@@ -12,6 +12,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from actors.errors import RequestError, UnavailableError
@@ -79,13 +80,13 @@ class CorpusWriter:
         if not 1 <= len(documents) <= limit:
             raise RequestError("documents", f"has {len(documents)} documents, allowed 1 to {limit}")
         check_documents(documents, self._config.max_document_bytes)
-        with self._changing:
+        with self._change(tenant, collection):
             return self._ingest(tenant, collection, documents)
 
     def delete(self, tenant: str, collection: str, document_ids: Sequence[str]) -> DeleteResult:
         """Remove these documents in one version; ids that are not there are reported."""
         check_names(tenant, collection)
-        with self._changing:
+        with self._change(tenant, collection):
             return self._delete(tenant, collection, list(dict.fromkeys(document_ids)))
 
     def list_documents(
@@ -189,8 +190,16 @@ class CorpusWriter:
             write_manifest(self._storage, manifest)
             snapshot = Snapshot(manifest, kept)
             self._remember(snapshot)
-        retire(self._storage, folder)
         return snapshot
+
+    @contextmanager
+    def _change(self, tenant: str, collection: str) -> Iterator[None]:
+        """One change at a time; what it made needless, or did not finish, is removed behind it."""
+        with self._changing:
+            try:
+                yield
+            finally:
+                retire(self._storage, collection_folder(tenant, collection))
 
     def _remember(self, snapshot: Snapshot) -> None:
         key = (snapshot.manifest.tenant, snapshot.manifest.collection)

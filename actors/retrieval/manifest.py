@@ -72,24 +72,29 @@ def write_manifest(storage: Storage, manifest: Manifest) -> None:
 def latest_version(storage: Storage, folder: str) -> int:
     """The current version, 0 when there is none.
 
-    A pointer torn by a crash (media without rename) stands for the newest whole manifest.
+    Where the pointer is missing or torn (media without rename), the newest whole manifest counts:
+    manifests are written when their parts are complete.
     """
     data = storage.read(f"{folder}/{LATEST}")
-    if data is None:
-        return 0
     try:
-        return int(json.loads(data)["version"])
+        return int(json.loads(data or b"")["version"])
     except (ValueError, KeyError, TypeError):
-        for version in reversed(versions(storage.names(folder))):
-            try:
-                if read_manifest(storage, folder, version) is not None:
-                    return version
-            except UnavailableError:
-                continue
+        present = versions(storage.names(folder))
+    whole = (version for version in reversed(present) if _is_whole(storage, folder, version))
+    newest = next(whole, 0)
+    if present and not newest:
         raise UnavailableError(
             f"corpus folder {folder} has no readable version: restore it, or remove it and "
             "ingest again"
-        ) from None
+        )
+    return newest
+
+
+def _is_whole(storage: Storage, folder: str, version: int) -> bool:
+    try:
+        return read_manifest(storage, folder, version) is not None
+    except UnavailableError:
+        return False
 
 
 def versions(names: list[str]) -> list[int]:

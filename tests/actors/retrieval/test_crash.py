@@ -111,5 +111,7 @@ def test_full_medium_is_a_clear_error_and_the_old_version_stays(tmp_path: Path) 
     assert len(lines) == 6
     assert all("no room" in line and "move retrieval.corpus_uri" in line for line in lines[:4])
     assert lines[4:] == ["['old']", "12"]
+    folder = tmp_path / collection_folder("t", "c")
+    assert len(list(folder.glob("part-*"))) == len(list(folder.glob("manifest-*"))) == 2
     staging = tmp_path / STAGING
     assert not staging.exists() or not list(staging.iterdir())

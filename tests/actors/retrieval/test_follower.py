@@ -111,9 +111,12 @@ def test_flipped_byte_is_found_when_a_part_is_opened(tmp_path: Path, name: str) 
         make_reader(tmp_path).search("t", "c", QUERY, 1)
 
 
-def test_torn_pointer_stands_for_the_newest_manifest(tmp_path: Path) -> None:
+def test_torn_or_lost_pointer_stands_for_the_newest_manifest(tmp_path: Path) -> None:
     make_writer(tmp_path).ingest("t", "c", animals("cat"))
-    (tmp_path / collection_folder("t", "c") / LATEST).write_bytes(b'{"ver')
+    pointer = tmp_path / collection_folder("t", "c") / LATEST
+    pointer.write_bytes(b'{"ver')
+    assert found_ids(make_reader(tmp_path), "cat") == ["cat"]
+    pointer.unlink()
     assert found_ids(make_reader(tmp_path), "cat") == ["cat"]
 
 
