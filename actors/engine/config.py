@@ -15,6 +15,8 @@ class ModelConfig:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Of weights and KV; `auto` is bfloat16 where the device computes in it, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    cache_dir: str = "~/.cache/hyperrag/models"
+    """Where weights of packages are converted to, once."""
 
 
 @dataclass(frozen=True, slots=True)
