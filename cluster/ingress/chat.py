@@ -11,7 +11,7 @@ from cluster.ingress.auth import Tenant
 from cluster.ingress.context import ContextDep, RequestId
 from cluster.ingress.errors import invalid
 from cluster.ingress.openai import Form, OpenAiBody, respond
-from cluster.ingress.schemas import check_model, check_prompt, retrieval_of
+from cluster.ingress.schemas import Text, check_model, check_prompt, retrieval_of
 from cluster.query import Query
 
 router = APIRouter()
@@ -19,12 +19,12 @@ router = APIRouter()
 
 class TextPart(BaseModel):
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Text | list[TextPart]
 
     def message(self) -> Message:
         parts = self.content

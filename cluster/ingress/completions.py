@@ -10,14 +10,14 @@ from cluster.ingress.auth import Tenant
 from cluster.ingress.context import ContextDep, RequestId
 from cluster.ingress.errors import invalid
 from cluster.ingress.openai import Form, OpenAiBody, respond
-from cluster.ingress.schemas import check_model, check_prompt, retrieval_of
+from cluster.ingress.schemas import Text, check_model, check_prompt, retrieval_of
 from cluster.query import Query
 
 router = APIRouter()
 
 
 class CompletionBody(OpenAiBody):
-    prompt: str | list[str]
+    prompt: Text | list[Text]
 
 
 def _text(text: str) -> dict[str, Any]:

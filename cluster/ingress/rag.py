@@ -14,7 +14,7 @@ from cluster.ingress.auth import Tenant
 from cluster.ingress.collect import collect
 from cluster.ingress.context import Context, ContextDep, RequestId
 from cluster.ingress.render import report_json, usage_json
-from cluster.ingress.schemas import RetrievalOptions, SamplingOptions, retrieval_of
+from cluster.ingress.schemas import RetrievalOptions, SamplingOptions, Text, retrieval_of
 from cluster.ingress.sse import event_stream
 from cluster.query import Answer, Piece, Query
 
@@ -22,7 +22,7 @@ router = APIRouter()
 
 
 class Question(SamplingOptions):
-    question: str
+    question: Text
     collection: str | None = None
     top_n: int | None = Field(None, description="passages that are found and reranked")
     top_k: int | None = Field(None, description="passages the answer is made from")

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from cluster.ingress.auth import Tenant
 from cluster.ingress.context import ContextDep, RequestId
 from cluster.ingress.errors import invalid
-from cluster.ingress.schemas import Body, check_model
+from cluster.ingress.schemas import Body, Text, check_model
 
 router = APIRouter()
 
@@ -37,12 +37,12 @@ def _plain_texts(value: Any) -> Any:
     return texts
 
 
-Texts = Annotated[list[str], BeforeValidator(_plain_texts)]
+Texts = Annotated[list[Text], BeforeValidator(_plain_texts)]
 
 
 class RerankBody(Body):
     ignored: ClassVar[frozenset[str] | None] = None
-    query: str
+    query: Text
     documents: Texts | None = None
     texts: Texts | None = None
     model: str | None = None

@@ -1,10 +1,10 @@
 """What request bodies have in common: null means absent, unknown fields are named."""
 
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from starlette.requests import ClientDisconnect
 
@@ -16,6 +16,18 @@ from cluster.ingress.errors import ApiError, invalid
 from cluster.query import Retrieval
 
 M = TypeVar("M", bound="Body")
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"not Unicode: a lone surrogate at character {error.start}") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+"""JSON may escape halves of characters, which no tokenizer and no digest can take."""
 
 
 class Body(BaseModel):
@@ -55,7 +67,7 @@ class SamplingOptions(Body):
     temperature: float = Field(0.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
     seed: int | None = Field(None, ge=0, lt=2**63)
-    stop: str | list[str] = Field(default_factory=list)
+    stop: Text | list[Text] = Field(default_factory=list)
 
     def sampling(self, config: GeneratorConfig, asked: int | None = None) -> Sampling:
         """Raises ApiError for what the configuration does not allow."""

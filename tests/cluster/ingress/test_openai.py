@@ -17,8 +17,9 @@ ASK = [{"role": "user", "content": "is the sky blue"}]
 
 @pytest.fixture
 async def sdk(filled: httpx.AsyncClient) -> AsyncIterator[openai.AsyncOpenAI]:
+    http: Any = filled  # typed as another HTTP library's client of the same interface
     async with openai.AsyncOpenAI(
-        api_key="none", base_url="http://test/v1", http_client=filled, max_retries=0
+        api_key="none", base_url="http://test/v1", http_client=http, max_retries=0
     ) as client:
         yield client
 

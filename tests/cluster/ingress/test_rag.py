@@ -59,7 +59,7 @@ async def test_max_tokens_ends_an_answer(filled: httpx.AsyncClient) -> None:
         ("question", " ", "must not be empty"),
         ("question", "word " * 100_000, "at most 20000 are allowed"),
         ("question", 7, "valid string"),
-        ("question", "\ud800", "unicode"),
+        ("question", "\ud800", "lone surrogate"),
         ("top_k", 0, "must be 1 to 200"),
         ("top_k", 10**9, "must be 1 to 200"),
         ("top_n", 201, "must be 1 to 200"),

@@ -28,13 +28,23 @@ async def test_results_are_sorted_and_index_the_callers_list(
 
 
 async def test_what_langchain_sends_to_cohere(client: httpx.AsyncClient) -> None:
-    body = {"documents": TEXTS, "top_n": 1, "max_tokens_per_doc": None, "model": "hyperrag"}
+    body: dict[str, Any] = {
+        "documents": TEXTS,
+        "top_n": 1,
+        "max_tokens_per_doc": None,
+        "model": "hyperrag",
+    }
     data = (await rerank(client, "/v2/rerank", **body)).json()
     assert [r["index"] for r in data["results"]] == [1]
 
 
 async def test_what_xinference_sends(client: httpx.AsyncClient) -> None:
-    body = {"documents": TEXTS, "return_documents": "true", "return_len": "true", "top_n": None}
+    body: dict[str, Any] = {
+        "documents": TEXTS,
+        "return_documents": "true",
+        "return_len": "true",
+        "top_n": None,
+    }
     data = (await rerank(client, **body)).json()
     assert len(data["results"]) == 2
     assert "document" in data["results"][0]
