@@ -81,6 +81,7 @@ class LocalCluster:
             log_to_driver=False,
         )
         self._interrupts.install()  # Ray has set a SIGTERM handler of its own
+        self._interrupts.raise_if_lost()  # in a hook of the many forks above
 
     def _stop(self) -> None:
         try:

@@ -35,6 +35,7 @@ class Running:
             yaml.safe_dump({"data_dir": str(folder / "data"), "ingress": ingress, **overrides})
         )
         self.lines: list[str] = []
+        self._seen: set[psutil.Process] = set()
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-m", "tests.cluster.small_app", str(path)],
             cwd=ROOT,
@@ -82,26 +83,31 @@ class Running:
         return code
 
     def left(self) -> list[str]:
-        """Processes that it started and that still live, itself included."""
-        found = []
+        """Processes that it started and that still live, itself included. Some of Ray's erase their
+        environment: those are known from having been seen below one of the others."""
         for process in psutil.process_iter():
             try:
-                if self._marked(process) and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(f"{process.pid} {' '.join(process.cmdline())[:80]}")
+                if process.environ().get("TEST_MARK") == self.mark:
+                    self._seen |= {process, *process.children(recursive=True)}
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-        return found
-
-    def _marked(self, process: psutil.Process) -> bool:
-        return process.environ().get("TEST_MARK") == self.mark or str(self.port) in " ".join(
-            process.cmdline()
-        )
+        return [str(process) for process in self._seen if _lives(process)]
 
     def end(self) -> None:
         """However the test went."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(10)
+        self.left()
+        for process in filter(_lives, self._seen):
+            process.kill()
         self._reader.join(10)
         if self.process.stdout:
             self.process.stdout.close()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
