@@ -1,0 +1,195 @@
+"""The one configuration tree, and the only place that reads the environment and YAML.
+
+Later wins: defaults in the components' dataclasses, a sparse YAML file (`--config` or
+HYPERRAG_CONFIG), HYPERRAG__SECTION__KEY variables, what the caller overrides.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self, cast, get_type_hints
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from actors.engine.config import (
+    EngineConfig,
+    GeneratorConfig,
+    ModelConfig,
+    PromptConfig,
+    RerankerConfig,
+)
+from actors.retrieval.config import RetrievalConfig
+from cluster.errors import ConfigError
+from cluster.ingress.config import IngressConfig
+from cluster.placement import PlacementConfig
+from kvstore.config import StoreConfig
+
+PREFIX = "HYPERRAG__"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsConfig:
+    """One model for both stages makes the reranker's segments the generator's."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    reranker: ModelConfig = field(default_factory=ModelConfig)
+    generator: ModelConfig = field(default_factory=ModelConfig)
+
+
+class HyperRagConfig(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data_dir: str = ""
+    """Corpus, segments and locks; empty: $XDG_DATA_HOME/hyperrag."""
+    model_cache_dir: str = ""
+    """Converted weights; empty: $XDG_CACHE_HOME/hyperrag/models."""
+    reuse: Literal["on", "off"] = "on"
+    """`off` sets reranker.reuse to off and generator.mode to full: the baseline of comparisons."""
+    models: ModelsConfig = Field(default_factory=ModelsConfig)
+    prompt: PromptConfig = Field(default_factory=PromptConfig)
+    engine: EngineConfig = Field(default_factory=EngineConfig)
+    retrieval: RetrievalConfig = Field(default_factory=RetrievalConfig)
+    reranker: RerankerConfig = Field(default_factory=RerankerConfig)
+    generator: GeneratorConfig = Field(default_factory=GeneratorConfig)
+    store: StoreConfig = Field(default_factory=StoreConfig)
+    ingress: IngressConfig = Field(default_factory=IngressConfig)
+    placement: PlacementConfig = Field(default_factory=PlacementConfig)
+
+    @property
+    def run_dir(self) -> str:
+        """Locks of the node's processes."""
+        return str(Path(self.data_dir) / "run")
+
+    def resolved(self, environ: Mapping[str, str] | None = None) -> "HyperRagConfig":
+        """With every derived value filled in: what runs. Resolving twice changes nothing."""
+        env = os.environ if environ is None else environ
+        data = _folder(self.data_dir, env, "XDG_DATA_HOME", "~/.local/share")
+        weights = _folder(self.model_cache_dir, env, "XDG_CACHE_HOME", "~/.cache", "models")
+        off = self.reuse == "off"
+        untouched = self.store.ssd_dir == StoreConfig().ssd_dir
+        ssd = str(data / "segments") if untouched else _expanded(self.store.ssd_dir)
+        retrieval = replace(
+            self.retrieval,
+            corpus_uri=_uri(self.retrieval.corpus_uri) or str(data / "corpus"),
+            local_cache_dir=_expanded(self.retrieval.local_cache_dir) or str(data / "corpus-cache"),
+        )
+        keys = _expanded(self.ingress.api_keys_file)
+        return self.model_copy(
+            update={
+                "data_dir": str(data),
+                "model_cache_dir": str(weights),
+                "models": ModelsConfig(
+                    _cached(self.models.reranker, weights), _cached(self.models.generator, weights)
+                ),
+                "reranker": replace(self.reranker, reuse="off") if off else self.reranker,
+                "generator": replace(self.generator, mode="full") if off else self.generator,
+                "retrieval": retrieval,
+                "store": replace(self.store, ssd_dir=ssd),
+                "ingress": replace(self.ingress, api_keys_file=keys),
+            }
+        )
+
+    @classmethod
+    def parse(cls, raw: Mapping[str, Any]) -> Self:
+        """Raises ConfigError that names the first key that is wrong, its value, what is allowed."""
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise _explain(error) from None
+
+
+def load(
+    path: str | Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> HyperRagConfig:
+    """The configuration, not yet resolved. `overrides` has dotted keys: {"ingress.port": 9000}."""
+    env = os.environ if environ is None else environ
+    file = path or env.get("HYPERRAG_CONFIG", "")
+    tree = read_yaml(Path(file).expanduser()) if file else {}
+    for name, text in sorted(env.items()):
+        if name.startswith(PREFIX):
+            _put(tree, name.removeprefix(PREFIX).lower().split("__"), text, name)
+    for key, value in (overrides or {}).items():
+        _put(tree, key.split("."), value, key)
+    return HyperRagConfig.parse(tree)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; `on` and `off` stay words. Raises ConfigError naming the file."""
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError("configuration file", str(path), f"cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError("configuration file", str(path), f"is not YAML: {error}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError("configuration file", str(path), "must hold a mapping of keys")
+    return cast("dict[str, Any]", tree)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads `reuse: off` as false; here only true and false are booleans."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag != "tag:yaml.org,2002:bool" or first in "tTfF"
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _put(tree: dict[str, Any], keys: list[str], value: object, source: str) -> None:
+    for key in keys[:-1]:
+        branch = tree.setdefault(key, {})
+        if branch is None:  # `section:` with nothing below it
+            branch = tree[key] = {}
+        if not isinstance(branch, dict):
+            raise ConfigError(source, value, f"{key} is a value, it has no keys below it")
+        tree = branch
+    tree[keys[-1]] = value
+
+
+def _folder(given: str, env: Mapping[str, str], variable: str, default: str, *below: str) -> Path:
+    base = Path(given) if given else Path(env.get(variable) or default, "hyperrag", *below)
+    return base.expanduser().absolute()
+
+
+def _cached(model: ModelConfig, weights: Path) -> ModelConfig:
+    untouched = model.cache_dir == ModelConfig().cache_dir
+    return replace(model, cache_dir=str(weights) if untouched else _expanded(model.cache_dir))
+
+
+def _expanded(path: str) -> str:
+    return str(Path(path).expanduser().absolute()) if path else ""
+
+
+def _uri(uri: str) -> str:
+    return uri if "://" in uri else _expanded(uri)
+
+
+def _explain(error: ValidationError) -> ConfigError:
+    first = error.errors(include_url=False)[0]
+    keys = [str(part) for part in first["loc"]]
+    value, message = first.get("input"), first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        names = ", ".join(_keys_at(keys[:-1]))
+        message = f"unknown key; allowed in {'.'.join(keys[:-1]) or 'the file'}: {names}"
+    return ConfigError(".".join(keys), value, message)
+
+
+def _keys_at(keys: list[str]) -> list[str]:
+    node: Any = HyperRagConfig
+    for key in keys:
+        node = get_type_hints(node)[key]
+    if is_dataclass(node):
+        return [f.name for f in fields(node)]
+    return list(HyperRagConfig.model_fields)

@@ -1,0 +1,30 @@
+"""The ASGI application: all endpoints, inside limits, inside the envelope."""
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from cluster.ingress import (
+    chat,
+    completions,
+    documents,
+    errors,
+    health,
+    maintenance,
+    rag,
+    rerank,
+)
+from cluster.ingress.context import Context
+from cluster.ingress.envelope import Envelope
+from cluster.ingress.limits import BodyLimit
+
+
+def create_app(context: Context, echo_request_id: bool = True) -> ASGIApp:
+    """`echo_request_id`: answer with X-Request-Id; Serve's proxy does that by itself."""
+    app = FastAPI(title="HyperRAG")
+    app.state.context = context
+    for part in (chat, completions, rag, rerank, documents, health, maintenance):
+        app.include_router(part.router)
+    errors.install(app)
+    ingress = context.config.ingress
+    limited = BodyLimit(app, ingress.max_body_bytes)
+    return Envelope(limited, ingress.max_queued_requests, echo_request_id)

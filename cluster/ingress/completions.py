@@ -1,0 +1,52 @@
+"""POST /v1/completions: a question, or with `retrieve` false a text to be continued."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from actors.messages import Message
+from cluster.ingress.auth import Tenant
+from cluster.ingress.context import ContextDep, RequestId
+from cluster.ingress.errors import invalid
+from cluster.ingress.openai import Form, OpenAiBody, respond
+from cluster.ingress.schemas import Text, check_model, check_prompt, retrieval_of
+from cluster.query import Query
+
+router = APIRouter()
+
+
+class CompletionBody(OpenAiBody):
+    prompt: Text | list[Text]
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"text": text}
+
+
+FORM = Form("cmpl", "text_completion", "text_completion", _text, _text, opening=None)
+
+
+@router.post("/v1/completions")
+async def complete(
+    body: CompletionBody, tenant: Tenant, context: ContextDep, request_id: RequestId
+) -> Response:
+    config = context.config
+    model = check_model(body.model, config.ingress.generator_name)
+    prompt = _prompt(body.prompt)
+    check_prompt(len(prompt), "prompt", config.ingress)
+    sampling = body.sampling(config.generator)
+    if body.hyperrag.retrieve:
+        options = body.hyperrag
+        retrieval = retrieval_of(options, prompt, "prompt", config.retrieval, config.ingress)
+        query = Query(request_id, tenant, retrieval, (Message("user", prompt),), sampling)
+    else:
+        query = Query(request_id, tenant, None, (), sampling, raw_prompt=prompt)
+    return await respond(context, query, body, model, FORM)
+
+
+def _prompt(prompt: str | list[str]) -> str:
+    texts = [prompt] if isinstance(prompt, str) else prompt
+    if len(texts) != 1 or not texts[0]:
+        raise invalid("prompt", "must be one text that is not empty")
+    return texts[0]

@@ -1,0 +1,57 @@
+"""Settings of the HTTP ingress."""
+
+import re
+from dataclasses import dataclass
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
+
+
+@dataclass(frozen=True, slots=True)
+class IngressConfig:
+    __pydantic_config__ = {"extra": "forbid"}
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Other than loopback: one proxy on every node of the cluster."""
+    port: int = 8000
+    api_keys_file: str = ""
+    """YAML, `keys: [{tenant: NAME, sha256: HEX} or {tenant: NAME, key: TEXT}]`; empty: no keys,
+    and everybody is the tenant "default"."""
+    max_body_bytes: int = 64 * 2**20
+    """Larger request bodies are refused (413) while they are read."""
+    request_timeout_s: float = 60.0
+    """From the request's arrival to the last token; passed down as what is left."""
+    ingest_timeout_s: float = 600.0
+    """The same for ingestion, precomputation and store checks."""
+    max_queued_requests: int = 256
+    """Requests in progress in one ingress replica, waiting ones included; beyond it 429."""
+    max_question_chars: int = 20_000
+    """Longest question that is searched for."""
+    max_prompt_chars: int = 200_000
+    """Longest conversation or prompt, before it is tokenized."""
+    default_collection: str = "default"
+    generator_name: str = "hyperrag"
+    """The `model` of chat, completions and questions."""
+    reranker_name: str = "hyperrag-reranker"
+    """The `model` of reranking."""
+    num_replicas: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.port <= 65535:
+            raise ValueError(f"ingress.port is {self.port}, must be 1 to 65535")
+        for name in (
+            "max_body_bytes",
+            "request_timeout_s",
+            "ingest_timeout_s",
+            "max_queued_requests",
+            "max_question_chars",
+            "max_prompt_chars",
+            "num_replicas",
+        ):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"ingress.{name} is {getattr(self, name)}, must be above 0")
+        for name in ("default_collection", "generator_name", "reranker_name"):
+            if not NAME.fullmatch(getattr(self, name)):
+                raise ValueError(f"ingress.{name} is {getattr(self, name)!r}, must be {NAME_RULE}")
+        if self.generator_name == self.reranker_name:
+            raise ValueError("ingress.generator_name and reranker_name must differ")

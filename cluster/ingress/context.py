@@ -1,0 +1,48 @@
+"""What every endpoint needs: settings, services, and the request's own id."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, Request
+
+from actors.messages import Document
+from cluster.config import HyperRagConfig
+from cluster.pipeline import Pipeline
+from cluster.services import Services
+
+ParseUpload = Callable[[str, bytes, int], list[Document]]
+"""(file name, content, largest document in bytes) -> documents; raises RequestError."""
+
+
+class Keys(Protocol):
+    def tenant_of(self, authorization: str) -> str:
+        """Raises ApiError 401."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    config: HyperRagConfig
+    services: Services
+    keys: Keys
+    parse_upload: ParseUpload
+
+    @property
+    def pipeline(self) -> Pipeline:
+        timeout_s = self.config.ingress.request_timeout_s
+        return Pipeline(self.services, self.config.reranker.dense_weight, timeout_s)
+
+
+def context(request: Request) -> Context:
+    found: Any = request.app.state.context
+    assert isinstance(found, Context)
+    return found
+
+
+def request_id(request: Request) -> str:
+    return str(request.state.request_id)
+
+
+ContextDep = Annotated[Context, Depends(context)]
+RequestId = Annotated[str, Depends(request_id)]

@@ -1,0 +1,156 @@
+"""Every failure as JSON that three families of clients understand.
+
+`detail` (Jina), `message` (Cohere) and `error: {message, type, param, code}` (OpenAI); a request
+with `texts` gets TEI's `{error: str, error_type}` instead of the object.
+"""
+
+import logging
+import math
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from actors.errors import (
+    ActorError,
+    ExpiredError,
+    OverloadedError,
+    RequestError,
+    UnavailableError,
+)
+from cluster.errors import NotFoundError, ReplicaLostError
+
+_log = logging.getLogger("hyperrag.ingress")
+
+RETRY_AFTER_S = 2.0
+_TYPES = {
+    401: "authentication_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    503: "unavailable_error",
+    504: "timeout_error",
+}
+_CODES = {
+    400: "invalid_request",
+    401: "invalid_api_key",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    422: "invalid_value",
+    429: "overloaded",
+    500: "internal_error",
+    503: "unavailable",
+    504: "timeout",
+}
+
+
+class ApiError(HTTPException):
+    """A refusal. `param` names the field; the message says what is allowed."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+        if retry_after_s is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(retry_after_s)))
+        super().__init__(status, message, headers)
+        self.message, self.param, self.code = message, param, code
+
+    def body(self, tei: bool = False) -> dict[str, Any]:
+        kind = _TYPES.get(self.status_code)
+        kind = kind or ("server_error" if self.status_code >= 500 else "invalid_request_error")
+        error: Any = {
+            "message": self.message,
+            "type": kind,
+            "param": self.param,
+            "code": self.code or _CODES.get(self.status_code, kind),
+        }
+        body = {"detail": self.message, "message": self.message}
+        if tei:
+            return {**body, "error": self.message, "error_type": _tei_type(self.status_code)}
+        return {**body, "error": error}
+
+
+def invalid(param: str, message: str) -> ApiError:
+    return ApiError(422, f"{param}: {message}", param)
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """What a client sees of an error; what is not expected is logged and becomes a 500."""
+    match error:
+        case ApiError():
+            return error
+        case NotFoundError():
+            return ApiError(404, str(error), error.field)
+        case RequestError():
+            return ApiError(400, str(error), error.field, "invalid_value")
+        case OverloadedError():
+            return ApiError(429, str(error), retry_after_s=error.retry_after_s)
+        case ExpiredError():
+            return ApiError(504, str(error) or "the request's time is up")
+        case UnavailableError() | ReplicaLostError():
+            return ApiError(503, str(error), retry_after_s=RETRY_AFTER_S)
+        case RequestValidationError():
+            return _validation(error)
+        case HTTPException():
+            return _http(error)
+    _log.error("unexpected error", exc_info=error)
+    return ApiError(500, "an unexpected error; the service's log has it under the request id")
+
+
+def respond(request: Request, error: Exception) -> JSONResponse:
+    api_error = as_api_error(error)
+    tei = getattr(request.state, "tei", False) or _has_texts(error)
+    return JSONResponse(api_error.body(tei), api_error.status_code, headers=api_error.headers)
+
+
+async def _respond(request: Request, error: Exception) -> JSONResponse:
+    return respond(request, error)
+
+
+def install(app: FastAPI) -> None:
+    for kind in (HTTPException, RequestValidationError, ActorError, ReplicaLostError, Exception):
+        app.add_exception_handler(kind, _respond)
+
+
+def _has_texts(error: Exception) -> bool:
+    body = error.body if isinstance(error, RequestValidationError) else None
+    return isinstance(body, dict) and body.get("texts") is not None
+
+
+def _tei_type(status: int) -> str:
+    if status == 429:
+        return "Overloaded"
+    return "Validation" if status < 500 else "Backend"
+
+
+def _http(error: HTTPException) -> ApiError:
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        refused = ApiError(405, f"method not allowed here; allowed: {allowed}", "method")
+        refused.headers = error.headers
+        return refused
+    if error.status_code == 404:
+        return ApiError(404, "there is no such endpoint; GET /docs lists them", code="no_endpoint")
+    return ApiError(error.status_code, str(error.detail))
+
+
+def _validation(error: RequestValidationError) -> ApiError:
+    first = error.errors()[0]
+    kind, context = first["type"], first.get("ctx", {})
+    if kind == "json_invalid":
+        return ApiError(400, f"body: malformed JSON: {context.get('error', '')}", "body")
+    path = [str(part) for part in first["loc"][1:]]
+    param = context.get("field") or ".".join(path) or "body"
+    value = first.get("input")
+    shown = f" (got {value!r})" if isinstance(value, (int, float, bool)) else ""
+    message = first["msg"].removeprefix("Value error, ")
+    status = 400 if kind in ("unknown_field", "unsupported_field") else 422
+    return ApiError(status, f"{param}: {message}{shown}", param, kind if status == 400 else None)

@@ -1,0 +1,96 @@
+"""Probes, models, and the state of the whole."""
+
+import asyncio
+import time
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse
+
+from actors.errors import ActorError
+from cluster.errors import ReplicaLostError
+from cluster.ingress.auth import Tenant
+from cluster.ingress.context import ContextDep
+from cluster.ingress.errors import ApiError
+from cluster.services import Deployment, Services, Status
+
+router = APIRouter()
+
+PROBE_TIMEOUT_S = 5.0
+_STARTED = int(time.time())
+
+
+@router.get("/healthz")
+async def alive() -> dict[str, str]:
+    """This process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+async def ready(context: ContextDep) -> JSONResponse:
+    """Every deployment answers."""
+    states = await _ask(context.services)
+    failed = {name: state for name, state in states.items() if isinstance(state, str)}
+    if failed:
+        reason = "; ".join(f"{name}: {state}" for name, state in failed.items())
+        raise ApiError(503, f"not ready: {reason}", code="not_ready", retry_after_s=2.0)
+    return JSONResponse({"status": "ready", "deployments": dict.fromkeys(states, "ok")})
+
+
+@router.get("/v1/models")
+async def models(tenant: Tenant, context: ContextDep) -> dict[str, Any]:
+    ingress = context.config.ingress
+    head = {"object": "model", "created": _STARTED, "owned_by": "hyperrag"}
+    names = (ingress.generator_name, ingress.reranker_name)
+    return {"object": "list", "data": [{"id": name, **head} for name in names]}
+
+
+@router.get("/v1/status")
+async def status(tenant: Tenant, context: ContextDep) -> dict[str, Any]:
+    """Deployments, tiers of the store, and how often segments were found."""
+    states = await _ask(context.services)
+    return {
+        "deployments": {name: _deployment(state) for name, state in states.items()},
+        "tiers": _tiers(states),
+        "hit_rates": {
+            name: _hit_rate(state)
+            for name, state in states.items()
+            if name in ("reranker", "generator") and not isinstance(state, str)
+        },
+    }
+
+
+async def _ask(services: Services) -> dict[str, list[Status] | str]:
+    """By deployment: an entry per replica, or why there is none."""
+    named = services.by_name()
+    states = await asyncio.gather(*(_one(service) for service in named.values()))
+    return dict(zip(named, states, strict=True))
+
+
+async def _one(service: Deployment) -> list[Status] | str:
+    try:
+        return await service.status(PROBE_TIMEOUT_S)
+    except (ActorError, ReplicaLostError) as error:
+        return str(error)
+
+
+def _deployment(state: list[Status] | str) -> dict[str, Any]:
+    if isinstance(state, str):
+        return {"status": "unavailable", "reason": state, "replicas": []}
+    return {"status": "ok", "replicas": state}
+
+
+def _tiers(states: dict[str, list[Status] | str]) -> Any:
+    """The store's own counters, which any replica with a client can tell."""
+    for state in states.values():
+        for replica in state if isinstance(state, list) else ():
+            if replica.get("store"):
+                return replica["store"]
+    return None
+
+
+def _hit_rate(replicas: list[Status]) -> float | None:
+    """Share of the segments asked for that were found, since start; None before the first."""
+    hits = sum(replica.get("segment_hits", 0) for replica in replicas)
+    asked = hits + sum(replica.get("segments_computed", 0) for replica in replicas)
+    return round(hits / asked, 4) if asked else None

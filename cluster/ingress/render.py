@@ -1,0 +1,38 @@
+"""Records of the pipeline as JSON, the same for every endpoint."""
+
+from dataclasses import asdict
+from typing import Any
+
+from cluster.query import Answer, Source
+
+
+def source_json(source: Source) -> dict[str, Any]:
+    passage = source.passage
+    return {
+        "document_id": passage.document_id,
+        "ordinal": passage.ordinal,
+        "start": passage.start,
+        "end": passage.end,
+        "text": passage.text,
+        "metadata": passage.metadata,
+        "score": source.score,
+        "cosine": source.cosine,
+        "log_likelihood": source.log_likelihood,
+    }
+
+
+def report_json(answer: Answer) -> dict[str, Any]:
+    """Sources, milliseconds and cache reports by stage."""
+    return {
+        "sources": [source_json(source) for source in answer.sources],
+        "timings_ms": dict(answer.timings_ms),
+        "cache": {stage: asdict(report) for stage, report in answer.cache.items()},
+    }
+
+
+def usage_json(answer: Answer) -> dict[str, int]:
+    return {
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "total_tokens": answer.prompt_tokens + answer.completion_tokens,
+    }

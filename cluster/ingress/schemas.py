@@ -1,0 +1,144 @@
+"""What request bodies have in common: null means absent, unknown fields are named."""
+
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+from starlette.requests import ClientDisconnect
+
+from actors.engine.config import GeneratorConfig
+from actors.messages import Sampling
+from actors.retrieval.config import RetrievalConfig
+from cluster.ingress.config import NAME, NAME_RULE, IngressConfig
+from cluster.ingress.errors import ApiError, invalid
+from cluster.query import Retrieval
+
+M = TypeVar("M", bound="Body")
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"not Unicode: a lone surrogate at character {error.start}") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+"""JSON may escape halves of characters, which no tokenizer and no digest can take."""
+
+
+class Body(BaseModel):
+    """A request's JSON object. Unknown fields are refused (400); the error names the known ones."""
+
+    model_config = ConfigDict(allow_inf_nan=False, frozen=True)
+    ignored: ClassVar[frozenset[str] | None] = frozenset()
+    """Fields accepted without effect; None: any."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_means_absent(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        for name in data if cls.ignored is not None else ():
+            if name not in known | (cls.ignored or frozenset()):
+                raise PydanticCustomError(
+                    "unknown_field",
+                    "unknown field; allowed: {allowed}",
+                    {"field": str(name)[:100], "allowed": ", ".join(sorted(known))},
+                )
+        return {name: value for name, value in data.items() if value is not None}
+
+
+class RetrievalOptions(Body):
+    """The `hyperrag` object of a request; None leaves one to the configuration."""
+
+    collection: str | None = None
+    top_n: int | None = None
+    top_k: int | None = None
+    retrieve: bool = True
+
+
+class SamplingOptions(Body):
+    max_tokens: int | None = None
+    temperature: float = Field(0.0, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    seed: int | None = Field(None, ge=0, lt=2**63)
+    stop: Text | list[Text] = Field(default_factory=list)
+
+    def sampling(self, config: GeneratorConfig, asked: int | None = None) -> Sampling:
+        """Raises ApiError for what the configuration does not allow."""
+        max_tokens = asked or self.max_tokens
+        if max_tokens is None:
+            max_tokens = config.default_new_tokens
+        if not 1 <= max_tokens <= config.max_new_tokens:
+            raise invalid("max_tokens", f"is {max_tokens}, must be 1 to {config.max_new_tokens}")
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        if len(stop) > 4 or not all(0 < len(text) <= 256 for text in stop):
+            raise invalid("stop", "must be at most 4 texts of 1 to 256 characters")
+        return Sampling(max_tokens, self.temperature, self.top_p, self.seed, stop)
+
+
+def retrieval_of(
+    options: RetrievalOptions,
+    question: str,
+    param: str,
+    config: RetrievalConfig,
+    ingress: IngressConfig,
+) -> Retrieval:
+    """Raises ApiError that names the field; `param` is the one that holds the question."""
+    if not question.strip():
+        raise invalid(param, "must not be empty")
+    if len(question) > ingress.max_question_chars:
+        raise invalid(
+            param,
+            f"has {len(question)} characters, at most {ingress.max_question_chars} are allowed",
+        )
+    for name, limit in (("top_n", config.max_top_n), ("top_k", config.max_top_n)):
+        value = getattr(options, name)
+        if value is not None and not 1 <= value <= limit:
+            raise invalid(name, f"is {value}, must be 1 to {limit}")
+    top_k = options.top_k or min(config.top_k, options.top_n or config.top_k)
+    top_n = options.top_n or max(config.top_n, top_k)
+    if top_k > top_n:
+        raise invalid("top_k", f"is {top_k}, must be 1 to top_n, which is {top_n}")
+    return Retrieval(collection_of(options.collection, ingress), question, top_n, top_k)
+
+
+def collection_of(name: str | None, ingress: IngressConfig) -> str:
+    if name is None:
+        return ingress.default_collection
+    if not NAME.fullmatch(name):
+        raise invalid("collection", f"must be {NAME_RULE}")
+    return name
+
+
+def check_prompt(chars: int, param: str, ingress: IngressConfig) -> None:
+    if chars > ingress.max_prompt_chars:
+        raise invalid(
+            param, f"has {chars} characters, at most {ingress.max_prompt_chars} are allowed"
+        )
+
+
+def check_model(model: str | None, *served: str) -> str:
+    """The model's name; the first one served when none is given."""
+    if model is not None and model not in served:
+        message = f"model: {model[:100]!r} is not served; allowed: {', '.join(served)}"
+        raise ApiError(404, message, "model", "model_not_found")
+    return model or served[0]
+
+
+async def read_body(request: Request, model: type[M]) -> M:
+    """For endpoints that take several kinds of bodies. Raises RequestValidationError."""
+    try:
+        data = await request.body()
+    except ClientDisconnect as error:
+        raise ApiError(400, "body: the client went away", "body") from error
+    try:
+        return model.model_validate_json(data or b"{}")
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in found]) from None

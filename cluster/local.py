@@ -1,0 +1,145 @@
+"""A Ray cluster on this machine for as long as a `with` block runs; nothing of it stays."""
+
+import atexit
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+import ray
+from ray import serve
+from ray.exceptions import RayError
+from ray.util import list_named_actors
+
+from cluster.config import HyperRagConfig
+from cluster.interrupts import Hurry, Interrupts
+from cluster.preflight import check_data_dir, check_port, data_dir_lock
+from cluster.sweep import RUN_ID, adopt_orphans, arenas_of, processes_of, sweep
+
+OBJECT_STORE_BYTES = 256 * 2**20  # 256 MiB: KV travels through the arena, not through Ray
+SERVE_STOP_S = 20.0
+ACTORS_STOP_S = 15.0
+CLOSE_S = 10.0
+NAMESPACE = "hyperrag"
+
+_log = logging.getLogger("hyperrag.local")
+
+
+class LocalCluster:
+    """Starts Ray, and ends it however the block ends: normally, by an exception, by a signal at
+    any moment. Enter it in the main thread: Ray's processes end with the thread that made them.
+
+    `__enter__` raises PortTakenError, DataDirError or ConfigError before anything is started.
+    """
+
+    def __init__(self, config: HyperRagConfig) -> None:
+        self._config = config
+        self._run_id = uuid4().hex
+        self._started = time.time()
+        self._arenas: set[Path] = set()
+        self._interrupts = Interrupts()
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
+        check_data_dir(Path(self._config.data_dir))
+        self._held.enter_context(data_dir_lock(self._config))
+        self._interrupts.install()
+        try:
+            check_port(self._config.ingress.host, self._config.ingress.port)
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _start(self) -> None:
+        adopt_orphans()
+        atexit.register(self._sweep)  # a signal in the instant before `_stop` takes over
+        os.environ[RUN_ID] = self._run_id
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        ray.init(
+            address="local",
+            namespace=NAMESPACE,
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            logging_level="ERROR",
+            log_to_driver=False,
+        )
+        self._interrupts.install()  # Ray has set a SIGTERM handler of its own
+        self._interrupts.raise_if_lost()  # in a hook of the many forks above
+
+    def _stop(self) -> None:
+        try:
+            try:
+                self._interrupts.stopping()
+                self._arenas = arenas_of(processes_of(self._run_id, self._started), self._dram_dir)
+                _stop_gracefully()
+            finally:
+                self._interrupts.sweeping()
+        except Hurry:
+            pass
+        finally:
+            self._sweep()
+            atexit.unregister(self._sweep)
+            self._held.close()
+            self._interrupts.restore()
+
+    def _sweep(self) -> None:
+        sweep(self._run_id, self._started)
+        for arena in self._arenas:
+            arena.unlink(missing_ok=True)
+        if os.environ.get(RUN_ID) == self._run_id:
+            del os.environ[RUN_ID]
+
+    @property
+    def _dram_dir(self) -> Path:
+        return Path(self._config.store.dram_dir).expanduser()
+
+
+def _stop_gracefully() -> None:
+    if not ray.is_initialized():
+        return
+    for step, limit_s in ((serve.shutdown, SERVE_STOP_S), (_end_actors, ACTORS_STOP_S)):
+        _limited(step, limit_s)
+    ray.shutdown()
+
+
+def _end_actors() -> None:
+    """Detached actors; one with a `close`, such as a shard, first writes what it has queued."""
+    for named in list_named_actors(all_namespaces=True):
+        try:
+            actor = ray.get_actor(named["name"], named["namespace"])
+            if hasattr(actor, "close"):
+                ray.get(actor.close.remote(CLOSE_S), timeout=CLOSE_S + 1.0)
+            ray.kill(actor)
+        except (ValueError, RayError) as error:  # ValueError: it ended in the meantime
+            _log.warning("actor %s: %s", named["name"], error)
+
+
+def _limited(step: Callable[[], None], limit_s: float) -> None:
+    """Wait for it no longer than `limit_s`; what is left of it the sweep ends."""
+
+    def logged() -> None:
+        try:
+            step()
+        except Exception:  # the cluster may be half dead: stopping goes on regardless
+            _log.warning("stopping: %s failed", step.__name__, exc_info=True)
+
+    thread = threading.Thread(target=logged, daemon=True)
+    thread.start()
+    thread.join(limit_s)

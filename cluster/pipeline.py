@@ -1,0 +1,196 @@
+"""A question's way through the deployments: search, rerank, generate.
+
+Plain Python over `cluster.services`. Every stage gets the seconds that are left. A replica that is
+lost is asked for once more (a retry per request), as long as no token has left; then it is a 503.
+Closing the stream of events closes the generator's.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TypeVar
+
+from actors.errors import UnavailableError
+from actors.messages import (
+    CacheReport,
+    Found,
+    GenerateChunk,
+    GenerateRequest,
+    RerankRequest,
+    RerankResult,
+    SearchRequest,
+)
+from cluster.deadline import Deadline, within
+from cluster.errors import NotFoundError, ReplicaLostError
+from cluster.query import Answer, Piece, Query, Retrieval, Source
+from cluster.services import Services
+
+T = TypeVar("T")
+
+RETRY_PAUSE_S = 0.2
+
+
+@dataclass(slots=True)
+class Run:
+    """What one request has used so far."""
+
+    deadline: Deadline
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    cache: dict[str, CacheReport] = field(default_factory=dict)
+    retried: bool = False
+
+    async def may_retry(self, error: ReplicaLostError) -> None:
+        """Return after a pause if the request may ask again. Raises UnavailableError if not."""
+        if self.retried:
+            raise UnavailableError(f"{error}; try again") from error
+        self.retried = True
+        await asyncio.sleep(min(RETRY_PAUSE_S, self.deadline.left_s()))
+
+    async def stage(self, name: str, call: Callable[[float], Awaitable[T]]) -> T:
+        """One call with the seconds that are left, measured, asked again after a lost replica."""
+        started = perf_counter()
+        try:
+            while True:
+                left_s = self.deadline.left_s()
+                try:
+                    return await within(call(left_s), left_s, name)
+                except ReplicaLostError as error:
+                    await self.may_retry(error)
+        finally:
+            self.timings_ms[name] = _ms_since(started)
+
+
+class Pipeline:
+    def __init__(self, services: Services, dense_weight: float, timeout_s: float) -> None:
+        self._services = services
+        self._dense_weight = dense_weight
+        self._timeout_s = timeout_s
+
+    async def answer(self, query: Query) -> AsyncGenerator[Piece | Answer]:
+        """Pieces of the answer, then the `Answer`. Raises the errors of `actors.errors`."""
+        run = Run(Deadline(self._timeout_s))
+        sources = await self._sources(query, query.retrieval, run) if query.retrieval else ()
+        text, started, last = "", perf_counter(), GenerateChunk("", "error")
+        async with aclosing(self._generate(query, sources, run)) as chunks:
+            async for last in chunks:
+                if last.text:
+                    run.timings_ms.setdefault("ttft", run.deadline.elapsed_s * 1000)
+                    text += last.text
+                    yield Piece(last.text)
+        if last.finish_reason is None or last.finish_reason == "error":
+            raise UnavailableError("the generator could not finish the answer; try again")
+        run.timings_ms["generate"] = _ms_since(started)
+        run.timings_ms["total"] = run.deadline.elapsed_s * 1000
+        run.timings_ms.setdefault("ttft", run.timings_ms["total"])
+        run.cache["generate"] = last.cache or CacheReport(store="off")
+        total = sum(run.cache.values(), start=CacheReport())
+        yield Answer(
+            text,
+            last.finish_reason,
+            sources,
+            {name: round(ms, 3) for name, ms in run.timings_ms.items()},
+            {**run.cache, "total": total},
+            last.prompt_tokens,
+            last.completion_tokens,
+        )
+
+    async def rerank(
+        self, request_id: str, tenant: str, query: str, texts: Sequence[str]
+    ) -> RerankResult:
+        """Scores of the texts, in their order."""
+        return await self._rerank(request_id, tenant, query, texts, Run(Deadline(self._timeout_s)))
+
+    async def _sources(self, query: Query, retrieval: Retrieval, run: Run) -> tuple[Source, ...]:
+        found = await self._search(query.tenant, retrieval, run)
+        if not found:
+            run.cache["rerank"] = CacheReport()
+            return ()
+        texts = [hit.passage.text for hit in found]
+        ranking = await self._rerank(query.request_id, query.tenant, retrieval.question, texts, run)
+        run.cache["rerank"] = ranking.cache
+        return order(found, ranking.log_likelihoods, self._dense_weight)[: retrieval.top_k]
+
+    async def _search(self, tenant: str, retrieval: Retrieval, run: Run) -> tuple[Found, ...]:
+        name, question, top_n = retrieval.collection, retrieval.question, retrieval.top_n
+        result = await run.stage(
+            "search",
+            lambda left_s: self._services.retriever.search(
+                SearchRequest(tenant, name, question, top_n, left_s)
+            ),
+        )
+        if result.version == 0:
+            raise NotFoundError(
+                "collection",
+                f"{name!r} has no documents; add some: POST /v1/documents with "
+                f'{{"collection": "{name}", "text": "..."}}, or hyperrag ingest PATH',
+            )
+        return result.found
+
+    async def _rerank(
+        self, request_id: str, tenant: str, query: str, texts: Sequence[str], run: Run
+    ) -> RerankResult:
+        return await run.stage(
+            "rerank",
+            lambda left_s: self._services.reranker.rerank(
+                RerankRequest(request_id, tenant, query, tuple(texts), left_s)
+            ),
+        )
+
+    async def _generate(
+        self, query: Query, sources: Sequence[Source], run: Run
+    ) -> AsyncGenerator[GenerateChunk]:
+        started = False
+        while True:
+            try:
+                async with aclosing(self._open(query, sources, run)) as chunks:
+                    async for chunk in _bounded(chunks, run.deadline):
+                        started = True
+                        yield chunk
+                return
+            except ReplicaLostError as error:
+                if started:
+                    raise UnavailableError(f"{error}, and the answer broke off") from error
+                await run.may_retry(error)
+
+    def _open(
+        self, query: Query, sources: Sequence[Source], run: Run
+    ) -> AsyncGenerator[GenerateChunk]:
+        passages = tuple(source.passage.text for source in sources)
+        return self._services.generator.generate(
+            GenerateRequest(
+                query.request_id,
+                query.tenant,
+                query.messages,
+                passages,
+                query.sampling,
+                run.deadline.left_s(),
+                query.raw_prompt,
+            )
+        )
+
+
+def order(
+    found: Sequence[Found], log_likelihoods: Sequence[float], dense_weight: float
+) -> tuple[Source, ...]:
+    """Best first by log-likelihood + dense_weight x cosine; equal scores keep their order."""
+    sources = [
+        Source(hit.passage, hit.score, likelihood, likelihood + dense_weight * hit.score)
+        for hit, likelihood in zip(found, log_likelihoods, strict=True)
+    ]
+    return tuple(sorted(sources, key=lambda source: -source.score))
+
+
+async def _bounded(
+    chunks: AsyncGenerator[GenerateChunk], deadline: Deadline
+) -> AsyncGenerator[GenerateChunk]:
+    while True:
+        try:
+            yield await within(anext(chunks), deadline.left_s(), "generate")
+        except StopAsyncIteration:
+            return
+
+
+def _ms_since(started: float) -> float:
+    return (perf_counter() - started) * 1000

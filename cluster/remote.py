@@ -1,0 +1,186 @@
+"""The services behind Serve handles: deadlines, cancellation and errors between processes.
+
+Serve raises what a deployment raised wrapped in a RayTaskError; callers see the original. The end
+of a replica is a ReplicaLostError, a full router an OverloadedError.
+"""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from ray.exceptions import (
+    NodeDiedError,
+    RayActorError,
+    RayTaskError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    ReplicaUnavailableError,
+)
+from ray.serve.handle import DeploymentHandle
+
+from actors.errors import ActorError, ExpiredError, OverloadedError, UnavailableError
+from actors.messages import (
+    CacheReport,
+    DeleteResult,
+    Document,
+    DocumentPage,
+    GenerateChunk,
+    GenerateRequest,
+    IngestResult,
+    PrecomputeRequest,
+    RerankRequest,
+    RerankResult,
+    SearchRequest,
+    SearchResult,
+)
+from cluster.deadline import within
+from cluster.errors import ReplicaLostError
+from cluster.services import PassagePage, Services, Status
+
+T = TypeVar("T")
+
+GRACE_S = 2.0
+"""The caller waits this much longer than the deployment, whose own error says more."""
+_LOST = (RayActorError, NodeDiedError, WorkerCrashedError, ReplicaUnavailableError)
+
+
+@contextmanager
+def translated(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BackPressureError as error:
+        raise OverloadedError(f"the queue of {name}", error.retry_after_s or 1.0) from error
+    except DeploymentUnavailableError as error:
+        raise UnavailableError(f"{name} failed to deploy") from error
+    except (*_LOST, TaskCancelledError) as error:
+        raise ReplicaLostError(name, type(error).__name__) from error
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, ActorError):
+            raise cause from error
+        if isinstance(cause, _LOST):  # the replica's own upstream ended
+            raise UnavailableError(f"{name} lost what it depends on, try again") from error
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """One deployment. A plain response does not stop the work when who awaits it is cancelled."""
+
+    name: str
+    handle: DeploymentHandle
+
+    async def call(self, method: str, *args: Any, timeout_s: float) -> Any:
+        with translated(self.name):
+            response = self.handle.options(method_name=method).remote(*args)
+            try:
+                return await within(response, timeout_s + GRACE_S, self.name)
+            finally:
+                response.cancel()  # of no effect once it is done
+
+    async def broadcast(self, method: str, *args: Any, timeout_s: float) -> list[Any]:
+        with translated(self.name):
+            try:
+                response = self.handle.broadcast(method, *args)
+                return cast("list[Any]", await response.results_async(timeout_s=timeout_s))
+            except TimeoutError as error:
+                raise ExpiredError(f"{self.name} did not answer in {timeout_s:.1f} s") from error
+
+    async def status(self, timeout_s: float) -> list[Status]:
+        replicas = await self.broadcast("status", timeout_s=timeout_s)
+        if not replicas:
+            raise UnavailableError(f"{self.name} has no running replica")
+        return cast("list[Status]", replicas)
+
+
+class RemoteRetriever(Remote):
+    __slots__ = ()
+
+    async def search(self, request: SearchRequest) -> SearchResult:
+        call = self.call("search", request, timeout_s=request.timeout_s)
+        return cast(SearchResult, await call)
+
+    async def refresh(self, tenant: str, collection: str, version: int, timeout_s: float) -> None:
+        await self.broadcast("refresh", tenant, collection, version, timeout_s=timeout_s)
+
+
+class RemoteCorpus(Remote):
+    __slots__ = ()
+
+    async def ingest(
+        self, tenant: str, collection: str, documents: list[Document], timeout_s: float
+    ) -> IngestResult:
+        call = self.call("ingest", tenant, collection, documents, timeout_s=timeout_s)
+        return cast(IngestResult, await call)
+
+    async def delete(
+        self, tenant: str, collection: str, ids: list[str], timeout_s: float
+    ) -> DeleteResult:
+        call = self.call("delete", tenant, collection, ids, timeout_s=timeout_s)
+        return cast(DeleteResult, await call)
+
+    async def list_documents(
+        self, tenant: str, collection: str, after: str | None, limit: int, timeout_s: float
+    ) -> DocumentPage:
+        args = (tenant, collection, after, limit)
+        return cast(DocumentPage, await self.call("list_documents", *args, timeout_s=timeout_s))
+
+    async def passages(
+        self, tenant: str, collection: str, after: str | None, limit: int, timeout_s: float
+    ) -> PassagePage:
+        args = (tenant, collection, after, limit)
+        return cast(PassagePage, await self.call("passages", *args, timeout_s=timeout_s))
+
+
+class RemoteReranker(Remote):
+    __slots__ = ()
+
+    async def rerank(self, request: RerankRequest) -> RerankResult:
+        call = self.call("rerank", request, timeout_s=request.timeout_s)
+        return cast(RerankResult, await call)
+
+    async def precompute(self, request: PrecomputeRequest) -> CacheReport:
+        call = self.call("precompute", request, timeout_s=request.timeout_s)
+        return cast(CacheReport, await call)
+
+    async def forget(self, tenant: str, texts: tuple[str, ...], timeout_s: float) -> int:
+        return cast(int, await self.call("forget", tenant, texts, timeout_s=timeout_s))
+
+    async def check_store(self, repair: bool, timeout_s: float) -> dict[str, Any]:
+        call = self.call("check_store", repair, timeout_s=timeout_s)
+        return cast("dict[str, Any]", await call)
+
+
+class RemoteGenerator(Remote):
+    __slots__ = ()
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateChunk]:
+        with translated(self.name):
+            stream = self.handle.options(method_name="generate", stream=True).remote(request)
+            try:
+                async for chunk in stream:
+                    yield chunk
+            finally:
+                stream.cancel()
+
+    async def forget(self, tenant: str, texts: tuple[str, ...], timeout_s: float) -> int:
+        return cast(int, await self.call("forget", tenant, texts, timeout_s=timeout_s))
+
+
+def remote_services(
+    retriever: DeploymentHandle,
+    corpus: DeploymentHandle,
+    reranker: DeploymentHandle,
+    generator: DeploymentHandle,
+) -> Services:
+    return Services(
+        RemoteRetriever("retriever", retriever),
+        RemoteCorpus("corpus", corpus),
+        RemoteReranker("reranker", reranker),
+        RemoteGenerator("generator", generator),
+    )

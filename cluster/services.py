@@ -1,0 +1,100 @@
+"""What the pipeline and the ingress need of the deployments, whatever carries the calls.
+
+Every method raises the errors of `actors.errors`, and ReplicaLostError when the other side ended.
+Cancelling a call, or closing a stream, cancels the work behind it.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from actors.messages import (
+    CacheReport,
+    DeleteResult,
+    Document,
+    DocumentPage,
+    GenerateChunk,
+    GenerateRequest,
+    IngestResult,
+    Passage,
+    PrecomputeRequest,
+    RerankRequest,
+    RerankResult,
+    SearchRequest,
+    SearchResult,
+)
+
+Status = dict[str, Any]
+
+
+class PassagePage(Protocol):
+    """A run of a collection's passages; `next_after` continues it, None at its end."""
+
+    @property
+    def passages(self) -> Sequence[Passage]: ...
+    @property
+    def next_after(self) -> str | None: ...
+
+
+class Deployment(Protocol):
+    async def status(self, timeout_s: float) -> list[Status]:
+        """One entry per replica."""
+        ...
+
+
+class RetrieverService(Deployment, Protocol):
+    async def search(self, request: SearchRequest) -> SearchResult: ...
+
+    async def refresh(self, tenant: str, collection: str, version: int, timeout_s: float) -> None:
+        """Returns when every replica serves at least this version."""
+        ...
+
+
+class CorpusService(Deployment, Protocol):
+    async def ingest(
+        self, tenant: str, collection: str, documents: list[Document], timeout_s: float
+    ) -> IngestResult: ...
+
+    async def delete(
+        self, tenant: str, collection: str, ids: list[str], timeout_s: float
+    ) -> DeleteResult: ...
+
+    async def list_documents(
+        self, tenant: str, collection: str, after: str | None, limit: int, timeout_s: float
+    ) -> DocumentPage: ...
+
+    async def passages(
+        self, tenant: str, collection: str, after: str | None, limit: int, timeout_s: float
+    ) -> PassagePage: ...
+
+
+class RerankerService(Deployment, Protocol):
+    async def rerank(self, request: RerankRequest) -> RerankResult: ...
+
+    async def precompute(self, request: PrecomputeRequest) -> CacheReport: ...
+
+    async def forget(self, tenant: str, texts: tuple[str, ...], timeout_s: float) -> int: ...
+
+    async def check_store(self, repair: bool, timeout_s: float) -> dict[str, Any]: ...
+
+
+class GeneratorService(Deployment, Protocol):
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateChunk]: ...
+
+    async def forget(self, tenant: str, texts: tuple[str, ...], timeout_s: float) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    retriever: RetrieverService
+    corpus: CorpusService
+    reranker: RerankerService
+    generator: GeneratorService
+
+    def by_name(self) -> dict[str, Deployment]:
+        return {
+            "retriever": self.retriever,
+            "corpus": self.corpus,
+            "reranker": self.reranker,
+            "generator": self.generator,
+        }

@@ -1,0 +1,59 @@
+"""The ingress over small parts in this process, reached through ASGI."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.types import ASGIApp
+
+from cluster.config import HyperRagConfig
+from cluster.ingress.app import create_app
+from cluster.ingress.auth import ApiKeys
+from cluster.ingress.context import Context
+from cluster.services import Services
+from tests.cluster.parts import near_services, parse_lines
+
+DOCUMENTS = [
+    {"id": "sky", "text": "the sky is blue"},
+    {"id": "grass", "text": "grass is green in spring"},
+    {"id": "snow", "text": "snow is white in winter"},
+]
+
+MakeApp = Callable[..., ASGIApp]
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return near_services(tmp_path / "corpus")
+
+
+@pytest.fixture
+def make_app(services: Services) -> MakeApp:
+    def make(keys: ApiKeys | None = None, parts: Services = services, **ingress: Any) -> ASGIApp:
+        config = HyperRagConfig()
+        config = config.model_copy(update={"ingress": replace(config.ingress, **ingress)})
+        return create_app(Context(config, parts, keys or ApiKeys({}), parse_lines))
+
+    return make
+
+
+def connect(app: ASGIApp) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=20)
+
+
+@pytest.fixture
+async def client(make_app: MakeApp) -> AsyncIterator[httpx.AsyncClient]:
+    """A service without any document."""
+    async with connect(make_app()) as http:
+        yield http
+
+
+@pytest.fixture
+async def filled(client: httpx.AsyncClient) -> httpx.AsyncClient:
+    """A service with three documents."""
+    response = await client.post("/v1/documents", json={"documents": DOCUMENTS})
+    assert response.status_code == 200, response.text
+    return client

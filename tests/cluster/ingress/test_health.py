@@ -1,0 +1,69 @@
+"""Probes, status and maintenance."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp
+
+from actors.errors import UnavailableError
+from cluster.services import Services
+from tests.cluster.ingress.conftest import connect
+from tests.cluster.ingress.test_rag import events
+
+
+class Gone:
+    async def status(self, timeout_s: float) -> list[dict[str, Any]]:
+        raise UnavailableError("generator has no running replica")
+
+
+async def test_probes(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/healthz")).json() == {"status": "ok"}
+    assert (await client.get("/readyz")).json()["status"] == "ready"
+
+
+async def test_a_missing_deployment_is_not_ready(
+    make_app: Callable[..., ASGIApp], services: Services
+) -> None:
+    parts: Any = replace(services, generator=Gone())  # type: ignore[arg-type]
+    async with connect(make_app(parts=parts)) as http:
+        response = await http.get("/readyz")
+        assert response.status_code == 503
+        assert int(response.headers["Retry-After"]) >= 1
+        assert "generator has no running replica" in response.json()["message"]
+        assert (await http.get("/healthz")).status_code == 200
+        status = (await http.get("/v1/status")).json()
+    assert status["deployments"]["generator"]["status"] == "unavailable"
+    assert status["deployments"]["retriever"]["status"] == "ok"
+
+
+async def test_status_has_tiers_and_hit_rates(client: httpx.AsyncClient) -> None:
+    status = (await client.get("/v1/status")).json()
+    assert set(status["deployments"]) == {"retriever", "corpus", "reranker", "generator"}
+    assert status["hit_rates"]["reranker"] == 0.75
+    assert status["tiers"] == {"dram": {}}
+
+
+async def test_warming_goes_page_by_page(client: httpx.AsyncClient) -> None:
+    documents = [{"id": f"{i:03}", "text": f"text {i}"} for i in range(40)]
+    await client.post("/v1/documents", json={"documents": documents})
+    pages = events((await client.post("/v1/warm", json={"stream": True})).text)
+    assert [page["num_passages"] for page in pages] == [16, 32, 40]
+    assert [page["done"] for page in pages] == [False, False, True]
+    again = (await client.post("/v1/warm")).json()
+    assert (again["cache"]["dram_hits"], again["cache"]["computed"]) == (40, 0)
+
+
+async def test_warming_can_be_continued(client: httpx.AsyncClient) -> None:
+    documents = [{"id": f"{i:03}", "text": f"text {i}"} for i in range(20)]
+    await client.post("/v1/documents", json={"documents": documents})
+    page = (await client.post("/v1/warm", json={"limit": 18})).json()
+    assert (page["num_passages"], page["done"]) == (18, False)
+    page = (await client.post("/v1/warm", json={"after": page["next_after"]})).json()
+    assert (page["num_passages"], page["done"]) == (2, True)
+
+
+async def test_check_asks_the_store(client: httpx.AsyncClient) -> None:
+    assert (await client.post("/v1/check")).json()["repaired"] == 0
+    assert (await client.post("/v1/check", json={"repair": True})).json()["repaired"] == 1

@@ -1,0 +1,164 @@
+"""Chat and text completions in the shapes of OpenAI's client."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from cluster.services import Services
+from tests.cluster.ingress.conftest import connect
+from tests.cluster.ingress.test_rag import events
+from tests.cluster.parts import NearGenerator
+
+ASK = [{"role": "user", "content": "is the sky blue"}]
+
+
+@pytest.fixture
+async def sdk(filled: httpx.AsyncClient) -> AsyncIterator[openai.AsyncOpenAI]:
+    http: Any = filled  # typed as another HTTP library's client of the same interface
+    async with openai.AsyncOpenAI(
+        api_key="none", base_url="http://test/v1", http_client=http, max_retries=0
+    ) as client:
+        yield client
+
+
+async def chat(http: httpx.AsyncClient, **body: Any) -> httpx.Response:
+    return await http.post("/v1/chat/completions", json={"messages": ASK, **body})
+
+
+async def test_the_official_client_gets_an_answer_and_sources(sdk: openai.AsyncOpenAI) -> None:
+    answer = await sdk.chat.completions.create(
+        model="hyperrag",
+        messages=[{"role": "user", "content": "is the sky blue"}],
+        extra_body={"hyperrag": {"top_k": 1}},
+    )
+    assert answer.choices[0].message.content == "the sky is blue "
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.usage and answer.usage.total_tokens == 14
+    assert answer.model_extra
+    assert answer.model_extra["hyperrag"]["sources"][0]["document_id"] == "sky"
+
+
+async def test_the_official_client_streams(sdk: openai.AsyncOpenAI) -> None:
+    stream = await sdk.chat.completions.create(
+        model="hyperrag",
+        messages=[{"role": "user", "content": "is the sky blue"}],
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_body={"hyperrag": {"top_k": 1}},
+    )
+    chunks = [chunk async for chunk in stream]
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == "the sky is blue "
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+    assert chunks[-1].usage and chunks[-1].usage.completion_tokens == 4
+    assert chunks[-1].model_extra and "sources" in chunks[-1].model_extra["hyperrag"]
+
+
+async def test_without_usage_the_chunk_with_the_reason_is_last(filled: httpx.AsyncClient) -> None:
+    chunks = events((await chat(filled, stream=True)).text)
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    assert "hyperrag" in chunks[-1]
+    assert not any("usage" in chunk for chunk in chunks)
+
+
+async def test_the_models_are_listed(sdk: openai.AsyncOpenAI) -> None:
+    assert [model.id async for model in sdk.models.list()] == ["hyperrag", "hyperrag-reranker"]
+
+
+async def test_an_unknown_model_is_a_404_with_the_names(sdk: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as caught:
+        await sdk.chat.completions.create(
+            model="gpt-4", messages=[{"role": "user", "content": "sky"}]
+        )
+    assert caught.value.code == "model_not_found"
+    assert caught.value.param == "model"
+    assert "allowed: hyperrag" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n", 2),
+        ("tools", [{"type": "function"}]),
+        ("logprobs", True),
+        ("response_format", {"type": "json_object"}),
+        ("presence_penalty", 0.5),
+        ("made_up", 1),
+    ],
+)
+async def test_what_we_do_not_have_is_refused(
+    filled: httpx.AsyncClient, field: str, value: Any
+) -> None:
+    response = await chat(filled, **{field: value})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == field
+    assert "allowed" in response.json()["message"]
+
+
+async def test_neutral_values_of_it_are_fine(filled: httpx.AsyncClient) -> None:
+    response = await chat(
+        filled, n=1, presence_penalty=0, tools=[], user="u", tool_choice="none", logit_bias={}
+    )
+    assert response.status_code == 200
+
+
+async def test_the_last_user_message_is_searched_for(filled: httpx.AsyncClient) -> None:
+    turns = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "is snow white"},
+        {"role": "assistant", "content": "yes"},
+        {"role": "user", "content": [{"type": "text", "text": "is the sky blue"}]},
+    ]
+    data = (await chat(filled, messages=turns)).json()
+    assert data["hyperrag"]["sources"][0]["document_id"] == "sky"
+
+
+async def test_without_retrieval_nothing_is_searched(
+    filled: httpx.AsyncClient, services: Services
+) -> None:
+    data = (await chat(filled, hyperrag={"retrieve": False})).json()
+    assert data["hyperrag"]["sources"] == []
+    assert isinstance(services.generator, NearGenerator)
+    assert services.generator.requests[-1].passages == ()
+
+
+async def test_a_prompt_is_a_question(filled: httpx.AsyncClient) -> None:
+    body = {"prompt": "is the sky blue", "hyperrag": {"top_k": 1}}
+    data = (await filled.post("/v1/completions", json=body)).json()
+    assert data["object"] == "text_completion"
+    assert data["choices"][0]["text"] == "the sky is blue "
+
+
+async def test_a_prompt_without_retrieval_is_continued(
+    filled: httpx.AsyncClient, services: Services
+) -> None:
+    body = {"prompt": ["once upon"], "hyperrag": {"retrieve": False}, "stream": True}
+    response = await filled.post("/v1/completions", json=body)
+    assert "".join(c["choices"][0]["text"] for c in events(response.text)) == "once upon "
+    assert isinstance(services.generator, NearGenerator)
+    assert services.generator.requests[-1].raw_prompt == "once upon"
+
+
+@pytest.mark.parametrize("prompt", ["", ["a", "b"], []])
+async def test_a_prompt_is_one_text(filled: httpx.AsyncClient, prompt: Any) -> None:
+    response = await filled.post("/v1/completions", json={"prompt": prompt})
+    assert response.status_code == 422
+    assert response.json()["error"]["param"] == "prompt"
+
+
+@pytest.mark.parametrize("messages", [[], [{"role": "tool", "content": "x"}], "hi", [{}]])
+async def test_bad_messages_are_named(filled: httpx.AsyncClient, messages: Any) -> None:
+    response = await chat(filled, messages=messages)
+    assert response.status_code == 422
+    assert response.json()["error"]["param"].startswith("messages")
+
+
+async def test_a_conversation_has_a_bound(make_app: Any) -> None:
+    async with connect(make_app(max_prompt_chars=10)) as http:
+        response = await chat(http)
+    assert response.status_code == 422
+    assert "at most 10" in response.json()["message"]

@@ -1,0 +1,117 @@
+"""Reranking in the shapes of four kinds of clients."""
+
+import math
+from typing import Any
+
+import httpx
+import pytest
+
+PATHS = ["/rerank", "/v1/rerank", "/v2/rerank", "/v1/v2/rerank"]
+TEXTS = ["snow is white", "the sky is blue"]
+
+
+async def rerank(http: httpx.AsyncClient, path: str = "/v1/rerank", **body: Any) -> httpx.Response:
+    return await http.post(path, json={"query": "is the sky blue", **body})
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_results_are_sorted_and_index_the_callers_list(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    data = (await rerank(client, path, documents=TEXTS)).json()
+    assert [r["index"] for r in data["results"]] == [1, 0]
+    assert [r["document"]["text"] for r in data["results"]] == TEXTS[::-1]
+    assert data["results"][0]["relevance_score"] == pytest.approx(0.95)
+    assert all(0 <= r["relevance_score"] <= 1 for r in data["results"])
+    assert data["usage"] == {"prompt_tokens": 7, "total_tokens": 7}
+    assert data["meta"]["api_version"]["version"] == ("2" if "v2" in path else "1")
+
+
+async def test_what_langchain_sends_to_cohere(client: httpx.AsyncClient) -> None:
+    body: dict[str, Any] = {
+        "documents": TEXTS,
+        "top_n": 1,
+        "max_tokens_per_doc": None,
+        "model": "hyperrag",
+    }
+    data = (await rerank(client, "/v2/rerank", **body)).json()
+    assert [r["index"] for r in data["results"]] == [1]
+
+
+async def test_what_xinference_sends(client: httpx.AsyncClient) -> None:
+    body: dict[str, Any] = {
+        "documents": TEXTS,
+        "return_documents": "true",
+        "return_len": "true",
+        "top_n": None,
+    }
+    data = (await rerank(client, **body)).json()
+    assert len(data["results"]) == 2
+    assert "document" in data["results"][0]
+    data = (await rerank(client, **body | {"return_documents": "false"})).json()
+    assert "document" not in data["results"][0]
+
+
+async def test_documents_may_be_objects(client: httpx.AsyncClient) -> None:
+    documents = [TEXTS[0], {"text": TEXTS[1], "title": "ignored"}]
+    data = (await rerank(client, documents=documents, top_n=0)).json()
+    assert [r["index"] for r in data["results"]] == [1, 0]
+
+
+async def test_raw_scores_are_the_logarithm(client: httpx.AsyncClient) -> None:
+    data = (await rerank(client, documents=TEXTS, raw_scores=True)).json()
+    assert data["results"][0]["relevance_score"] == pytest.approx(math.log(0.95))
+
+
+async def test_texts_get_the_bare_list(client: httpx.AsyncClient) -> None:
+    data = (await rerank(client, "/rerank", texts=TEXTS)).json()
+    assert [set(r) for r in data] == [{"index", "score"}] * 2
+    data = (await rerank(client, "/rerank", texts=TEXTS, return_text=True)).json()
+    assert data[0] == {"index": 1, "score": pytest.approx(0.95), "text": TEXTS[1]}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"documents": TEXTS, "top_n": -1}, "top_n"),
+        ({"documents": []}, "documents"),
+        ({}, "documents"),
+        ({"documents": [1]}, "documents"),
+        ({"documents": [{"title": "x"}]}, "documents"),
+        ({"documents": TEXTS, "query": " "}, "query"),
+        ({"documents": ["x"] * 1001}, "documents"),
+    ],
+)
+async def test_a_bad_value_is_a_422_in_three_dialects(
+    client: httpx.AsyncClient, body: dict[str, Any], param: str
+) -> None:
+    response = await rerank(client, **body)
+    assert response.status_code == 422
+    data = response.json()
+    assert data["error"]["param"] == param
+    assert data["detail"] == data["message"] == data["error"]["message"]
+    assert param in data["detail"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"texts": []},
+        {"texts": TEXTS, "query": ""},
+        {"texts": TEXTS, "model": "x"},
+        {"texts": TEXTS, "query": "w " * 600},
+    ],
+)
+async def test_errors_of_a_request_with_texts_are_teis(
+    client: httpx.AsyncClient, body: dict[str, Any]
+) -> None:
+    response = await rerank(client, "/rerank", **body)
+    assert response.status_code in (400, 404, 422)
+    assert isinstance(response.json()["error"], str)
+    assert response.json()["error_type"] == "Validation"
+
+
+async def test_an_unknown_model_is_named(client: httpx.AsyncClient) -> None:
+    response = await rerank(client, documents=TEXTS, model="rerank-v3")
+    assert response.status_code == 404
+    assert "hyperrag-reranker" in response.json()["detail"]

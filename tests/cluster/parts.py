@@ -1,0 +1,286 @@
+"""Small real parts with the interfaces of the deployments: words instead of models.
+
+A collection is a JSON file in the corpus folder, so that the parts also work in processes of their
+own. A question scores a text by the words they share; an answer repeats the passages' words.
+"""
+
+import asyncio
+import json
+import math
+import os
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.engine.config import (
+    EngineConfig,
+    GeneratorConfig,
+    ModelConfig,
+    PromptConfig,
+    RerankerConfig,
+)
+from actors.errors import RequestError
+from actors.messages import (
+    CacheReport,
+    DeleteResult,
+    Document,
+    DocumentInfo,
+    DocumentPage,
+    Found,
+    GenerateChunk,
+    GenerateRequest,
+    IngestResult,
+    Passage,
+    PrecomputeRequest,
+    RerankRequest,
+    RerankResult,
+    SearchRequest,
+    SearchResult,
+)
+from actors.retrieval.config import RetrievalConfig
+from cluster.services import Services
+from kvstore.config import StoreConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    passages: tuple[Passage, ...]
+    next_after: str | None
+
+
+def shared(a: str, b: str) -> float:
+    """Share of the words of `a` that `b` has."""
+    words = set(a.lower().split())
+    return len(words & set(b.lower().split())) / max(1, len(words))
+
+
+class Files:
+    """{"version": int, "documents": {id: text}} per tenant and collection."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+
+    def read(self, tenant: str, collection: str) -> tuple[int, dict[str, str]]:
+        path = self._path(tenant, collection)
+        if not path.exists():
+            return 0, {}
+        data = json.loads(path.read_text())
+        return data["version"], data["documents"]
+
+    def write(self, tenant: str, collection: str, version: int, documents: dict[str, str]) -> None:
+        path = self._path(tenant, collection)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"version": version, "documents": documents}))
+
+    def _path(self, tenant: str, collection: str) -> Path:
+        return self._folder / f"{tenant}.{collection}.json"
+
+
+def passage(document_id: str, text: str) -> Passage:
+    return Passage(document_id, 0, text, 0, len(text), len(text.split()))
+
+
+class WordRetriever:
+    def __init__(self, retrieval: RetrievalConfig) -> None:
+        self._files = Files(retrieval.corpus_uri)
+        self._snapshots: dict[tuple[str, str], tuple[int, dict[str, str]]] = {}
+
+    async def search(self, request: SearchRequest) -> SearchResult:
+        where = (request.tenant, request.collection)
+        version, documents = self._snapshots.get(where, (0, {}))
+        found = [Found(passage(i, t), shared(request.query, t)) for i, t in documents.items()]
+        found.sort(key=lambda hit: -hit.score)
+        return SearchResult(version, tuple(found[: request.top_n]))
+
+    async def refresh(self, tenant: str, collection: str, version: int) -> None:
+        self._snapshots[tenant, collection] = self._files.read(tenant, collection)
+
+    async def status(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), "collections": len(self._snapshots)}
+
+
+class FileCorpus:
+    def __init__(self, retrieval: RetrievalConfig, tokenizer_source: str) -> None:
+        self._files = Files(retrieval.corpus_uri)
+        self._tokenizer_source = tokenizer_source
+
+    async def ingest(self, tenant: str, collection: str, documents: list[Document]) -> IngestResult:
+        for i, document in enumerate(documents):
+            if not document.text.strip():
+                raise RequestError(f"documents[{i}].text", "is empty; a document needs some text")
+        version, kept = self._files.read(tenant, collection)
+        new = {d.id: d.text for d in documents}
+        updated = [i for i in new if i in kept and kept[i] != new[i]]
+        unchanged = sum(kept.get(i) == text for i, text in new.items())
+        replaced = tuple(kept[i] for i in updated)
+        self._files.write(tenant, collection, version + 1, {**kept, **new})
+        added = len(new) - len(updated) - unchanged
+        return IngestResult(
+            version + 1, added, len(updated), unchanged, added + len(updated), replaced
+        )
+
+    async def delete(self, tenant: str, collection: str, ids: list[str]) -> DeleteResult:
+        version, kept = self._files.read(tenant, collection)
+        deleted = tuple(i for i in ids if i in kept)
+        removed = tuple(kept.pop(i) for i in deleted)
+        if deleted:
+            version += 1
+            self._files.write(tenant, collection, version, kept)
+        return DeleteResult(version, deleted, tuple(i for i in ids if i not in deleted), removed)
+
+    async def list_documents(
+        self, tenant: str, collection: str, after: str | None, limit: int
+    ) -> DocumentPage:
+        version, kept = self._files.read(tenant, collection)
+        ids = sorted(i for i in kept if after is None or i > after)
+        infos = tuple(DocumentInfo(i, len(kept[i]), 1, {}) for i in ids[:limit])
+        return DocumentPage(version, len(kept), infos, ids[limit - 1] if ids[limit:] else None)
+
+    async def passages(self, tenant: str, collection: str, after: str | None, limit: int) -> Page:
+        _, kept = self._files.read(tenant, collection)
+        ids = sorted(i for i in kept if after is None or i > after)
+        page = tuple(passage(i, kept[i]) for i in ids[:limit])
+        return Page(page, ids[limit - 1] if ids[limit:] else None)
+
+    async def status(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), "tokenizer": self._tokenizer_source}
+
+
+class WordReranker:
+    def __init__(
+        self,
+        model: ModelConfig,
+        prompt: PromptConfig,
+        engine: EngineConfig,
+        reranker: RerankerConfig,
+        store: StoreConfig,
+        run_dir: str,
+    ) -> None:
+        if model.source == "missing":
+            raise RequestError("models.reranker.source", "there is no such model")
+        self._seen: set[str] = set()
+
+    async def rerank(self, request: RerankRequest) -> RerankResult:
+        if len(request.query.split()) > 512:
+            raise RequestError("query", "has more than 512 tokens, at most 512 are allowed")
+        hits = sum(text in self._seen for text in request.texts)
+        self._seen |= set(request.texts)
+        scores = tuple(math.log(shared(request.query, t) * 0.9 + 0.05) for t in request.texts)
+        report = CacheReport(dram_hits=hits, computed=len(request.texts) - hits, tokens_reused=hits)
+        return RerankResult(scores, sum(len(t.split()) for t in request.texts), report, 0.001)
+
+    async def precompute(self, request: PrecomputeRequest) -> CacheReport:
+        new = set(request.texts) - self._seen
+        self._seen |= new
+        return CacheReport(dram_hits=len(request.texts) - len(new), computed=len(new))
+
+    async def forget(self, tenant: str, texts: tuple[str, ...]) -> int:
+        known = self._seen & set(texts)
+        self._seen -= known
+        return len(known)
+
+    async def check_store(self, repair: bool) -> dict[str, Any]:
+        return {"segments_checked": len(self._seen), "problems": [], "repaired": int(repair)}
+
+    async def status(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "segment_hits": 3,
+            "segments_computed": 1,
+            "store": {"dram": {}},
+        }
+
+
+class WordGenerator:
+    """Answers with the words of its passages, one chunk each; a question with the word "slowly"
+    takes a second for each. `cancelled` counts streams that were closed before their end."""
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        prompt: PromptConfig,
+        engine: EngineConfig,
+        generator: GeneratorConfig,
+        store: StoreConfig,
+        run_dir: str,
+    ) -> None:
+        self.cancelled = 0
+
+    async def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
+        asked = request.raw_prompt or request.messages[-1].content
+        words = " ".join(request.passages or (asked,)).split()
+        most = request.sampling.max_tokens
+        ended = False
+        try:
+            for word in words[:most]:
+                await asyncio.sleep(1.0 if "slowly" in asked else 0)
+                yield GenerateChunk(word + " ")
+            reason = "length" if len(words) > most else "stop"
+            num = min(len(words), most)
+            ended = True
+            yield GenerateChunk("", reason, 10, num, 0.01, CacheReport(tokens_reused=7))  # type: ignore[arg-type]
+        finally:
+            self.cancelled += not ended
+
+    async def forget(self, tenant: str, texts: tuple[str, ...]) -> int:
+        return 0
+
+    async def status(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), "cancelled": self.cancelled}
+
+
+class Near:
+    """A part in this process, called as the ingress calls one elsewhere."""
+
+    def __init__(self, part: Any) -> None:
+        self.part = part
+
+    async def status(self, timeout_s: float) -> list[dict[str, Any]]:
+        return [await self.part.status()]
+
+    def __getattr__(self, method: str) -> Any:
+        async def call(*args: Any, timeout_s: float | None = None) -> Any:
+            takes_request = method in ("search", "rerank", "precompute")
+            return await getattr(self.part, method)(*(args if takes_request else args[:-1]))
+
+        return call
+
+
+class NearGenerator:
+    def __init__(self, part: WordGenerator) -> None:
+        self.part = part
+        self.requests: list[GenerateRequest] = []
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateChunk]:
+        self.requests.append(request)
+        stream = self.part.generate(request)
+        try:
+            async for chunk in stream:
+                yield chunk
+        finally:
+            await stream.aclose()  # type: ignore[attr-defined]
+
+    async def forget(self, tenant: str, texts: tuple[str, ...], timeout_s: float) -> int:
+        return await self.part.forget(tenant, texts)
+
+    async def status(self, timeout_s: float) -> list[dict[str, Any]]:
+        return [await self.part.status()]
+
+
+def near_services(folder: Path) -> Services:
+    retrieval = RetrievalConfig(corpus_uri=str(folder))
+    engine = (ModelConfig(), PromptConfig(), EngineConfig())
+    store = StoreConfig()
+    return Services(
+        Near(WordRetriever(retrieval)),
+        Near(FileCorpus(retrieval, "words")),
+        Near(WordReranker(*engine, RerankerConfig(), store, "")),
+        NearGenerator(WordGenerator(*engine, GeneratorConfig(), store, "")),
+    )
+
+
+def parse_lines(filename: str, data: bytes, max_document_bytes: int) -> list[Document]:
+    if len(data) > max_document_bytes:
+        raise RequestError(filename, f"has {len(data)} bytes, at most {max_document_bytes}")
+    return [Document(f"{filename}-{i}", text) for i, text in enumerate(data.decode().splitlines())]

@@ -1,0 +1,113 @@
+"""The small application in a process of its own, started and stopped as a user would."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Running:
+    """`lines` is what it has printed so far. Everything it starts carries a mark of our own in the
+    environment, so that the test knows what was left behind whatever the code under test knows."""
+
+    def __init__(self, folder: Path, **overrides: object) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
+        path = folder / f"config-{self.port}.yaml"
+        ingress = {"port": self.port}
+        path.write_text(
+            yaml.safe_dump({"data_dir": str(folder / "data"), "ingress": ingress, **overrides})
+        )
+        self.lines: list[str] = []
+        self._seen: set[psutil.Process] = set()
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "tests.cluster.small_app", str(path)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TEST_MARK": self.mark},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+
+    def wait_for(self, line: str, limit_s: float = 90) -> None:
+        deadline = time.monotonic() + limit_s
+        while line not in self.lines:
+            assert self.process.poll() is None and time.monotonic() < deadline, self.lines
+            time.sleep(0.05)
+
+    def wait_for_children(self, num: int, limit_s: float = 30) -> None:
+        """Until Ray is in the middle of starting."""
+        deadline = time.monotonic() + limit_s
+        while len(self.left()) < num + 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def signal(self, number: int, group: bool = False) -> None:
+        """To the process, or as the terminal does on Ctrl-C to its whole group."""
+        if group:
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
+
+    def wait(self, limit_s: float = 60) -> int:
+        code = self.process.wait(limit_s)
+        self._reader.join(5)
+        return code
+
+    def left(self) -> list[str]:
+        """Processes that it started and that still live, itself included. Some of Ray's erase their
+        environment: those are known from having been seen below one of the others."""
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("TEST_MARK") == self.mark:
+                    self._seen |= {process, *process.children(recursive=True)}
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return [str(process) for process in self._seen if _lives(process)]
+
+    def end(self) -> None:
+        """However the test went."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait(10)
+        self.left()
+        for process in filter(_lives, self._seen):
+            process.kill()
+        self._reader.join(10)
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

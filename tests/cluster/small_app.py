@@ -1,0 +1,40 @@
+"""The real Serve application around small parts; `python -m tests.cluster.small_app CONFIG` runs it
+on a local cluster until it is told to stop."""
+
+import sys
+import time
+from typing import Any
+
+from ray.serve import Application
+
+from cluster.app import Parts, assemble
+from cluster.config import HyperRagConfig, load
+from cluster.deploy import deploy
+from cluster.local import LocalCluster
+from tests.cluster.parts import (
+    FileCorpus,
+    WordGenerator,
+    WordReranker,
+    WordRetriever,
+    parse_lines,
+)
+
+
+def build(args: dict[str, Any]) -> Application:
+    config = HyperRagConfig.parse(args)
+    return assemble(
+        config, Parts(WordRetriever, FileCorpus, WordReranker, WordGenerator, parse_lines)
+    )
+
+
+def main() -> None:
+    config = load(sys.argv[1]).resolved()
+    print("starting", flush=True)
+    with LocalCluster(config):
+        deploy(config, print, deadline_s=90, import_path="tests.cluster.small_app:build")
+        print("ready", flush=True)
+        time.sleep(600)
+
+
+if __name__ == "__main__":
+    main()

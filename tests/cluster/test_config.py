@@ -1,0 +1,109 @@
+"""The configuration tree: defaults, file, environment, overrides, and its errors."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.config import HyperRagConfig, load
+from cluster.errors import ConfigError
+
+SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "c.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_file_loads_and_changes_something(path: Path) -> None:
+    config = load(path, environ={})
+    assert config != HyperRagConfig()
+    assert HyperRagConfig.parse(config.resolved({}).model_dump(mode="json"))
+
+
+def test_there_are_shipped_files() -> None:
+    assert {path.stem for path in SHIPPED} >= {"laptop", "one-gpu"}
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    path = write(tmp_path, "ingress: {port: 1, host: file}\nretrieval: {top_k: 2}\n")
+    env = {"HYPERRAG_CONFIG": str(path), "HYPERRAG__INGRESS__PORT": "2", "HYPERRAG_OTHER": "x"}
+    config = load(overrides={"ingress.host": "caller"}, environ=env)
+    assert (config.ingress.host, config.ingress.port) == ("caller", 2)
+    assert config.retrieval.top_k == 2
+    assert config.reranker == HyperRagConfig().reranker
+
+
+def test_off_is_a_word_and_switches_all_reuse_off(tmp_path: Path) -> None:
+    config = load(write(tmp_path, "reuse: off\n"), environ={}).resolved({})
+    assert (config.reuse, config.reranker.reuse, config.generator.mode) == ("off", "off", "full")
+
+
+def test_derived_paths_lie_below_the_data_directory(tmp_path: Path) -> None:
+    env = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    config = load(environ=env).resolved(env)
+    data = tmp_path / "data" / "hyperrag"
+    assert config.data_dir == str(data)
+    assert config.retrieval.corpus_uri == str(data / "corpus")
+    assert config.retrieval.local_cache_dir == str(data / "corpus-cache")
+    assert config.store.ssd_dir == str(data / "segments")
+    assert config.models.reranker.cache_dir == str(tmp_path / "cache" / "hyperrag" / "models")
+    assert config.resolved(env) == config
+
+
+def test_given_paths_are_kept(tmp_path: Path) -> None:
+    overrides = {
+        "data_dir": str(tmp_path),
+        "store.ssd_dir": "",
+        "retrieval.corpus_uri": "s3://bucket/corpus",
+        "models.generator.cache_dir": "/weights",
+    }
+    config = load(overrides=overrides, environ={}).resolved({})
+    assert config.store.ssd_dir == ""
+    assert config.retrieval.corpus_uri == "s3://bucket/corpus"
+    assert config.models.generator.cache_dir == "/weights"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("stor.dram_bytes", 1, ["stor", "allowed", "store"]),
+        ("store.dram", 1, ["store.dram", "dram_bytes"]),
+        ("models.reranker.name", "x", ["models.reranker.name", "source"]),
+        ("store.dram_bytes", 0, ["store.dram_bytes is 0", "above 0"]),
+        ("reuse", "maybe", ["reuse", "'maybe'", "'on' or 'off'"]),
+        ("generator.mode", "fast", ["generator.mode", "'prefix' or 'full'"]),
+        ("ingress.port", "x", ["ingress.port", "'x'", "integer"]),
+        ("ingress.port", 70000, ["ingress.port is 70000", "1 to 65535"]),
+        ("ingress.default_collection", "a/b", ["ingress.default_collection", "a/b"]),
+        ("retrieval.top_k", 99, ["top_k <= top_n", "99"]),
+        ("placement.reranker_gpus", 1.5, ["placement.reranker_gpus is 1.5"]),
+        ("store", "big", ["store", "'big'"]),
+        ("reuse.x", 1, ["reuse"]),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_what_is_allowed(
+    key: str, value: Any, named: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(overrides={key: value}, environ={})
+    for part in named:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a", "\x00", "text"])
+def test_a_bad_file_is_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"c\.yaml"):
+        load(write(tmp_path, text), environ={})
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"/nowhere\.yaml"):
+        load(environ={"HYPERRAG_CONFIG": "/nowhere.yaml"})
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    assert load(write(tmp_path, ""), environ={}) == HyperRagConfig()

@@ -1,0 +1,80 @@
+"""Processes of a run are found and ended, others are left alone."""
+
+import mmap
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.sweep import RUN_ID, adopt_orphans, arenas_of, processes_of, sweep
+
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+"""
+
+
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def spawn(started: list[subprocess.Popen[str]], code: str, run_id: str) -> subprocess.Popen[str]:
+    env = {**os.environ, RUN_ID: run_id}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True
+    )
+    started.append(process)
+    return process
+
+
+def test_orphans_of_the_run_end_and_strangers_live(started: list[subprocess.Popen[str]]) -> None:
+    since = time.time()
+    adopt_orphans()
+    stranger = spawn(started, "import time; print(1, flush=True); time.sleep(60)", "other")
+    parent = spawn(started, PARENT, "run-1")
+    assert stranger.stdout and stranger.stdout.readline()
+    assert parent.stdout
+    orphan = psutil.Process(int(parent.stdout.readline()))
+    parent.wait()
+    assert [p.pid for p in processes_of("run-1", since)] == [orphan.pid]
+    assert sweep("run-1", since) == 1
+    assert not psutil.pid_exists(orphan.pid)
+    assert stranger.poll() is None
+
+
+def test_a_process_that_lost_its_environment_is_known_as_a_descendant(
+    started: list[subprocess.Popen[str]],
+) -> None:
+    since = time.time()
+    code = "import time; print(1, flush=True); time.sleep(60)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env={}, stdout=subprocess.PIPE, text=True
+    )
+    started.append(process)
+    assert process.stdout and process.stdout.readline()
+    assert process.pid in [p.pid for p in processes_of("run-2", since)]
+    assert process.pid not in [p.pid for p in processes_of("run-2", since + 3600)]
+
+
+def test_only_arena_files_are_found(tmp_path: Path) -> None:
+    maps = []
+    for name in ("hyperrag-store-node-1", "something-else"):
+        with (tmp_path / name).open("w+b") as file:
+            file.truncate(4096)
+            maps.append(mmap.mmap(file.fileno(), 4096))
+    assert arenas_of([psutil.Process()], tmp_path) == {tmp_path / "hyperrag-store-node-1"}
+    for mapped in maps:
+        mapped.close()
