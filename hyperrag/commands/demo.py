@@ -1,0 +1,103 @@
+"""`demo`: the whole way, from weights to a table, on this machine."""
+
+import json
+import shutil
+import socket
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from hyperrag.client import Client
+from hyperrag.commands.models import prepare_weights
+from hyperrag.commands.output import console, errors
+from hyperrag.commands.serve import ConfigFile
+from hyperrag.demo.corpus import COLLECTION, QUESTIONS, as_documents, corpus
+from hyperrag.demo.figures import figures, record
+from hyperrag.demo.measure import Asked, ask_twice
+from hyperrag.demo.report import print_summary, print_table
+from hyperrag.results import IngestReport
+
+DATA_DIR = "~/.cache/hyperrag/demo"
+TIMEOUT_S = 300.0
+
+
+def demo(
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write what was measured to this file.")
+    ] = None,
+    config: ConfigFile = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help=f"Folder of corpus and segments; {DATA_DIR} by default.")
+    ] = None,
+) -> None:
+    """Ask the Python language reference ten questions twice and compare cold with warm.
+
+    Starts its own local cluster and stops it. Exit status 1 when a request failed.
+    """
+    from cluster.config import load_config
+    from cluster.deploy import deploy
+    from cluster.local import LocalCluster
+
+    folder = (data_dir or Path(DATA_DIR)).expanduser()
+    overrides = {"data_dir": str(folder), "http": {"port": _free_port()}}
+    settings = load_config(config and str(config), overrides)
+    prepare_weights(settings.model.source, settings.model.cache_dir)
+    with LocalCluster(settings), errors.status("Starting") as status:
+        _empty(Path(settings.store.ssd_dir))
+        deploy(settings, progress=status.update)
+        status.stop()
+        with Client(f"http://127.0.0.1:{settings.http.port}", timeout_s=TIMEOUT_S) as client:
+            _ingest(client)
+            asked = _ask(client)
+            state = client.status()
+    found = figures(asked)
+    print_table(console, asked)
+    print_summary(console, found, _measured(state))
+    if json_file:
+        document = record(asked, found, settings.resolved(), state)
+        json_file.write_text(json.dumps(document, indent=2, default=asdict) + "\n", "utf-8")
+
+
+def _free_port() -> int:
+    """Free now; the cluster checks again when it binds it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _empty(segments: Path) -> None:
+    """Removes the segments of an earlier run, so that cold is cold. The corpus stays."""
+    if segments.is_dir():
+        shutil.rmtree(segments)
+
+
+def _ingest(client: Client) -> None:
+    texts = corpus()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task("Ingesting the language reference", total=len(texts))
+
+        def show(sent: int, _: IngestReport) -> None:
+            bar.update(task, completed=sent)
+
+        report = client.ingest(as_documents(texts), COLLECTION, show)
+    console.print(
+        f"Corpus: {len(texts)} topics, {report.added + report.updated} of them new, "
+        f"{report.num_passages} new passages"
+    )
+
+
+def _ask(client: Client) -> list[Asked]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task("Asking, cold then warm", total=2 * len(QUESTIONS))
+        return ask_twice(client, QUESTIONS, corpus(), lambda: bar.advance(task))
+
+
+def _measured(state: dict[str, Any]) -> str:
+    """Model, dtype, threads and sizes, as the service itself reports them."""
+    return json.dumps(state)
