@@ -12,7 +12,8 @@ from typing import Annotated, NoReturn
 import typer
 from rich.markup import escape
 
-from actors.errors import ActorError
+from actors.errors import ActorError, RequestError
+from cluster.errors import ClusterError, ConfigError
 from hyperrag.commands import config, demo, documents, models, questions, serve, store
 from hyperrag.commands.output import errors
 from hyperrag.commands.session import Session
@@ -68,16 +69,16 @@ app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")
 
 
-def main() -> NoReturn:
-    """Runs a command and ends the process with its status."""
+def main() -> None:
+    """Run a command and end the process with its status."""
     try:
         app()
     except UnreachableError as error:
         _fail(error, UNREACHABLE)
-    except (HyperRagError, ActorError, BrokenPipeError) as error:
-        _fail(error, FAILED)
-    except (ValueError, OSError) as error:
+    except (ConfigError, RequestError) as error:
         _fail(error, USAGE)
+    except (HyperRagError, ClusterError, ActorError, OSError) as error:
+        _fail(error, FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

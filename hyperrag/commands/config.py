@@ -3,6 +3,7 @@
 import typer
 import yaml
 
+from cluster.config import load
 from hyperrag.commands.output import AsJson, print_json
 from hyperrag.commands.serve import ConfigFile
 
@@ -17,9 +18,7 @@ def family() -> None:
 @app.command()
 def show(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Print the resolved configuration: defaults, then the file, then the environment."""
-    from cluster.config import load_config
-
-    resolved = load_config(config and str(config), None).resolved()
+    resolved = load(config).resolved().model_dump(mode="json")
     if as_json:
         print_json(resolved)
     else:

@@ -1,19 +1,22 @@
 """`demo`: the whole way, from weights to a table, on this machine."""
 
 import json
+import os
 import shutil
 import socket
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from cluster.config import HyperRagConfig, load
 from hyperrag.client import Client
 from hyperrag.commands.models import prepare_weights
 from hyperrag.commands.output import console, errors
 from hyperrag.commands.serve import ConfigFile
+from hyperrag.commands.session import service_url
 from hyperrag.demo.corpus import COLLECTION, QUESTIONS, as_documents, corpus
 from hyperrag.demo.figures import figures, record
 from hyperrag.demo.measure import Asked, ask_twice
@@ -37,27 +40,32 @@ def demo(
 
     Starts its own local cluster and stops it. Exit status 1 when a request failed.
     """
-    from cluster.config import load_config
     from cluster.deploy import deploy
     from cluster.local import LocalCluster
 
     folder = (data_dir or Path(DATA_DIR)).expanduser()
-    overrides = {"data_dir": str(folder), "http": {"port": _free_port()}}
-    settings = load_config(config and str(config), overrides)
-    prepare_weights(settings.model.source, settings.model.cache_dir)
+    segments = folder / "segments"
+    own = {"data_dir": str(folder), "store.ssd_dir": str(segments)}
+    listen = {
+        "ingress.host": "127.0.0.1",
+        "ingress.port": _free_port(),
+        "ingress.api_keys_file": "",
+    }
+    settings = load(config, {**own, **listen}).resolved()
+    prepare_weights(settings.models)
     with LocalCluster(settings), errors.status("Starting") as status:
-        _empty(Path(settings.store.ssd_dir))
+        _empty(segments)
         deploy(settings, progress=status.update)
         status.stop()
-        with Client(f"http://127.0.0.1:{settings.http.port}", timeout_s=TIMEOUT_S) as client:
+        with Client(service_url(settings.ingress), timeout_s=TIMEOUT_S) as client:
             _ingest(client)
             asked = _ask(client)
             state = client.status()
     found = figures(asked)
     print_table(console, asked)
-    print_summary(console, found, _measured(state))
+    print_summary(console, found, _measured(settings))
     if json_file:
-        document = record(asked, found, settings.resolved(), state)
+        document = record(asked, found, settings.model_dump(mode="json"), state)
         json_file.write_text(json.dumps(document, indent=2, default=asdict) + "\n", "utf-8")
 
 
@@ -98,6 +106,15 @@ def _ask(client: Client) -> list[Asked]:
         return ask_twice(client, QUESTIONS, corpus(), lambda: bar.advance(task))
 
 
-def _measured(state: dict[str, Any]) -> str:
-    """Model, dtype, threads and sizes, as the service itself reports them."""
-    return json.dumps(state)
+def _measured(settings: HyperRagConfig) -> str:
+    """Model, dtype, threads and sizes of what ran."""
+    model = settings.models.reranker
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (
+        f"{model.source}, {model.dtype} on {model.device}, "
+        f"{settings.engine.torch_threads or cores} threads; the first {settings.retrieval.top_n} "
+        f"passages of at most {settings.retrieval.passage_tokens} tokens reranked, "
+        f"{settings.retrieval.top_k} of them answered from; store: "
+        f"{settings.store.dram_bytes / 2**30:.1f} GiB DRAM, "
+        f"{settings.store.ssd_bytes / 2**30:.1f} GiB SSD."
+    )

@@ -9,6 +9,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from actors.messages import Document
+from cluster.config import load
 from hyperrag.commands.output import AsJson, console, errors, excerpt, print_json
 from hyperrag.commands.session import Collection, session
 from hyperrag.results import IngestReport
@@ -47,10 +48,10 @@ def ingest(
 
 
 def _documents(paths: Sequence[Path]) -> Iterator[Document]:
-    from actors.retrieval.readers import read_documents
+    """Read as they are sent. Raises RequestError that names the file, the line and the field."""
+    from actors.retrieval.readers import read_paths
 
-    for path in paths:
-        yield from read_documents(path)
+    return read_paths(paths, load().retrieval.max_document_bytes)
 
 
 def _progress() -> Progress:

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from hyperrag.commands.output import console
+from cluster.config import load
+from hyperrag.commands.output import console, errors
+from hyperrag.commands.session import service_url
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="YAML file; defaults stand for what it omits.")
@@ -23,24 +25,21 @@ def serve(
 
     Ctrl-C, at any moment, stops everything that was started.
     """
-    from cluster.config import load_config
     from cluster.deploy import deploy
     from cluster.local import LocalCluster
 
-    settings = load_config(config and str(config), overrides(host, port, data_dir))
-    url = f"http://{settings.http.host}:{settings.http.port}"
-    with LocalCluster(settings), console.status("Starting") as status:
+    settings = load(config, overrides(host, port, data_dir)).resolved()
+    with LocalCluster(settings), errors.status("Starting") as status:
         deploy(settings, progress=status.update)
         status.stop()
-        print_urls(url)
+        print_urls(service_url(settings.ingress))
         threading.Event().wait()
 
 
 def overrides(host: str | None, port: int | None, data_dir: Path | None) -> dict[str, object]:
-    """What the command line says, in the form of the configuration; nothing for what it omits."""
-    http = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    top = {"http": http} if http else {}
-    return top if data_dir is None else {**top, "data_dir": str(data_dir)}
+    """What the command line says, as keys of the configuration; nothing for what it omits."""
+    given = {"ingress.host": host, "ingress.port": port, "data_dir": data_dir and str(data_dir)}
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def print_urls(url: str) -> None:

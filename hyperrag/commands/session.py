@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from cluster.config import load
+from cluster.errors import ConfigError
+from cluster.ingress.config import IngressConfig
 from hyperrag.client import Client
 
 Collection = Annotated[str | None, typer.Option(help="Collection of documents.")]
@@ -18,12 +21,24 @@ class Session:
     timeout_s: float
 
     def client(self) -> Client:
-        """Options win over the environment, the environment over the configuration's default.
-        Raises ConfigError when the key file cannot be read."""
-        from cluster.config import load_endpoint
+        """Without `--url`, where the configuration says that `serve` listens. Raises ConfigError
+        when the configuration or the key file cannot be read."""
+        url = self.url or service_url(load().ingress)
+        return Client(url, self._api_key(), self.timeout_s)
 
-        endpoint = load_endpoint(self.url, self.api_key_file)
-        return Client(endpoint.url, endpoint.api_key, self.timeout_s)
+    def _api_key(self) -> str | None:
+        if self.api_key_file is None:
+            return None
+        try:
+            return self.api_key_file.expanduser().read_text("ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError("--api-key-file", str(self.api_key_file), str(error)) from error
+
+
+def service_url(ingress: IngressConfig) -> str:
+    """Where a client on this machine reaches a service that listens there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(ingress.host, ingress.host)
+    return f"http://{host}:{ingress.port}"
 
 
 def session(ctx: typer.Context) -> Session:

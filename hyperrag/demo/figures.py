@@ -11,7 +11,7 @@ from typing import Any
 
 from hyperrag.demo.measure import Asked, Reply
 
-PACKAGES = ("hyperrag", "ray", "torch", "transformers", "faiss-cpu", "pyarrow")
+PACKAGES = ("ray", "torch", "transformers", "faiss-cpu", "pyarrow")
 
 
 @dataclass(frozen=True, slots=True)

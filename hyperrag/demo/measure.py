@@ -34,7 +34,8 @@ class Reply:
 
     @property
     def tokens_reused(self) -> int:
-        return sum(report.tokens_reused for report in self.answer.cache.values())
+        """Of passages and prompt, while reranking and while answering."""
+        return sum(self.answer.cache[stage].tokens_reused for stage in ("rerank", "generate"))
 
 
 @dataclass(frozen=True, slots=True)
