@@ -98,16 +98,19 @@ class Client:
 
     def delete(self, document_id: str, collection: str | None = None) -> Json:
         """Takes a document out of search at once. 404 when there is none of that id."""
-        path = f"/v1/documents/{quote(document_id, safe='')}"
+        name = quote(document_id, safe="").replace(".", "%2E")  # `..` would be a step up
+        path = f"/v1/documents/{name}"
         return self._transport.request("DELETE", path, collection=collection)
 
     def status(self) -> Json:
         """Deployments, tiers and hit rates."""
         return self._transport.request("GET", "/v1/status")
 
-    def warm(self, collection: str | None = None) -> Json:
-        """Fills the store with the segments of a collection's passages ahead of questions."""
-        return self._transport.request("POST", "/v1/warm", _body(collection=collection))
+    def warm(self, collection: str | None = None) -> Iterator[Json]:
+        """Fills the store with the segments of a collection's passages ahead of questions. Yields
+        the sum so far after every page of passages; the last one has `done`."""
+        body = _body(collection=collection, stream=True)
+        return self._transport.events("/v1/warm", body)
 
     def check(self, repair: bool = False) -> Json:
         """Verifies every segment of the store."""

@@ -43,10 +43,7 @@ class Transport:
             for data in _data_lines(response.iter_lines()):
                 if data == DONE:
                     return
-                event = json.loads(data)
-                if "error" in event:
-                    raise _error(event, response.status_code)
-                yield event
+                yield _event(data, response.status_code)
         raise UnreachableError("the answer broke off before its end")
 
     @contextmanager
@@ -59,6 +56,18 @@ class Transport:
             raise UnreachableError(f"{self.base_url} is not a URL: {error}") from error
         except httpx.TransportError as error:
             raise UnreachableError(f"{self.base_url} cannot be reached: {error}") from error
+
+
+def _event(data: str, status: int) -> Json:
+    try:
+        event = json.loads(data)
+    except ValueError as error:
+        raise HyperRagError("an event of the answer is not JSON", status) from error
+    if not isinstance(event, dict):
+        raise HyperRagError("an event of the answer is not a JSON object", status)
+    if "error" in event:
+        raise _error(event, status)
+    return event
 
 
 def _data_lines(lines: Iterator[str]) -> Iterator[str]:

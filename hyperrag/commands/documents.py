@@ -12,6 +12,7 @@ from actors.messages import Document
 from cluster.config import load
 from hyperrag.commands.output import AsJson, console, errors, excerpt, print_json
 from hyperrag.commands.session import Collection, session
+from hyperrag.commands.store import fill
 from hyperrag.results import IngestReport
 
 
@@ -36,8 +37,7 @@ def ingest(
 
             report = client.ingest(_documents(paths), collection, show)
         if precompute:
-            with errors.status("Filling the store"):
-                client.warm(collection)
+            fill(client, collection)
     if as_json:
         print_json(report)
         return

@@ -1,10 +1,11 @@
 """`status`, `check` and `warm`: looking at the service and its store, and filling it."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from hyperrag.commands.output import AsJson, console, print_json, print_tree
+from hyperrag.client import Client
+from hyperrag.commands.output import AsJson, console, errors, print_json, print_tree
 from hyperrag.commands.session import Collection, session
 
 
@@ -38,10 +39,19 @@ def check(
         console.print("The books balance.")
 
 
+def fill(client: Client, collection: str | None) -> dict[str, Any]:
+    """The service's last report; the ones before it are shown while they come."""
+    report: dict[str, Any] = {}
+    with errors.status("Filling the store") as status:
+        for report in client.warm(collection):
+            status.update(f"Filling the store: {report.get('num_passages')} passages")
+    return report
+
+
 def warm(ctx: typer.Context, collection: Collection = None, as_json: AsJson = False) -> None:
     """Compute the segments of a collection's passages ahead of questions."""
-    with session(ctx).client() as client, console.status("Filling the store"):
-        report = client.warm(collection)
+    with session(ctx).client() as client:
+        report = fill(client, collection)
     if as_json:
         print_json(report)
     else:

@@ -106,7 +106,8 @@ def test_ingest_reads_a_folder_and_can_precompute(service: Service, tmp_path: Pa
     (tmp_path / "b.md").write_text("Second text.")
     report = {"version": 1, "added": 2, "updated": 0, "unchanged": 0, "num_passages": 2}
     service.script.reply("POST /v1/documents", report)
-    service.script.reply("POST /v1/warm", {"computed": 2})
+    page = {"num_passages": 2, "done": True, "next_after": None}
+    service.script.events("POST /v1/warm", page, "[DONE]")
     done = run("--url", service.url, "ingest", str(tmp_path), "--precompute", "--json")
     assert json.loads(done.stdout) == report, done.stderr
     documents, warm = service.script.asked
@@ -124,9 +125,7 @@ def test_rerank_takes_lines_from_standard_input(service: Service) -> None:
 
 
 @pytest.mark.parametrize(("ok", "status"), [(True, 0), (False, 1)])
-def test_check_fails_when_the_books_do_not_balance(
-    service: Service, ok: bool, status: int
-) -> None:
+def test_check_fails_when_the_books_do_not_balance(service: Service, ok: bool, status: int) -> None:
     problems = [] if ok else [{"segment": "k", "reason": "checksum"}]
     service.script.reply("POST /v1/check", {"ok": ok, "problems": problems})
     assert run("--url", service.url, "check").returncode == status
