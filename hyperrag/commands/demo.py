@@ -1,12 +1,11 @@
 """`demo`: the whole way, from weights to a table, on this machine."""
 
 import json
-import os
 import shutil
 import socket
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -63,7 +62,7 @@ def demo(
             state = client.status()
     found = figures(asked)
     print_table(console, asked)
-    print_summary(console, found, _measured(settings))
+    print_summary(console, found, _measured(settings, state))
     if json_file:
         document = record(asked, found, settings.model_dump(mode="json"), state)
         json_file.write_text(json.dumps(document, indent=2, default=asdict) + "\n", "utf-8")
@@ -106,15 +105,14 @@ def _ask(client: Client) -> list[Asked]:
         return ask_twice(client, QUESTIONS, corpus(), lambda: bar.advance(task))
 
 
-def _measured(settings: HyperRagConfig) -> str:
-    """Model, dtype, threads and sizes of what ran."""
-    model = settings.models.reranker
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _measured(settings: HyperRagConfig, state: dict[str, Any]) -> str:
+    """What ran, as the reranker itself reports it, and the sizes that were configured."""
+    facts = state["deployments"]["reranker"]["replicas"][0]
+    retrieval, store = settings.retrieval, settings.store
     return (
-        f"{model.source}, {model.dtype} on {model.device}, "
-        f"{settings.engine.torch_threads or cores} threads; the first {settings.retrieval.top_n} "
-        f"passages of at most {settings.retrieval.passage_tokens} tokens reranked, "
-        f"{settings.retrieval.top_k} of them answered from; store: "
-        f"{settings.store.dram_bytes / 2**30:.1f} GiB DRAM, "
-        f"{settings.store.ssd_bytes / 2**30:.1f} GiB SSD."
+        f"{facts['model']} in {facts['dtype']} on {facts['device']} with {facts['threads']} "
+        f"threads; {retrieval.top_n} passages of at most {retrieval.passage_tokens} tokens "
+        f"reranked, {retrieval.top_k} of them answered from; store of "
+        f"{store.dram_bytes / 2**30:.1f} GiB DRAM and at most {store.ssd_bytes / 2**30:.1f} GiB "
+        "SSD. Cold: the store was empty when the first question came."
     )
