@@ -43,7 +43,7 @@ class Transport:
             for data in _data_lines(response.iter_lines()):
                 if data == DONE:
                     return
-                yield _event(data, response.status_code)
+                yield _event(data)
         raise UnreachableError("the answer broke off before its end")
 
     @contextmanager
@@ -58,15 +58,15 @@ class Transport:
             raise UnreachableError(f"{self.base_url} cannot be reached: {error}") from error
 
 
-def _event(data: str, status: int) -> Json:
+def _event(data: str) -> Json:
     try:
         event = json.loads(data)
     except ValueError as error:
-        raise HyperRagError("an event of the answer is not JSON", status) from error
+        raise HyperRagError("an event of the answer is not JSON") from error
     if not isinstance(event, dict):
-        raise HyperRagError("an event of the answer is not a JSON object", status)
+        raise HyperRagError("an event of the answer is not a JSON object")
     if "error" in event:
-        raise _error(event, status)
+        raise _error(event, None)
     return event
 
 
@@ -88,7 +88,8 @@ def _raise_for_error(response: httpx.Response) -> None:
     raise _error(data, response.status_code)
 
 
-def _error(data: Mapping[str, Any], status: int) -> HyperRagError:
+def _error(data: Mapping[str, Any], status: int | None) -> HyperRagError:
+    """`status` is None for an event: the headers said 200 before anything went wrong."""
     error = data.get("error")
     if not isinstance(error, dict):
         error = {"message": error or data.get("message") or data.get("detail")}

@@ -5,6 +5,7 @@ import shutil
 import socket
 from dataclasses import asdict
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated, Any
 
 import typer
@@ -23,7 +24,9 @@ from hyperrag.demo.report import print_summary, print_table
 from hyperrag.results import IngestReport
 
 DATA_DIR = "~/.cache/hyperrag/demo"
+SEGMENTS = "segments"
 TIMEOUT_S = 300.0
+"""Long: a cold question on a slow machine computes twenty passages."""
 
 
 def demo(
@@ -39,33 +42,44 @@ def demo(
 
     Starts its own local cluster and stops it. Exit status 1 when a request failed.
     """
-    from cluster.deploy import deploy
-    from cluster.local import LocalCluster
-
     folder = (data_dir or Path(DATA_DIR)).expanduser()
-    segments = folder / "segments"
-    own = {"data_dir": str(folder), "store.ssd_dir": str(segments)}
-    listen = {
-        "ingress.host": "127.0.0.1",
-        "ingress.port": _free_port(),
-        "ingress.api_keys_file": "",
-    }
-    settings = load(config, {**own, **listen}).resolved()
+    settings = _settings(config, folder).resolved()
     prepare_weights(settings.models)
-    with LocalCluster(settings), errors.status("Starting") as status:
-        _empty(segments)
-        deploy(settings, progress=status.update)
-        status.stop()
-        with Client(service_url(settings.ingress), timeout_s=TIMEOUT_S) as client:
-            _ingest(client)
-            asked = _ask(client)
-            state = client.status()
+    asked, state = _run(settings, folder / SEGMENTS)
     found = figures(asked)
     print_table(console, asked)
     print_summary(console, found, _measured(settings, state))
     if json_file:
         document = record(asked, found, settings.model_dump(mode="json"), state)
         json_file.write_text(json.dumps(document, indent=2, default=asdict) + "\n", "utf-8")
+
+
+def _settings(config: Path | None, folder: Path) -> HyperRagConfig:
+    """The given configuration, on a free port, with everything that is written below `folder`."""
+    own = {"data_dir": str(folder), "store.ssd_dir": str(folder / SEGMENTS)}
+    listen = {
+        "ingress.host": "127.0.0.1",
+        "ingress.port": _free_port(),
+        "ingress.api_keys_file": "",
+        "ingress.request_timeout_s": TIMEOUT_S,
+    }
+    return load(config, {**own, **listen})
+
+
+def _run(settings: HyperRagConfig, segments: Path) -> tuple[list[Asked], dict[str, Any]]:
+    """Every question asked twice of a cluster that lives as long as this call; and its state."""
+    from cluster.deploy import deploy
+    from cluster.local import LocalCluster
+
+    start = perf_counter()
+    with LocalCluster(settings), errors.status("Starting") as status:
+        _empty(segments)
+        deploy(settings, progress=status.update)
+        status.stop()
+        console.print(f"Cluster: up in {perf_counter() - start:.0f} s")
+        with Client(service_url(settings.ingress), timeout_s=TIMEOUT_S) as client:
+            _ingest(client)
+            return _ask(client), client.status()
 
 
 def _free_port() -> int:
@@ -83,7 +97,7 @@ def _empty(segments: Path) -> None:
 
 
 def _ingest(client: Client) -> None:
-    texts = corpus()
+    texts, start = corpus(), perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=errors, transient=True) as bar:
         task = bar.add_task("Ingesting the language reference", total=len(texts))
@@ -94,7 +108,7 @@ def _ingest(client: Client) -> None:
         report = client.ingest(as_documents(texts), COLLECTION, show)
     console.print(
         f"Corpus: {len(texts)} topics, {report.added + report.updated} of them new, "
-        f"{report.num_passages} new passages"
+        f"{report.num_passages} new passages, in {perf_counter() - start:.0f} s"
     )
 
 
