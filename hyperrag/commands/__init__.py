@@ -1,0 +1,1 @@
+"""The commands of `hyperrag`, one file per family. Heavy imports happen inside the command."""

@@ -1,0 +1,58 @@
+"""`status`, `check` and `warm`: looking at the service and its store, and filling it."""
+
+from typing import Annotated, Any
+
+import typer
+
+from hyperrag.client import Client
+from hyperrag.commands.output import AsJson, console, errors, print_json, print_tree
+from hyperrag.commands.session import Collection, session
+
+
+def status(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Show deployments, tiers and hit rates."""
+    with session(ctx).client() as client:
+        data = client.status()
+    if as_json:
+        print_json(data)
+    else:
+        print_tree(data)
+
+
+def check(
+    ctx: typer.Context,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Remove what is damaged; it is computed again.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Verify every segment of the store; exit status 1 when something is wrong."""
+    with session(ctx).client() as client:
+        report = client.check(repair)
+    if as_json:
+        print_json(report)
+    else:
+        print_tree(report)
+    if not report.get("ok", False):
+        raise typer.Exit(1)
+    if not as_json:
+        console.print("The books balance.")
+
+
+def fill(client: Client, collection: str | None) -> dict[str, Any]:
+    """The service's last report; the ones before it are shown while they come."""
+    report: dict[str, Any] = {}
+    with errors.status("Filling the store") as status:
+        for report in client.warm(collection):
+            status.update(f"Filling the store: {report.get('num_passages')} passages")
+    return report
+
+
+def warm(ctx: typer.Context, collection: Collection = None, as_json: AsJson = False) -> None:
+    """Compute the segments of a collection's passages ahead of questions."""
+    with session(ctx).client() as client:
+        report = fill(client, collection)
+    if as_json:
+        print_json(report)
+    else:
+        print_tree(report)

@@ -1,0 +1,92 @@
+"""What the service answers, as typed records. Unknown fields of a newer service are ignored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from actors.messages import CacheReport, DocumentInfo
+
+__all__ = ["Answer", "CacheReport", "DocumentInfo", "IngestReport", "Ranked", "Ranking", "Source"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Characters [start, end) of a document, as handed to the generator."""
+
+    document_id: str
+    ordinal: int
+    start: int
+    end: int
+    text: str
+    score: float
+    """What the sources are ordered by: log_likelihood + weight x cosine."""
+    cosine: float
+    log_likelihood: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    id: str
+    answer: str
+    finish_reason: str | None
+    sources: tuple[Source, ...]
+    timings_ms: dict[str, float]
+    """search, rerank, generate, ttft, total."""
+    cache: dict[str, CacheReport]
+    """By stage: rerank, generate."""
+    usage: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    index: int
+    """Into the caller's list of documents."""
+    relevance_score: float
+    """Mean probability of the question's tokens given the document, in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Best first."""
+
+    results: tuple[Ranked, ...]
+    total_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    version: int = 0
+    """Corpus version after the last batch."""
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    num_passages: int = 0
+    """Passages of the added and updated documents."""
+
+    def __add__(self, later: "IngestReport") -> "IngestReport":
+        return IngestReport(
+            later.version,
+            self.added + later.added,
+            self.updated + later.updated,
+            self.unchanged + later.unchanged,
+            self.num_passages + later.num_passages,
+        )
+
+
+def read(cls: type[T], data: Mapping[str, Any]) -> T:
+    """A record from a JSON object. Raises TypeError when a field that has no default is missing."""
+    names = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{name: value for name, value in data.items() if name in names})
+
+
+def read_answer(data: Mapping[str, Any]) -> Answer:
+    sources = tuple(read(Source, source) for source in data["sources"])
+    cache = {stage: read(CacheReport, report) for stage, report in data["cache"].items()}
+    return read(Answer, {**data, "sources": sources, "cache": cache})
+
+
+def read_ranking(data: Mapping[str, Any]) -> Ranking:
+    results = tuple(read(Ranked, result) for result in data["results"])
+    return Ranking(results, int(data.get("usage", {}).get("total_tokens", 0)))

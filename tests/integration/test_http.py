@@ -1,0 +1,272 @@
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any
+
+import httpx
+import pytest
+
+from hyperrag import Answer, Client, Document, HyperRagError
+from tests.integration.conftest import FACTS, QUESTIONS
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.mark.parametrize("topic", QUESTIONS)
+def test_the_right_source_comes_first_with_its_span(client: Client, facts: str, topic: str) -> None:
+    answer = client.ask(QUESTIONS[topic], collection=facts)
+    best = answer.sources[0]
+    assert best.document_id == topic
+    assert FACTS[topic][best.start : best.end] == best.text
+    assert answer.answer.strip() and answer.finish_reason in ("stop", "length")
+    assert {"search", "rerank", "generate", "ttft", "total"} <= set(answer.timings_ms)
+    assert answer.usage["completion_tokens"] > 0
+
+
+def test_a_warm_question_computes_no_passage_and_answers_the_same(client: Client) -> None:
+    texts = [Document(f"d{i}", f"Lodge {i} of the guild keeps {i + 3} lanterns.") for i in range(6)]
+    client.ingest(texts, "warmth")
+    cold = client.ask("How many lanterns does lodge 2 keep?", collection="warmth")
+    warm = client.ask("How many lanterns does lodge 2 keep?", collection="warmth")
+    assert cold.cache["rerank"].computed == 6
+    assert warm.cache["rerank"].computed == 0
+    assert warm.cache["rerank"].dram_hits + warm.cache["rerank"].ssd_hits >= 6
+    assert warm.cache["rerank"].tokens_reused > cold.cache["rerank"].tokens_reused
+    assert warm.answer == cold.answer
+    assert [source.document_id for source in warm.sources] == [
+        source.document_id for source in cold.sources
+    ]
+
+
+def test_a_stream_adds_up_to_the_answer_without_one(client: Client, facts: str) -> None:
+    whole = client.ask(QUESTIONS["bridge"], collection=facts)
+    *pieces, last = client.ask_stream(QUESTIONS["bridge"], collection=facts)
+    assert isinstance(last, Answer)
+    assert "".join(piece for piece in pieces if isinstance(piece, str)) == last.answer
+    assert last.answer == whole.answer
+
+
+def test_a_stream_has_the_wire_form_of_server_sent_events(http: httpx.Client, facts: str) -> None:
+    body = {"question": QUESTIONS["tea"], "collection": facts, "stream": True}
+    with http.stream("POST", "/v1/rag/query", json=body) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = [line for line in response.iter_lines() if line.startswith("data:")]
+    assert lines[-1] == "data: [DONE]"
+
+
+def test_ingest_is_idempotent_and_updates(client: Client) -> None:
+    first = client.ingest([Document("a", "The gate is green.")], "gates")
+    again = client.ingest([Document("a", "The gate is green.")], "gates")
+    other = client.ingest([Document("a", "The gate is yellow.")], "gates")
+    assert (first.added, first.updated, first.unchanged) == (1, 0, 0)
+    assert (again.added, again.updated, again.unchanged) == (0, 0, 1)
+    assert again.version == first.version
+    assert (other.added, other.updated, other.unchanged) == (0, 1, 0)
+    answer = client.ask("Which colour has the gate?", collection="gates")
+    assert [source.text for source in answer.sources] == ["The gate is yellow."]
+
+
+def test_a_deleted_document_is_found_no_more(client: Client) -> None:
+    texts = {"a": "The well is deep.", "b": "The well is old."}
+    client.ingest([Document(name, text) for name, text in texts.items()], "wells")
+    client.delete("a", "wells")
+    answer = client.ask("How deep is the well?", collection="wells")
+    assert {source.document_id for source in answer.sources} == {"b"}
+    assert [item.id for item in client.documents("wells")] == ["b"]
+    with pytest.raises(HyperRagError) as info:
+        client.delete("a", "wells")
+    assert info.value.status == 404
+
+
+def test_documents_deleted_under_running_questions_give_answers_or_clear_errors(
+    client: Client,
+) -> None:
+    documents = [Document(f"d{i}", f"Mill {i} grinds rye on day {i}.") for i in range(8)]
+    client.ingest(documents, "mills")
+    done = Event()
+
+    def ask() -> list[int | None]:
+        statuses: list[int | None] = []
+        while not done.is_set():
+            try:
+                client.ask("Which mill grinds rye?", collection="mills", max_tokens=4)
+                statuses.append(200)
+            except HyperRagError as error:
+                statuses.append(error.status)
+        return statuses
+
+    with ThreadPoolExecutor(2) as pool:
+        asking = [pool.submit(ask) for _ in range(2)]
+        try:
+            for document in documents:
+                client.delete(document.id, "mills")
+        finally:
+            done.set()
+        statuses = {status for one in asking for status in one.result()}
+    assert statuses <= {200, 404}
+
+
+def test_files_are_uploaded(http: httpx.Client, client: Client) -> None:
+    files = [
+        ("files", ("note.md", b"# Ferry\n\nThe ferry sails at noon.", "text/markdown")),
+        ("files", ("rows.jsonl", b'{"id": "r1", "text": "Tin is soft."}\n', "application/jsonl")),
+    ]
+    done = http.post("/v1/documents", files=files, data={"collection": "uploads"})
+    assert done.status_code == 200, done.text
+    assert done.json()["added"] == 2
+    assert {item.id for item in client.documents("uploads")} == {"note.md", "r1"}
+
+
+def test_warm_then_a_first_question_computes_no_passage(client: Client) -> None:
+    client.ingest([Document(f"d{i}", f"Tower {i} has {i} bells.") for i in range(3)], "towers")
+    *_, last = client.warm("towers")
+    assert last["done"] is True and last["num_passages"] == 3
+    first = client.ask("How many bells has tower 2?", collection="towers")
+    assert first.cache["rerank"].computed == 0
+
+
+def test_status_check_and_models(client: Client, facts: str) -> None:
+    assert client.status()
+    assert client.check()["ok"] is True
+    assert client.models()
+
+
+@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank", "/v1/v2/rerank"])
+def test_rerank_has_the_shape_its_clients_need(http: httpx.Client, path: str) -> None:
+    documents = ["Whales breathe air.", {"text": "Ida Feld built the bridge."}]
+    body = {"query": "Who built the bridge?", "documents": documents, "top_n": None}
+    done = http.post(path, json={**body, "max_tokens_per_doc": None, "return_documents": True})
+    assert done.status_code == 200, done.text
+    first, second = done.json()["results"]
+    assert (first["index"], second["index"]) == (1, 0)
+    assert 1 >= first["relevance_score"] > second["relevance_score"] >= 0
+    assert first["document"]["text"] == "Ida Feld built the bridge."
+    assert done.json()["usage"]["total_tokens"] > 0
+
+
+def test_rerank_of_texts_answers_a_bare_list(http: httpx.Client) -> None:
+    body = {"query": "Who built the bridge?", "texts": ["Whales breathe.", "Ida built it."]}
+    done = http.post("/rerank", json=body)
+    assert [sorted(result) for result in done.json()] == [["index", "score"]] * 2
+
+
+QUERY = "/v1/rag/query"
+CHAT = "/v1/chat/completions"
+MESSAGES = [{"role": "user", "content": "Hello"}]
+BAD: dict[str, tuple[str, dict[str, Any], set[int], str]] = {
+    "empty question": (QUERY, {"question": ""}, {400, 422}, "question"),
+    "blank question": (QUERY, {"question": " \n"}, {400, 422}, "question"),
+    "no question": (QUERY, {}, {400, 422}, "question"),
+    "question of 100,000 tokens": (
+        QUERY,
+        {"question": "why " * 100_000},
+        {400, 413, 422},
+        "question",
+    ),
+    "top_k 0": (QUERY, {"question": "Why?", "top_k": 0}, {400, 422}, "top_k"),
+    "top_k huge": (QUERY, {"question": "Why?", "top_k": 10**9}, {400, 422}, "top_k"),
+    "top_n huge": (QUERY, {"question": "Why?", "top_n": 10**9}, {400, 422}, "top_n"),
+    "top_k text": (QUERY, {"question": "Why?", "top_k": "many"}, {400, 422}, "top_k"),
+    "unknown collection": (QUERY, {"question": "Why?", "collection": "none"}, {404}, "collection"),
+    "path as collection": (
+        QUERY,
+        {"question": "Why?", "collection": "../x"},
+        {400, 422},
+        "collection",
+    ),
+    "unknown model": (CHAT, {"model": "none", "messages": MESSAGES}, {404}, "model"),
+    "no messages": (CHAT, {"model": "hyperrag", "messages": []}, {400, 422}, "messages"),
+    "no query": ("/v1/rerank", {"documents": ["a"]}, {400, 422}, "query"),
+    "no documents": ("/v1/rerank", {"query": "q", "documents": []}, {400, 422}, "documents"),
+    "top_n negative": (
+        "/v1/rerank",
+        {"query": "q", "documents": ["a"], "top_n": -1},
+        {422},
+        "top_n",
+    ),
+    "empty text": ("/v1/documents", {"documents": [{"id": "a", "text": ""}]}, {400, 422}, "text"),
+    "duplicate ids": (
+        "/v1/documents",
+        {"documents": [{"id": "a", "text": "x"}, {"id": "a", "text": "y"}]},
+        {400, 422},
+        "id",
+    ),
+    "document too large": (
+        "/v1/documents",
+        {"documents": [{"id": "a", "text": "word " * 300_000}]},
+        {400, 413, 422},
+        "text",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_and_the_field_is_named(http: httpx.Client, name: str) -> None:
+    path, body, statuses, field = BAD[name]
+    done = http.post(path, json=body)
+    assert done.status_code in statuses, done.text
+    error = done.json()
+    assert field in error["error"]["param"]
+    assert error["message"] and error["detail"] and error["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.txt", b""),
+        ("binary.txt", b"\x00\x01\x02" * 50),
+        ("latin.txt", "Straße".encode("latin-1")),
+        ("broken.jsonl", b'{"id": "a", "text": \n'),
+        ("broken.parquet", b"PAR1 not really"),
+        ("picture.png", b"\x89PNG\r\n"),
+    ],
+)
+def test_a_bad_file_is_refused_by_name_and_nothing_is_stored(
+    http: httpx.Client, client: Client, name: str, content: bytes
+) -> None:
+    files = [("files", ("good.txt", b"Good text.")), ("files", (name, content))]
+    done = http.post("/v1/documents", files=files, data={"collection": "refused"})
+    assert done.status_code in (400, 415, 422), done.text
+    assert name in done.json()["message"]
+    with pytest.raises(HyperRagError) as info:
+        client.ask("Is it good?", collection="refused")
+    assert info.value.status == 404
+
+
+def test_a_body_over_the_limit_is_refused_while_it_is_read(http: httpx.Client) -> None:
+    body = b'{"documents": [{"id": "a", "text": "' + b"x" * (100 * 2**20) + b'"}]}'
+    try:
+        done = http.post("/v1/documents", content=body)
+    except httpx.WriteError:
+        return  # the service closed the connection before it had read 100 MB: that is a refusal
+    assert done.status_code == 413, done.text
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"", b"[1]", b'"text"', b"\xff\xfe", b'{"question": NaN']
+)
+def test_malformed_json_is_a_json_error(http: httpx.Client, content: bytes) -> None:
+    done = http.post(QUERY, content=content, headers={"Content-Type": "application/json"})
+    assert done.status_code in (400, 422)
+    assert done.json()["error"]["message"]
+
+
+def test_unknown_paths_and_methods_are_json_errors(http: httpx.Client) -> None:
+    assert http.get("/v1/nothing").json()["error"]["message"]
+    refused = http.put("/v1/documents", json={})
+    assert refused.status_code == 405
+    assert refused.json()["error"]["message"]
+
+
+def test_the_request_id_comes_back(http: httpx.Client, facts: str) -> None:
+    body = {"question": QUESTIONS["tea"], "collection": facts, "max_tokens": 2}
+    done = http.post(QUERY, json=body, headers={"X-Request-ID": "test-17"})
+    assert done.headers["x-request-id"] == "test-17"
+
+
+def test_questions_at_once_get_the_answers_they_get_alone(client: Client, facts: str) -> None:
+    alone = {q: client.ask(q, collection=facts, max_tokens=8).answer for q in QUESTIONS.values()}
+    with ThreadPoolExecutor(8) as pool:
+        questions = [*QUESTIONS.values()] * 3
+        together = pool.map(lambda q: client.ask(q, collection=facts, max_tokens=8), questions)
+        for question, answer in zip(questions, together, strict=True):
+            assert answer.answer == alone[question]

@@ -1,0 +1,99 @@
+"""The official client, as its users call it."""
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from tests.integration.conftest import QUESTIONS
+from tests.integration.service import Service
+
+pytestmark = pytest.mark.ray
+
+PLAIN = {"hyperrag": {"retrieve": False}}
+"""Continue the text itself, without looking for passages."""
+
+
+@pytest.fixture
+def official(service: Service) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture
+def model(official: openai.OpenAI) -> str:
+    """The first model that is listed: the generator."""
+    return next(iter(official.models.list())).id
+
+
+def test_chat_answers_with_usage_sources_and_report(
+    official: openai.OpenAI, model: str, facts: str
+) -> None:
+    done = official.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": QUESTIONS["bridge"]}],
+        max_tokens=16,
+        temperature=0,
+        extra_body={"hyperrag": {"collection": facts}},
+    )
+    choice = done.choices[0]
+    assert choice.message.content and choice.finish_reason in ("stop", "length")
+    assert done.usage is not None
+    assert done.usage.total_tokens == done.usage.prompt_tokens + done.usage.completion_tokens
+    extra = (done.model_extra or {})["hyperrag"]
+    assert extra["sources"][0]["document_id"] == "bridge"
+    assert extra["cache"]["rerank"]["store"] == "used"
+
+
+def test_a_chat_stream_adds_up_and_ends_with_a_reason(
+    official: openai.OpenAI, model: str, facts: str
+) -> None:
+    stream = official.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": QUESTIONS["tea"]}],
+        max_tokens=16,
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+        extra_body={"hyperrag": {"collection": facts}},
+    )
+    text, reasons, usages = "", [], []
+    for chunk in stream:
+        usages += [chunk.usage] if chunk.usage else []
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            reasons += [choice.finish_reason] if choice.finish_reason else []
+    assert text.strip()
+    assert reasons and reasons[-1] in ("stop", "length")
+    assert usages and usages[-1].completion_tokens > 0
+
+
+def test_completions_continue_a_text(official: openai.OpenAI, model: str) -> None:
+    done = official.completions.create(
+        model=model, prompt="One, two, three,", max_tokens=8, temperature=0, extra_body=PLAIN
+    )
+    assert done.choices[0].text
+    assert done.choices[0].finish_reason in ("stop", "length")
+
+
+def test_a_stop_string_ends_the_answer_and_is_left_out(official: openai.OpenAI, model: str) -> None:
+    prompt = "One, two, three, four,"
+    free = official.completions.create(
+        model=model, prompt=prompt, max_tokens=12, temperature=0, extra_body=PLAIN
+    )
+    stop = free.choices[0].text.strip()[1:3]
+    assert stop, "the model said too little to cut"
+    cut = official.completions.create(
+        model=model, prompt=prompt, max_tokens=12, temperature=0, stop=[stop], extra_body=PLAIN
+    )
+    assert stop not in cut.choices[0].text
+    assert free.choices[0].text.startswith(cut.choices[0].text)
+    assert cut.choices[0].finish_reason == "stop"
+
+
+def test_an_unknown_model_is_the_clients_not_found_error(official: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError) as info:
+        official.chat.completions.create(
+            model="no-such-model", messages=[{"role": "user", "content": "Hello"}]
+        )
+    assert info.value.param == "model"
