@@ -6,9 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kvstore.local import LocalStoreClient
-from kvstore.store import KVStore
-
 from actors.engine.compute import ComputeSlot, use_threads
 from actors.engine.config import (
     EngineConfig,
@@ -22,6 +19,8 @@ from actors.engine.models import Decoder, load_decoder
 from actors.engine.prompt import Prompt
 from actors.engine.rerank import RerankEngine
 from kvstore.config import GIB, StoreConfig
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
 
 
 @dataclass(slots=True)

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from actors.retrieval.embedding import Embedder
-from actors.retrieval.passages import PassageSplitter
 from numpy.typing import NDArray
 
 from actors.engine.config import ModelConfig, PromptConfig, RerankerConfig
 from actors.engine.rerank import RerankEngine
 from actors.retrieval.config import RetrievalConfig
+from actors.retrieval.embedding import Embedder
+from actors.retrieval.passages import PassageSplitter
 from tests.bench.engines import Bench, bench
 from tests.bench.harness import Options, Result, read_jsonl, shared_data
 

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from kvstore.local import LocalStoreClient
-from kvstore.store import KVStore
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from actors.engine import attention
@@ -16,6 +14,8 @@ from actors.engine.config import EngineConfig, ModelConfig, PromptConfig
 from actors.engine.models import Decoder, load_decoder
 from actors.engine.prompt import Prompt
 from kvstore.config import StoreConfig
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
 from kvstore.types import Layout
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3_text", "mistral", "phi3")

@@ -3,8 +3,6 @@
 import time
 
 import pytest
-from kvstore.local import LocalStoreClient
-from kvstore.store import KVStore
 
 from actors.engine.compute import ComputeSlot
 from actors.engine.config import GeneratorConfig, RerankerConfig
@@ -15,6 +13,8 @@ from actors.engine.rerank import RerankEngine
 from actors.errors import RequestError
 from actors.messages import GenerateRequest, Message, Sampling
 from kvstore.client import StoreClient
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
 Make = tuple[Decoder, Prompt, ComputeSlot]

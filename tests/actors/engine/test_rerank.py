@@ -4,8 +4,6 @@ import math
 import threading
 
 import pytest
-from kvstore.local import LocalStoreClient
-from kvstore.store import KVStore
 
 from actors.engine.compute import ComputeSlot
 from actors.engine.config import PromptConfig, RerankerConfig
@@ -14,6 +12,8 @@ from actors.engine.prompt import Prompt
 from actors.engine.rerank import RerankEngine
 from actors.errors import ExpiredError, RequestError
 from kvstore.client import StoreClient
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
 Make = tuple[Decoder, Prompt, ComputeSlot]
