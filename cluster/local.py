@@ -3,6 +3,7 @@
 import atexit
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from cluster.sweep import RUN_ID, adopt_orphans, arenas_of, processes_of, sweep
 OBJECT_STORE_BYTES = 256 * 2**20  # 256 MiB: KV travels through the arena, not through Ray
 SERVE_STOP_S = 20.0
 ACTORS_STOP_S = 15.0
+DISCONNECT_S = 10.0
 CLOSE_S = 10.0
 NAMESPACE = "hyperrag"
 
@@ -45,6 +47,7 @@ class LocalCluster:
         self._arenas: set[Path] = set()
         self._interrupts = Interrupts()
         self._held = ExitStack()
+        self._excepthook = sys.excepthook
 
     def __enter__(self) -> Self:
         check_data_dir(Path(self._config.data_dir))
@@ -94,7 +97,10 @@ class LocalCluster:
         except Hurry:
             pass
         finally:
+            # Before its processes end: a driver that is still connected waits for them at exit.
+            _limited(ray.shutdown, DISCONNECT_S)
             self._sweep()
+            sys.excepthook = self._excepthook  # Ray's tells the cluster about the exception
             atexit.unregister(self._sweep)
             self._held.close()
             self._interrupts.restore()
@@ -116,7 +122,6 @@ def _stop_gracefully() -> None:
         return
     for step, limit_s in ((serve.shutdown, SERVE_STOP_S), (_end_actors, ACTORS_STOP_S)):
         _limited(step, limit_s)
-    ray.shutdown()
 
 
 def _end_actors() -> None:
