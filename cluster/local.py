@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import ray
 from ray import serve
+from ray._private import worker
 from ray.exceptions import RayError
 from ray.util import list_named_actors
 
@@ -71,6 +72,7 @@ class LocalCluster:
 
     def _start(self) -> None:
         adopt_orphans()
+        worker._worker_logs_enabled = True
         atexit.register(self._sweep)  # a signal in the instant before `_stop` takes over
         os.environ[RUN_ID] = self._run_id
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
@@ -120,6 +122,7 @@ class LocalCluster:
 def _stop_gracefully() -> None:
     if not ray.is_initialized():
         return
+    worker._worker_logs_enabled = False  # Ray would report on the console how its actors end
     for step, limit_s in ((serve.shutdown, SERVE_STOP_S), (_end_actors, ACTORS_STOP_S)):
         _limited(step, limit_s)
 
