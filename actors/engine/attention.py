@@ -16,6 +16,8 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 NAME = "hyperrag"
+NO_WEIGHT = -1e30
+"""Log-sum-exp of a part without keys: finite, so that its share is zero and not NaN."""
 
 
 class How(NamedTuple):
@@ -66,8 +68,7 @@ def reference_part(
     if how.window is not None:
         hidden |= distance >= how.window
     scores = scores.masked_fill(hidden, -torch.inf)
-    # A row may be wholly outside the window: a finite floor keeps its weight at zero, not NaN.
-    lse = scores.logsumexp(-1).clamp_min(-1e30)
+    lse = scores.logsumexp(-1).clamp_min(NO_WEIGHT)  # a row may be wholly outside the window
     return State((scores - lse[..., None]).exp().to(v.dtype) @ v, lse)
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Cache
 
-from actors.engine.attention import How, State, merge, part
+from actors.engine.attention import NO_WEIGHT, How, State, merge, part
 
 
 @dataclass(slots=True)
@@ -59,49 +60,54 @@ class Batch:
         return ids
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
-        """q [1, H, R, dh] over all R rows, k and v [1, Hkv, R, dh] of the new tokens."""
-        own = torch.empty_like(q)
-        lse = q.new_empty(q.shape[:3], dtype=torch.float32)
-        uniform = self._uniform_states(q, k, v, how)
-        for n, lane in enumerate(self.lanes):
-            rows = slice(self.starts[n], self.starts[n + 1])
-            first = self.position(lane)
-            states = self._past_states(layer, lane, q[:, :, rows], how, first)
-            if lane.joined is None or len(lane.tokens) > 1:
-                states.append(
-                    uniform[n]
-                    if uniform is not None
-                    else part(
-                        q[:, :, rows], k[:, :, rows], v[:, :, rows], how, first, first, causal=True
-                    )
-                )
-            own[:, :, rows] = merge(states).to(q.dtype)
-            if self.shared is not None:
-                lse[:, :, rows] = torch.stack([s.lse for s in states]).logsumexp(0)
-        if self.shared is None:
-            return own
-        return merge([State(own, lse), self._shared_state(layer, q, how)])
+        """q [1, H, R, dh] over all R rows, k and v [1, Hkv, R, dh] of the new tokens.
 
-    def _uniform_states(self, q: Tensor, k: Tensor, v: Tensor, how: How) -> list[State] | None:
-        """The causal part of all lanes in one call, where lanes are equally long."""
+        Each kind of part is computed for all rows, then all kinds are merged at once: a merge for
+        every lane would cost more than the attention.
+        """
+        states = [self._new_state(layer, q, k, v, how)]
+        for i in range(max(len(lane.past) for lane in self.lanes)):
+            states.append(self._past_state(layer, i, q, how))
+        if self.shared is not None:
+            states.append(self._shared_state(layer, q, how))
+        return merge(states)
+
+    def _new_state(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> State:
+        """The lanes' own new tokens, causally; in one call where all lanes are equally long."""
         n, width = len(self.lanes), len(self.lanes[0].tokens)
-        if width < 2 or n < 2 or any(len(lane.tokens) != width for lane in self.lanes):
-            return None
-        q, k, v = (t.view(t.shape[1], n, width, -1).transpose(0, 1) for t in (q, k, v))
-        state = part(q, k, v, how, 0, 0, causal=True)
-        return [State(state.out[i : i + 1], state.lse[i : i + 1]) for i in range(n)]
+        if width > 1 and n > 1 and all(len(lane.tokens) == width for lane in self.lanes):
+            q, k, v = (t.view(t.shape[1], n, width, -1).transpose(0, 1) for t in (q, k, v))
+            state = part(q, k, v, how, 0, 0, causal=True)  # positions only differ by an offset
+            return State(
+                state.out.transpose(0, 1).flatten(1, 2)[None],
+                state.lse.transpose(0, 1).flatten(1, 2)[None],
+            )
+        states = []
+        for rows, lane in zip(self._rows(), self.lanes, strict=True):
+            first = self.position(lane)
+            if lane.joined is not None and len(lane.tokens) == 1:
+                kv = lane.joined[layer, :, None]
+                start = self.shared_tokens
+                states.append(part(q[:, :, rows], kv[0], kv[1], how, first, start, causal=False))
+            else:
+                new = (t[:, :, rows] for t in (q, k, v))
+                states.append(part(*new, how, first, first, causal=True))
+        return State(torch.cat([s.out for s in states], 2), torch.cat([s.lse for s in states], 2))
 
-    def _past_states(self, layer: int, lane: Lane, q: Tensor, how: How, first: int) -> list[State]:
-        if lane.joined is not None and len(lane.tokens) == 1:
-            kv = lane.joined[layer, :, None]
-            return [part(q, kv[0], kv[1], how, first, self.shared_tokens, causal=False)]
-        states, position = [], self.shared_tokens
-        for stored in lane.past:
-            if stored.shape[3]:
-                kv = stored[layer, :, None]
-                states.append(part(q, kv[0], kv[1], how, first, position, causal=False))
-            position += stored.shape[3]
-        return states
+    def _past_state(self, layer: int, i: int, q: Tensor, how: How) -> State:
+        """The i-th stored part of every lane; rows of a lane without one get no weight."""
+        out = torch.zeros_like(q)
+        lse = q.new_full(q.shape[:3], NO_WEIGHT, dtype=torch.float32)
+        for rows, lane in zip(self._rows(), self.lanes, strict=True):
+            whole = lane.joined is not None and len(lane.tokens) == 1
+            if whole or i >= len(lane.past) or not lane.past[i].shape[3]:
+                continue
+            start = self.shared_tokens + sum(kv.shape[3] for kv in lane.past[:i])
+            kv = lane.past[i][layer, :, None]
+            first = self.position(lane)
+            state = part(q[:, :, rows], kv[0], kv[1], how, first, start, causal=False)
+            out[:, :, rows], lse[:, :, rows] = state.out, state.lse
+        return State(out, lse)
 
     def _shared_state(self, layer: int, q: Tensor, how: How) -> State:
         assert self.shared is not None
@@ -109,10 +115,13 @@ class Batch:
         if how.window is None:
             return part(q, kv[0], kv[1], how, self.shared_tokens, 0, causal=False)
         states = []  # the window ends at another key in every lane
-        for n, lane in enumerate(self.lanes):
-            rows = q[:, :, self.starts[n] : self.starts[n + 1]]
-            states.append(part(rows, kv[0], kv[1], how, self.position(lane), 0, causal=False))
+        for rows, lane in zip(self._rows(), self.lanes, strict=True):
+            first = self.position(lane)
+            states.append(part(q[:, :, rows], kv[0], kv[1], how, first, 0, causal=False))
         return State(torch.cat([s.out for s in states], 2), torch.cat([s.lse for s in states], 2))
+
+    def _rows(self) -> list[slice]:
+        return [slice(a, b) for a, b in pairwise(self.starts)]
 
 
 class PackedCache(Cache):  # type: ignore[misc]  # transformers is untyped here
