@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from actors.messages import Document
 from hyperrag.batches import batches
-from hyperrag.errors import HyperRagError, UnreachableError
+from hyperrag.errors import HyperRagError
 from hyperrag.results import (
     Answer,
     DocumentInfo,
@@ -28,7 +28,7 @@ BATCH_BYTES = 4 * 2**20  # 4 MiB of text in one request
 
 class Client:
     """Talks to a running HyperRAG service. Thread-safe. Every method raises HyperRagError, with
-    the field that was wrong where one was, and UnreachableError when nothing answers."""
+    the field that was wrong where one was, and its UnreachableError when nothing answers."""
 
     def __init__(self, base_url: str, api_key: str | None = None, timeout_s: float = 120) -> None:
         self._transport = Transport(base_url, api_key, timeout_s)
@@ -121,15 +121,12 @@ class Client:
         return _parse(lambda data: [model["id"] for model in data["data"]], data)
 
     def ready(self) -> bool:
-        """Whether the service answers and all its parts are up."""
+        """Whether the service answers and all its parts are up. Never raises: while it starts,
+        first nothing answers, then Serve without the application (404), then the ingress (503)."""
         try:
             self._transport.request("GET", "/readyz")
-        except UnreachableError:
+        except HyperRagError:
             return False
-        except HyperRagError as error:
-            if error.status == 503:
-                return False
-            raise
         return True
 
 

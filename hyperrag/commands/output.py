@@ -13,7 +13,10 @@ from rich.table import Table
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
-console = Console(highlight=False)
+WIDE = 140
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+"""A file or a pipe has no width of its own; a table should not be squeezed for one."""
 errors = Console(stderr=True, highlight=False)
 
 

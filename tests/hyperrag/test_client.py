@@ -117,11 +117,12 @@ def test_an_id_with_any_characters_is_one_path_segment(service: Service) -> None
     assert service.script.asked[0].path == "/v1/documents/a%2F%2E%2E%2F%3Fb"
 
 
-def test_ready_tells_not_yet_from_refused(service: Service) -> None:
+def test_ready_only_when_everything_is(service: Service) -> None:
+    service.script.raw("GET /readyz", b"no such path", status=404)
     service.script.reply("GET /readyz", {"status": "starting"}, status=503)
     service.script.reply("GET /readyz", {"status": "ready"})
     with Client(service.url) as client:
-        assert [client.ready(), client.ready()] == [False, True]
+        assert [client.ready() for _ in range(3)] == [False, False, True]
     with Client("http://127.0.0.1:1") as nobody:
         assert not nobody.ready()
 
