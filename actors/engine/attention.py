@@ -9,7 +9,7 @@ no mask and positions alone decide what is seen.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -40,14 +40,27 @@ def part(
 
     `causal` may be False only where every key precedes every query.
     """
-    reach = q_start + q.shape[2] - k_start
-    windowed = how.window is not None and reach > how.window
-    if q.device.type == "cpu" and how.softcap is None and not windowed:
+    if fused(q, how, reach=q_start + q.shape[2] - k_start):
         out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             q, k, v, 0.0, causal, attn_mask=None, scale=how.scaling
         )
         return State(out, lse)
     return reference_part(q, k, v, how, q_start, k_start, causal)
+
+
+def part_masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scaling: float) -> Tensor:
+    """Fused attention on a CPU under an additive mask [B, 1, T, S] of the query's dtype; every row
+    must see a key. Without the statistics of `part`: it is for all keys at once."""
+    out, _ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, 0.0, False, attn_mask=mask, scale=scaling
+    )
+    return cast(Tensor, out)
+
+
+def fused(q: Tensor, how: How, reach: int) -> bool:
+    """Whether the fused CPU kernel may be used: it knows neither soft-cap nor window."""
+    windowed = how.window is not None and reach > how.window
+    return q.device.type == "cpu" and how.softcap is None and not windowed
 
 
 def reference_part(

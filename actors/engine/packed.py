@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from transformers import Cache
 
-from actors.engine.attention import NO_WEIGHT, How, State, merge, part
+from actors.engine.attention import NO_WEIGHT, How, State, fused, merge, part
+from actors.engine.padded import Padded
 
 
 @dataclass(slots=True)
@@ -36,10 +37,27 @@ class Batch:
     starts: list[int] = field(init=False)
     """Row of each lane's first new token; one more entry for the end."""
 
+    _padded: Padded | None = field(init=False, default=None)
+    _reach: int = field(init=False)
+    """Tokens of the longest lane, with all that precedes it."""
+
     def __post_init__(self) -> None:
         self.starts = [0]
         for lane in self.lanes:
             self.starts.append(self.starts[-1] + len(lane.tokens))
+        self._reach = max(self.position(lane) + len(lane.tokens) for lane in self.lanes)
+        if self._is_uniform and all(len(lane.past) == 1 for lane in self.lanes):
+            padded = Padded(
+                self.shared, [lane.past[0] for lane in self.lanes], len(self.lanes[0].tokens)
+            )
+            self._padded = padded if padded.fits else None
+
+    @property
+    def _is_uniform(self) -> bool:
+        """Several lanes, equally long, of several tokens."""
+        width = len(self.lanes[0].tokens)
+        same = all(len(lane.tokens) == width for lane in self.lanes)
+        return same and width > 1 and len(self.lanes) > 1
 
     @property
     def shared_tokens(self) -> int:
@@ -65,6 +83,8 @@ class Batch:
         Each kind of part is computed for all rows, then all kinds are merged at once: a merge for
         every lane would cost more than the attention.
         """
+        if self._padded is not None and fused(q, how, self._reach):
+            return self._padded.attend(layer, q, k, v, how)
         states = [self._new_state(layer, q, k, v, how)]
         for i in range(max(len(lane.past) for lane in self.lanes)):
             states.append(self._past_state(layer, i, q, how))
@@ -75,7 +95,7 @@ class Batch:
     def _new_state(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> State:
         """The lanes' own new tokens, causally; in one call where all lanes are equally long."""
         n, width = len(self.lanes), len(self.lanes[0].tokens)
-        if width > 1 and n > 1 and all(len(lane.tokens) == width for lane in self.lanes):
+        if self._is_uniform:
             q, k, v = (t.view(t.shape[1], n, width, -1).transpose(0, 1) for t in (q, k, v))
             state = part(q, k, v, how, 0, 0, causal=True)  # positions only differ by an offset
             return State(
@@ -90,8 +110,8 @@ class Batch:
                 start = self.shared_tokens
                 states.append(part(q[:, :, rows], kv[0], kv[1], how, first, start, causal=False))
             else:
-                new = (t[:, :, rows] for t in (q, k, v))
-                states.append(part(*new, how, first, first, causal=True))
+                new_q, new_k, new_v = q[:, :, rows], k[:, :, rows], v[:, :, rows]
+                states.append(part(new_q, new_k, new_v, how, first, first, causal=True))
         return State(torch.cat([s.out for s in states], 2), torch.cat([s.lse for s in states], 2))
 
     def _past_state(self, layer: int, i: int, q: Tensor, how: How) -> State:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
+import pytest
 import torch
 
 from actors.engine.models import Decoder
@@ -12,6 +13,8 @@ from actors.engine.packed import Batch, Lane
 Build = Callable[[], tuple[Decoder, Any]]
 PREFIX = list(range(1, 8))
 DOCS = [[(7 * i + j) % 120 + 1 for j in range(n)] for i, n in enumerate((1, 5, 13, 29))]
+EVEN = [[(5 * i + j) % 120 + 1 for j in range(n)] for i, n in enumerate((21, 29, 25, 27))]
+"""Filled well enough to go into one padded buffer."""
 SUFFIX = [9, 8, 7, 6, 5]
 
 
@@ -39,15 +42,27 @@ def test_whole_sequences_in_one_pass(build_tiny: Build) -> None:
         _assert_close(ours, _full(stock, tokens))
 
 
-def test_question_over_shared_prefix_and_stored_passages(build_tiny: Build) -> None:
+@pytest.mark.parametrize("docs", [DOCS, EVEN], ids=["ragged", "even"])
+@pytest.mark.parametrize("with_prefix", [True, False])
+def test_question_over_shared_prefix_and_stored_passages(
+    build_tiny: Build, docs: list[list[int]], with_prefix: bool
+) -> None:
     decoder, stock = build_tiny()
+    if not with_prefix:
+        kvs = [decoder.empty_kv(len(doc)) for doc in docs]
+        decoder.forward(Batch([Lane(d, sink=kv) for d, kv in zip(docs, kvs, strict=True)]))
+        hidden = decoder.forward(Batch([Lane(SUFFIX, [kv]) for kv in kvs]))
+        parts = _split(decoder.logits(hidden), [SUFFIX] * len(docs))
+        for ours, doc in zip(parts, docs, strict=True):
+            _assert_close(ours, _full(stock, doc + SUFFIX)[-len(SUFFIX) :])
+        return
     prefix = decoder.empty_kv(len(PREFIX))
     decoder.forward(Batch([Lane(PREFIX, sink=prefix)]))
-    stored = [decoder.empty_kv(len(doc)) for doc in DOCS]
-    lanes = [Lane(d, sink=kv) for d, kv in zip(DOCS, stored, strict=True)]
+    stored = [decoder.empty_kv(len(doc)) for doc in docs]
+    lanes = [Lane(d, sink=kv) for d, kv in zip(docs, stored, strict=True)]
     decoder.forward(Batch(lanes, prefix))
     hidden = decoder.forward(Batch([Lane(SUFFIX, [kv]) for kv in stored], prefix))
-    for ours, doc in zip(_split(decoder.logits(hidden), [SUFFIX] * len(DOCS)), DOCS, strict=True):
+    for ours, doc in zip(_split(decoder.logits(hidden), [SUFFIX] * len(docs)), docs, strict=True):
         _assert_close(ours, _full(stock, PREFIX + doc + SUFFIX)[-len(SUFFIX) :])
 
 
