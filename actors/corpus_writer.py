@@ -8,6 +8,9 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
+from actors.engine.compute import use_threads
+from actors.engine.config import EngineConfig, ModelConfig
+from actors.engine.models import load_tokenizer
 from actors.errors import OverloadedError, RequestError
 from actors.messages import DeleteResult, Document, DocumentPage, IngestResult, PassagePage
 from actors.retrieval.config import RetrievalConfig
@@ -26,14 +29,18 @@ _LOCK_WAIT_S = 10.0
 class CorpusService:
     """The event loop only waits. A change that was begun is finished, even if its caller left."""
 
-    def __init__(self, retrieval: RetrievalConfig, tokenizer_source: str) -> None:
-        from actors.engine.models import load_tokenizer
-
+    def __init__(
+        self, retrieval: RetrievalConfig, model: ModelConfig, engine: EngineConfig
+    ) -> None:
+        """`model` is the reranker's: its tokenizer counts the tokens of passages."""
+        use_threads(engine.torch_threads)
         self._config = retrieval
         storage = open_storage(
             retrieval.corpus_uri, retrieval.local_cache_dir, retrieval.local_cache_bytes
         )
-        splitter = PassageSplitter(load_tokenizer(tokenizer_source), retrieval.passage_tokens)
+        splitter = PassageSplitter(
+            load_tokenizer(model.source, model.cache_dir), retrieval.passage_tokens
+        )
         embedder = Embedder(retrieval.embedder, retrieval.embed_batch)
         self._writer = CorpusWriter(retrieval, storage, embedder, splitter, _LOCK_WAIT_S)
         self._changes = ThreadPoolExecutor(1, "corpus-changes")

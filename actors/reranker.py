@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from actors.engine.compute import ComputeSlot, use_threads
@@ -15,8 +16,11 @@ from actors.errors import OverloadedError
 from actors.messages import CacheReport, PrecomputeRequest, RerankRequest, RerankResult
 from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
+from kvstore.errors import KVStoreError
 
 T = TypeVar("T")
+
+_CHECK_TIMEOUT_S = 600.0
 
 
 class Reranker:
@@ -67,9 +71,19 @@ class Reranker:
         """Remove the segments of passages that no longer exist."""
         return await self._run(lambda: self._engine.forget(tenant, texts))
 
+    async def check_store(self, repair: bool) -> dict[str, Any]:
+        """The report of the node's shard, as plain data."""
+        report = await asyncio.to_thread(self._client.check, repair, _CHECK_TIMEOUT_S)
+        return {**asdict(report), "ok": report.ok}
+
     async def status(self) -> dict[str, Any]:
         """Facts, queue and what reuse did since start, as plain data."""
+        try:
+            store = asdict(await asyncio.to_thread(self._client.stats))
+        except KVStoreError:  # restarting: the rest is still worth knowing
+            store = {}
         return {
+            "store": store,
             **self._facts,
             "threads": self._threads,
             "reuse": self._config.reuse,

@@ -14,7 +14,7 @@ from actors.shard import NAMESPACE, ensure_shard
 from kvstore.config import StoreConfig
 from kvstore.errors import DeadlineError, KVStoreError, StoreUnavailableError
 from kvstore.mapping import MappedClient
-from kvstore.types import Acquired, LeaseId, Path, SegmentKey, StoreStats, TicketId
+from kvstore.types import Acquired, CheckReport, LeaseId, Path, SegmentKey, StoreStats, TicketId
 
 _CALL_TIMEOUT_S = 10.0
 _GRACE_S = 1.0
@@ -75,6 +75,11 @@ class RayStoreClient(MappedClient):
     def stats(self) -> StoreStats:
         stats: StoreStats = _result(self._shard.stats.remote(), _CALL_TIMEOUT_S)
         return stats
+
+    def check(self, repair: bool, timeout_s: float) -> CheckReport:
+        """Balance the shard's books and re-verify every checksum; slow, safe at any time."""
+        report: CheckReport = _result(self._shard.check.remote(repair), timeout_s)
+        return report
 
     def _release_late(self) -> None:
         """Leases that arrived after their caller had left would stay pinned for this process's

@@ -76,7 +76,7 @@ def assemble(config: HyperRagConfig, parts: Parts) -> Application:
         config,
         parts.parse_upload,
         search.bind(retrieval),
-        corpus.bind(retrieval, models.reranker.source),
+        corpus.bind(retrieval, models.reranker, config.engine),
         rank.bind(models.reranker, config.prompt, config.engine, reranker, *shared),
         write.bind(models.generator, config.prompt, config.engine, generator, *shared),
     )

@@ -2,7 +2,10 @@
 
 import argparse
 import importlib
+import os
 import sys
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, as in the cluster
 
 from tests.bench.harness import CannotRun, Options, finish
 
