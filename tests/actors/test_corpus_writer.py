@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from actors.corpus_writer import CorpusService
-from actors.engine.config import ModelConfig
+from actors.engine.config import EngineConfig, ModelConfig
 from actors.errors import OverloadedError, RequestError
 from actors.messages import Document, Passage
 from actors.retrieval.config import RetrievalConfig
@@ -16,7 +16,7 @@ SENTENCES = [f"Sentence number {i} says a little about the matter." for i in ran
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[CorpusService]:
     config = RetrievalConfig(corpus_uri=str(tmp_path), passage_tokens=32, max_waiting=4)
-    service = CorpusService(config, ModelConfig().source)
+    service = CorpusService(config, ModelConfig(), EngineConfig())
     yield service
     service.close()
 
@@ -92,4 +92,4 @@ async def test_nothing_there(service: CorpusService) -> None:
 
 def test_empty_uri_is_a_configuration_error() -> None:
     with pytest.raises(ValueError, match="corpus_uri is empty"):
-        CorpusService(RetrievalConfig(), ModelConfig().source)
+        CorpusService(RetrievalConfig(), ModelConfig(), EngineConfig())
