@@ -25,6 +25,8 @@ from hyperrag.results import IngestReport
 
 DATA_DIR = "~/.cache/hyperrag/demo"
 SEGMENTS = "segments"
+ANSWER_TOKENS = 20
+"""Long enough for an answer in a few words."""
 TIMEOUT_S = 300.0
 """Long: a cold question on a slow machine computes twenty passages."""
 
@@ -38,7 +40,7 @@ def demo(
         Path | None, typer.Option(help=f"Folder of corpus and segments; {DATA_DIR} by default.")
     ] = None,
 ) -> None:
-    """Ask the Python language reference ten questions twice and compare cold with warm.
+    """Ask the Python language reference eight questions twice and compare cold with warm.
 
     Starts its own local cluster and stops it. Exit status 1 when a request failed.
     """
@@ -62,6 +64,7 @@ def _settings(config: Path | None, folder: Path) -> HyperRagConfig:
         "ingress.port": _free_port(),
         "ingress.api_keys_file": "",
         "ingress.request_timeout_s": TIMEOUT_S,
+        "generator.default_new_tokens": ANSWER_TOKENS,
     }
     return load(config, {**own, **listen})
 

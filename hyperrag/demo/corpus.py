@@ -63,14 +63,6 @@ QUESTIONS = (
         ("raise AssertionError",),
     ),
     Question(
-        "What happens when return passes control out of a try statement with a finally clause?",
-        "return",
-        (
-            'passes control out of a "try" statement with a "finally" clause',
-            'executed in the "try" suite of a "try"…"finally" statement, the "finally" clause',
-        ),
-    ),
-    Question(
         "Which presentation type formats a number as a percentage?",
         "formatstrings",
         ("Percentage. Multiplies the number by 100",),
@@ -84,10 +76,5 @@ QUESTIONS = (
         "What are lambda expressions used for?",
         "lambda",
         ("used to create anonymous functions",),
-    ),
-    Question(
-        "What does the unary ~ operator yield?",
-        "unary",
-        ("yields the bitwise inversion of its integer argument",),
     ),
 )

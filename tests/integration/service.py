@@ -52,6 +52,8 @@ def write_config(folder: Path, port: int) -> Path:
     """Small stores, short enough timeouts; everything below `folder`."""
     config = {
         "data_dir": str(folder / "data"),
+        # Where reuse gives the same tokens as full computation: answers are compared.
+        "models": {"reranker": {"dtype": "float32"}, "generator": {"dtype": "float32"}},
         "store": {"dram_bytes": 384 * 2**20, "ssd_bytes": 2**30},
         "ingress": {"port": port, "request_timeout_s": 120.0},
         "retrieval": {"top_n": 8, "max_document_bytes": 2**20},
