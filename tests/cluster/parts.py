@@ -101,9 +101,11 @@ class WordRetriever:
 
 
 class FileCorpus:
-    def __init__(self, retrieval: RetrievalConfig, tokenizer_source: str) -> None:
+    def __init__(
+        self, retrieval: RetrievalConfig, model: ModelConfig, engine: EngineConfig
+    ) -> None:
         self._files = Files(retrieval.corpus_uri)
-        self._tokenizer_source = tokenizer_source
+        self._tokenizer_source = model.source
 
     async def ingest(self, tenant: str, collection: str, documents: list[Document]) -> IngestResult:
         for i, document in enumerate(documents):
@@ -274,7 +276,7 @@ def near_services(folder: Path) -> Services:
     store = StoreConfig()
     return Services(
         Near(WordRetriever(retrieval)),
-        Near(FileCorpus(retrieval, "words")),
+        Near(FileCorpus(retrieval, ModelConfig("words"), EngineConfig())),
         Near(WordReranker(*engine, RerankerConfig(), store, "")),
         NearGenerator(WordGenerator(*engine, GeneratorConfig(), store, "")),
     )

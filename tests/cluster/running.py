@@ -57,13 +57,13 @@ class Running:
         for line in self.process.stdout:
             self.lines.append(line.rstrip())
 
-    def wait_for(self, line: str, limit_s: float = 90) -> None:
+    def wait_for(self, line: str, limit_s: float = 240) -> None:
         deadline = time.monotonic() + limit_s
         while line not in self.lines:
             assert self.process.poll() is None and time.monotonic() < deadline, self.lines
             time.sleep(0.05)
 
-    def wait_for_children(self, num: int, limit_s: float = 30) -> None:
+    def wait_for_children(self, num: int, limit_s: float = 90) -> None:
         """Until Ray is in the middle of starting."""
         deadline = time.monotonic() + limit_s
         while len(self.left()) < num + 1:
@@ -77,7 +77,7 @@ class Running:
         else:
             self.process.send_signal(number)
 
-    def wait(self, limit_s: float = 60) -> int:
+    def wait(self, limit_s: float = 150) -> int:
         code = self.process.wait(limit_s)
         self._reader.join(5)
         return code
@@ -91,7 +91,7 @@ class Running:
                     self._seen |= {process, *process.children(recursive=True)}
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-        return [str(process) for process in self._seen if _lives(process)]
+        return [_described(process) for process in self._seen if _lives(process)]
 
     def end(self) -> None:
         """However the test went."""
@@ -104,6 +104,14 @@ class Running:
         self._reader.join(10)
         if self.process.stdout:
             self.process.stdout.close()
+
+
+def _described(process: psutil.Process) -> str:
+    """With its command: a title such as `ray::DashboardAgent` comes only when it has started."""
+    try:
+        return f"{process} {' '.join(process.cmdline())}"
+    except psutil.NoSuchProcess:
+        return str(process)
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -31,9 +31,9 @@ def main() -> None:
     config = load(sys.argv[1]).resolved()
     print("starting", flush=True)
     with LocalCluster(config):
-        deploy(config, print, deadline_s=90, import_path="tests.cluster.small_app:build")
+        deploy(config, print, deadline_s=240, import_path="tests.cluster.small_app:build")
         print("ready", flush=True)
-        time.sleep(600)
+        time.sleep(900)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from tests.integration.service import Service
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 DEPLOYMENTS = ("Retriever", "CorpusService", "Reranker", "Generator", "Ingress")
-BACK_S = 120.0
+BACK_S = 300.0
 CLEAN_FAILURES = {429, 503, 504, None}
 """What a client may see while a replica is away; None: the connection broke or the stream ended."""
 
@@ -48,7 +48,9 @@ def test_a_killed_replica_comes_back_and_answers_stay_right(
         answered = seen.answers
         _wait(lambda: seen.answers >= answered + 4)
     assert not seen.wrong
-    assert {error.status for error in seen.failures} <= CLEAN_FAILURES, seen.failures
+    # What Serve's own proxy answers when the process that held the request is the one that died.
+    proxied = {500} if deployment == "Ingress" else set()
+    assert {error.status for error in seen.failures} <= CLEAN_FAILURES | proxied, seen.failures
     again = {q: client.ask(q, collection=facts, max_tokens=8).answer for q in QUESTIONS.values()}
     assert again == right
     assert client.check()["ok"] is True
