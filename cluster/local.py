@@ -22,7 +22,9 @@ from ray.util import list_named_actors
 from cluster.config import HyperRagConfig
 from cluster.interrupts import Hurry, Interrupts
 from cluster.preflight import check_data_dir, check_port, data_dir_lock
-from cluster.sweep import RUN_ID, adopt_orphans, arenas_of, processes_of, sweep
+from cluster.sweep import RUN_ID, adopt_orphans, sweep
+from kvstore.arena import PREFIX as ARENA_PREFIX
+from kvstore.locks import sweep as unlink_orphans
 
 OBJECT_STORE_BYTES = 256 * 2**20  # 256 MiB: KV travels through the arena, not through Ray
 SERVE_STOP_S = 20.0
@@ -45,7 +47,6 @@ class LocalCluster:
         self._config = config
         self._run_id = uuid4().hex
         self._started = time.time()
-        self._arenas: set[Path] = set()
         self._interrupts = Interrupts()
         self._held = ExitStack()
         self._excepthook = sys.excepthook
@@ -95,7 +96,6 @@ class LocalCluster:
         try:
             try:
                 self._interrupts.stopping()
-                self._arenas = arenas_of(processes_of(self._run_id, self._started), self._dram_dir)
                 _stop_gracefully()
             finally:
                 self._interrupts.sweeping()
@@ -112,8 +112,7 @@ class LocalCluster:
 
     def _sweep(self) -> None:
         sweep(self._run_id, self._started)
-        for arena in self._arenas:
-            arena.unlink(missing_ok=True)
+        unlink_orphans(self._dram_dir, ARENA_PREFIX)  # a shard that was killed could not
         if os.environ.get(RUN_ID) == self._run_id:
             del os.environ[RUN_ID]
 

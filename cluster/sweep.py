@@ -1,4 +1,4 @@
-"""Finds and ends every process of one run, and the shared memory that it leaves.
+"""Finds and ends every process of one run.
 
 Ray's processes inherit HYPERRAG_RUN_ID. Some of them overwrite their environment with a title; they
 are found as our descendants. Orphans become our children (Linux): none can hide behind init.
@@ -8,13 +8,10 @@ import ctypes
 import os
 import sys
 import time
-from collections.abc import Iterable
-from pathlib import Path
 
 import psutil
 
 RUN_ID = "HYPERRAG_RUN_ID"
-ARENA_PREFIX = "hyperrag-store-"
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -46,19 +43,6 @@ def sweep(run_id: str, since: float, limit_s: float = 10.0) -> int:
             killed.add(process.pid)
         psutil.wait_procs(left, timeout=1.0)
     return len(killed)
-
-
-def arenas_of(processes: Iterable[psutil.Process], folder: Path) -> set[Path]:
-    """Arena files directly in `folder` that these processes have mapped."""
-    found: set[Path] = set()
-    for process in processes:
-        try:
-            maps = process.memory_maps()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-        paths = (Path(entry.path) for entry in maps)
-        found |= {p for p in paths if p.parent == folder and p.name.startswith(ARENA_PREFIX)}
-    return found
 
 
 def _belongs(process: psutil.Process, run_id: str, since: float, descends: bool) -> bool:

@@ -1,17 +1,15 @@
 """Processes of a run are found and ended, others are left alone."""
 
-import mmap
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
-from cluster.sweep import RUN_ID, adopt_orphans, arenas_of, processes_of, sweep
+from cluster.sweep import RUN_ID, adopt_orphans, processes_of, sweep
 
 PARENT = """
 import subprocess, sys
@@ -67,14 +65,3 @@ def test_a_process_that_lost_its_environment_is_known_as_a_descendant(
     assert process.stdout and process.stdout.readline()
     assert process.pid in [p.pid for p in processes_of("run-2", since)]
     assert process.pid not in [p.pid for p in processes_of("run-2", since + 3600)]
-
-
-def test_only_arena_files_are_found(tmp_path: Path) -> None:
-    maps = []
-    for name in ("hyperrag-store-node-1", "something-else"):
-        with (tmp_path / name).open("w+b") as file:
-            file.truncate(4096)
-            maps.append(mmap.mmap(file.fileno(), 4096))
-    assert arenas_of([psutil.Process()], tmp_path) == {tmp_path / "hyperrag-store-node-1"}
-    for mapped in maps:
-        mapped.close()
