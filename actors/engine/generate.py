@@ -5,7 +5,6 @@ gap-free path that the store has is copied into the sequence's KV buffer; the re
 one pass and its passages are stored for the next request.
 """
 
-import time
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -197,8 +196,3 @@ class GenerateEngine:
                 written.append(spec.key)
             at += spec.layout.num_tokens
         self._segments.publish(lease, written)
-
-
-def request_deadline(timeout_s: float) -> float:
-    """Monotonic time at which a request that may take `timeout_s` expires."""
-    return time.monotonic() + timeout_s
