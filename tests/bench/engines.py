@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.engine.compute import ComputeSlot, use_threads
@@ -31,19 +31,14 @@ class Bench:
     store: KVStore
     client: LocalStoreClient
     slot: ComputeSlot
-    prompts: dict[PromptConfig, Prompt] = field(default_factory=dict)
-
-    def prompt(self, config: PromptConfig) -> Prompt:
-        if config not in self.prompts:
-            self.prompts[config] = Prompt(self.decoder.tokenizer, config)
-        return self.prompts[config]
+    prompt: Prompt
 
     def reranker(
-        self, config: RerankerConfig | None = None, prompt: PromptConfig | None = None
+        self, config: RerankerConfig | None = None, prompt: Prompt | None = None
     ) -> RerankEngine:
         return RerankEngine(
             self.decoder,
-            self.prompt(prompt or PromptConfig()),
+            prompt or self.prompt,
             config or RerankerConfig(),
             self.client,
             self.slot,
@@ -52,7 +47,7 @@ class Bench:
     def generator(self, config: GeneratorConfig | None = None) -> GenerateEngine:
         return GenerateEngine(
             self.decoder,
-            self.prompt(PromptConfig()),
+            self.prompt,
             config or GeneratorConfig(),
             self.client,
             self.slot,
@@ -69,7 +64,9 @@ def bench(model: ModelConfig, store: StoreConfig | None = None) -> Iterator[Benc
         client = LocalStoreClient(kvstore, base.dram_dir)
         try:
             slot = ComputeSlot(EngineConfig(), folder)
-            yield Bench(load_decoder(model), kvstore, client, slot)
+            decoder = load_decoder(model)
+            prompt = Prompt(decoder.tokenizer, PromptConfig())
+            yield Bench(decoder, kvstore, client, slot, prompt)
         finally:
             client.close()
             kvstore.close()

@@ -4,15 +4,17 @@ Retrieval goes through the real splitter, embedder and FAISS index; a source is 
 passage of the question's document.
 """
 
+import copy
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from actors.engine.config import ModelConfig, PromptConfig, RerankerConfig
+from actors.engine.prompt import Prompt
 from actors.engine.rerank import RerankEngine
 from actors.retrieval.config import RetrievalConfig
 from actors.retrieval.embedding import Embedder
@@ -23,6 +25,14 @@ from tests.bench.harness import Options, Result, read_jsonl, shared_data
 TOP_N = 20
 
 WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+
+DEFAULT = PromptConfig()
+OTHER_TEMPLATES = {
+    "chat, the model's own system message": replace(DEFAULT, system=""),
+    "chat, no instruction": replace(DEFAULT, rerank_instruction=""),
+    "plain, instruction": replace(DEFAULT, system=""),
+    "plain, no instruction": replace(DEFAULT, system="", rerank_instruction=""),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +56,18 @@ def run(options: Options) -> Result:
         scores = _rerank(parts.reranker(), squad)
         musique = _retrieve(_musique_questions(20 if options.quick else 100), passages)
         musique_scores = _rerank(parts.reranker(), musique)
+        others = {
+            name: _rerank(parts.reranker(prompt=_prompt(parts, name)), squad)
+            for name in OTHER_TEMPLATES
+        }
     dense, reranked = _first(squad, squad.cosine), _first(squad, scores)
     r20 = float(squad.right.any(1).mean())
     gain, low = _bootstrap(reranked - dense, options.seed)
-    rows = [_row(squad, scores + w * squad.cosine, f"likelihood + {w} x cosine") for w in WEIGHTS]
+    rows = [_row("cosine alone", squad, squad.cosine)]
+    rows += [_row(f"default, + {w} x cosine", squad, scores + w * squad.cosine) for w in WEIGHTS]
+    for name, other in others.items():
+        rows.append(_row(name, squad, other))
+        rows.append(_row(f"{name}, + {weight} x cosine", squad, other + weight * squad.cosine))
     figures = {
         "n_questions": len(squad.questions),
         "n_passages": squad.num_passages,
@@ -120,6 +138,15 @@ def _retrieve(
     )
 
 
+def _prompt(parts: Bench, template: str) -> Prompt:
+    """Another prompt; a plain one stands outside the model's chat template."""
+    tokenizer = parts.decoder.tokenizer
+    if template.startswith("plain"):
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.chat_template = None
+    return Prompt(tokenizer, OTHER_TEMPLATES[template])
+
+
 def _rerank(engine: RerankEngine, pool: Pool) -> NDArray[np.float64]:
     scored = [
         engine.score("bench", question, texts, timeout_s=600).log_likelihoods
@@ -143,7 +170,7 @@ def _mrr(pool: Pool, scores: NDArray[np.float64]) -> float:
     return float(np.where(right.any(axis=1), 1 / ranks, 0).mean())
 
 
-def _row(pool: Pool, scores: NDArray[np.float64], name: str) -> dict[str, Any]:
+def _row(name: str, pool: Pool, scores: NDArray[np.float64]) -> dict[str, Any]:
     r1, mrr = float(_first(pool, scores).mean()), _mrr(pool, scores)
     return {"order": name, "r1": round(r1, 4), "mrr10": round(mrr, 4)}
 
