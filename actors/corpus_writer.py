@@ -8,9 +8,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
-from actors.engine.compute import use_threads
 from actors.engine.config import EngineConfig, ModelConfig
-from actors.engine.models import load_tokenizer
+from actors.engine.weights import load_tokenizer
 from actors.errors import OverloadedError, RequestError
 from actors.messages import DeleteResult, Document, DocumentPage, IngestResult, PassagePage
 from actors.retrieval.config import RetrievalConfig
@@ -33,7 +32,6 @@ class CorpusService:
         self, retrieval: RetrievalConfig, model: ModelConfig, engine: EngineConfig
     ) -> None:
         """`model` is the reranker's: its tokenizer counts the tokens of passages."""
-        use_threads(engine.torch_threads)
         self._config = retrieval
         storage = open_storage(
             retrieval.corpus_uri, retrieval.local_cache_dir, retrieval.local_cache_bytes
@@ -41,7 +39,7 @@ class CorpusService:
         splitter = PassageSplitter(
             load_tokenizer(model.source, model.cache_dir), retrieval.passage_tokens
         )
-        embedder = Embedder(retrieval.embedder, retrieval.embed_batch)
+        embedder = Embedder(retrieval.embedder, retrieval.embed_batch, engine.torch_threads)
         self._writer = CorpusWriter(retrieval, storage, embedder, splitter, _LOCK_WAIT_S)
         self._changes = ThreadPoolExecutor(1, "corpus-changes")
         self._listings = ThreadPoolExecutor(1, "corpus-listings")

@@ -4,12 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from actors.engine.batcher import Batcher
-from actors.engine.compute import ComputeSlot, use_threads
 from actors.engine.config import EngineConfig, GeneratorConfig, ModelConfig, PromptConfig
-from actors.engine.generate import GenerateEngine
-from actors.engine.models import load_decoder
-from actors.engine.prompt import Prompt
 from actors.errors import UnavailableError
 from actors.messages import CacheReport, GenerateChunk, GenerateRequest
 from actors.store_client import RayStoreClient
@@ -28,6 +23,12 @@ class Generator:
         store: StoreConfig,
         run_dir: str,
     ) -> None:
+        from actors.engine.batcher import Batcher  # see Reranker: only where the model runs
+        from actors.engine.compute import ComputeSlot, use_threads
+        from actors.engine.generate import GenerateEngine
+        from actors.engine.models import load_decoder
+        from actors.engine.prompt import Prompt
+
         self._threads = use_threads(engine.torch_threads)
         self._client = RayStoreClient(store)
         decoder = load_decoder(model)

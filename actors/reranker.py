@@ -7,11 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from actors.engine.compute import ComputeSlot, use_threads
 from actors.engine.config import EngineConfig, ModelConfig, PromptConfig, RerankerConfig
-from actors.engine.models import load_decoder
-from actors.engine.prompt import Prompt
-from actors.engine.rerank import RerankEngine
 from actors.errors import OverloadedError
 from actors.messages import CacheReport, PrecomputeRequest, RerankRequest, RerankResult
 from actors.store_client import RayStoreClient
@@ -35,6 +31,13 @@ class Reranker:
         store: StoreConfig,
         run_dir: str,
     ) -> None:
+        # Imported where the model runs: who builds the application, and the ingress, need only the
+        # class, and torch with transformers takes ten seconds of a core.
+        from actors.engine.compute import ComputeSlot, use_threads
+        from actors.engine.models import load_decoder
+        from actors.engine.prompt import Prompt
+        from actors.engine.rerank import RerankEngine
+
         self._config = reranker
         self._threads = use_threads(engine.torch_threads)
         self._client = RayStoreClient(store)

@@ -46,6 +46,7 @@ class Retriever:
             retrieval.corpus_uri, retrieval.local_cache_dir, retrieval.local_cache_bytes
         )
         self._embedder = Embedder(retrieval.embedder, retrieval.embed_batch)
+        self._embedder.load()
         self._reader = CorpusReader(
             storage, self._embedder.fingerprint, retrieval.follow_interval_s
         )

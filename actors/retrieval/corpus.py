@@ -131,8 +131,7 @@ class CorpusWriter:
         folder = collection_folder(tenant, collection)
         fresh = [document for document in documents if not is_same(document, base)]
         updated = [document.id for document in fresh if base and base.find(document.id)]
-        manifest = self._next_manifest(tenant, collection, base)
-        stale = base is not None and not _same_settings(manifest, base.manifest)
+        stale = base is not None and self._is_stale(base.manifest)
         result = IngestResult(
             version=base.version if base else 0,
             added=len(fresh) - len(updated),
@@ -143,6 +142,7 @@ class CorpusWriter:
         )
         if not fresh and not stale:
             return result
+        manifest = self._next_manifest(tenant, collection, base)
         parts = without(base, updated)
         if stale:
             parts = [self._factory.embed_again(folder, live) for live in parts]
@@ -164,6 +164,11 @@ class CorpusWriter:
         manifest = replace(base.manifest, version=base.version + 1)
         snapshot = self._publish(manifest, without(base, deleted))
         return DeleteResult(snapshot.version, tuple(deleted), missing, texts_gone(base, snapshot))
+
+    def _is_stale(self, manifest: Manifest) -> bool:
+        """Whether it was written with another embedder, tokenizer or passage length."""
+        present = self._embedder.fingerprint, self._splitter.fingerprint
+        return (manifest.embedder, manifest.splitter) != present
 
     def _next_manifest(self, tenant: str, collection: str, base: Snapshot | None) -> Manifest:
         return Manifest(
@@ -221,7 +226,3 @@ class CorpusWriter:
     def _folders(self, folder: str) -> list[str]:
         names = [name for name in self._storage.names(folder) if name != LOCK and name[0] != "."]
         return [f"{folder}/{name}" if folder else name for name in names]
-
-
-def _same_settings(a: Manifest, b: Manifest) -> bool:
-    return (a.embedder, a.splitter, a.dim) == (b.embedder, b.splitter, b.dim)

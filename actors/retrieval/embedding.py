@@ -8,7 +8,8 @@ similarities within 0.008.)
 
 import threading
 from collections.abc import Sequence
-from hashlib import blake2b
+from functools import cached_property
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -16,9 +17,12 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.engine.weights import download
 from actors.errors import UnavailableError
 
 Vectors = NDArray[np.float32]
+
+_FILES = (".safetensors", ".json", ".txt", ".model")
 
 
 class Embeds(Protocol):
@@ -26,7 +30,9 @@ class Embeds(Protocol):
 
     fingerprint: str
     """Equal fingerprints, comparable vectors."""
-    dim: int
+
+    @property
+    def dim(self) -> int: ...
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, float32 [len(texts), dim]. Thread-safe."""
@@ -36,16 +42,39 @@ class Embeds(Protocol):
 class Embedder:
     """`source` is `package:<name>`, a local folder or a hub id; only the last uses the network.
 
-    Raises UnavailableError with the remedy when there is no such model.
+    The model is loaded when it is first needed: a corpus writer that has nothing to write, and
+    whoever only compares fingerprints, does without torch. Raises UnavailableError with the remedy
+    when there is no such model.
     """
 
-    def __init__(self, source: str, batch: int) -> None:
-        self._batch = batch
+    def __init__(self, source: str, batch: int, torch_threads: int | None = None) -> None:
+        """`torch_threads` are for the process, as in `use_threads`; None leaves them as they are.
+
+        Raises UnavailableError when the model is not there at all; one that is there and cannot be
+        read is found when it is loaded.
+        """
+        self._source, self._batch, self._torch_threads = source, batch, torch_threads
+        self._bfloat16 = _computes_bfloat16()
         self._lock = threading.Lock()
-        self._model = _load(source)
-        self._bfloat16 = self._model.device.type == "cpu" and _computes_bfloat16()
-        self.dim = int(self._model.get_embedding_dimension())
-        self.fingerprint = _fingerprint(self._model)
+        self._folder = resolve(source)
+        self.fingerprint = _fingerprint(self._folder)
+
+    def load(self) -> None:
+        """Make the first question as fast as the others."""
+        self.embed(["warm-up"])
+
+    @property
+    def dim(self) -> int:
+        with self._lock:
+            return int(self._model.get_embedding_dimension())
+
+    @cached_property
+    def _model(self) -> Any:
+        if self._torch_threads is not None:
+            from actors.engine.compute import use_threads
+
+            use_threads(self._torch_threads)
+        return _load(self._source, self._folder)
 
     @property
     def device(self) -> str:
@@ -63,26 +92,28 @@ class Embedder:
         """The model sorts texts by length itself, so that a batch has little padding."""
         import torch
 
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
-            encoded = self._model.encode(
+        model = self._model
+        bfloat16 = self._bfloat16 and model.device.type == "cpu"
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            encoded = model.encode(
                 texts, batch_size=self._batch, convert_to_numpy=True, show_progress_bar=False
             )
         return np.asarray(encoded, np.float32)
 
 
-def resolve(source: str) -> tuple[str, bool]:
-    """(folder or hub id, whether it is local)."""
+def resolve(source: str) -> Path:
+    """The folder of a model; a hub id is downloaded, once."""
     if source.startswith("package:"):
-        return str(_package_folder(source.removeprefix("package:"))), True
+        return _package_folder(source.removeprefix("package:"))
     folder = Path(source).expanduser()
     if source and folder.is_dir():
-        return str(folder), True
+        return folder
     if not source or source[0] in "/.~":
         raise UnavailableError(
             f"retrieval.embedder {source!r}: there is no such folder; give a folder that holds a "
             "sentence-transformers model, package:<name>, or a hub id"
         )
-    return source, False
+    return download(source, [f"*{suffix}" for suffix in _FILES])
 
 
 def _package_folder(name: str) -> Path:
@@ -101,32 +132,29 @@ def _package_folder(name: str) -> Path:
     return folder
 
 
-def _load(source: str) -> Any:
-    name, local = resolve(source)
+def _load(source: str, folder: Path) -> Any:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
-        return SentenceTransformer(name, local_files_only=local)
+        return SentenceTransformer(str(folder), local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        reach = "the folder's files" if local else "the name, and that the hub can be reached"
         raise UnavailableError(
-            f"retrieval.embedder {source!r} cannot be loaded; check {reach}: {error}"
+            f"retrieval.embedder {source!r} cannot be loaded; check the folder's files: {error}"
         ) from error
 
 
-def _fingerprint(model: Any) -> str:
-    """Digest of weights, tokenizer, pooling and the length at which texts are cut."""
-    state = blake2b(digest_size=16)
-    for name, tensor in sorted(model.state_dict().items()):
-        state.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        state.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
-    state.update(str(model.max_seq_length).encode())
-    state.update(" ".join(type(module).__name__ for module in model).encode())
-    backend = getattr(model.tokenizer, "backend_tokenizer", None)
-    state.update(backend.to_str().encode() if backend else b"")
-    return state.hexdigest()
+def _fingerprint(folder: Path) -> str:
+    """Digest of every file that decides a vector: weights, tokenizer, modules, settings."""
+    state = sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in _FILES and path.is_file():
+            state.update(f"{path.relative_to(folder)} {path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while block := file.read(1 << 24):
+                    state.update(block)
+    return state.hexdigest()[:32]
 
 
 def _computes_bfloat16() -> bool:

@@ -47,6 +47,12 @@ def decoder() -> Decoder:
 
 
 @pytest.fixture(scope="session")
+def decoder_bf16() -> Decoder:
+    """The same in the precision it is served in."""
+    return load_decoder(ModelConfig(dtype="bfloat16"))
+
+
+@pytest.fixture(scope="session")
 def prompt(decoder: Decoder) -> Prompt:
     return Prompt(decoder.tokenizer, PromptConfig())
 

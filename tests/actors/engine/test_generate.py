@@ -3,6 +3,7 @@
 import time
 
 import pytest
+import torch
 
 from actors.engine.compute import ComputeSlot
 from actors.engine.config import GeneratorConfig, RerankerConfig
@@ -64,6 +65,18 @@ def test_reused_prefixes_of_any_length_give_the_same_tokens(
         assert _tokens(prefix, sequence) == _tokens(full, _start(full, request))
     assert reused == [0, 4, 2, 1, 1, 4]  # the prefix counts, and the leading passages
     assert store.check().ok
+
+
+def test_a_warm_answer_is_the_cold_one_in_bf16(
+    decoder_bf16: Decoder, prompt: Prompt, slot: ComputeSlot, client: LocalStoreClient
+) -> None:
+    engine = _engine((decoder_bf16, prompt, slot), client)
+    for i, question in enumerate(QUESTIONS):
+        request = _request(question, tuple(PASSAGES[i : i + 3]))
+        cold, warm = _start(engine, request), _start(engine, request)
+        assert cold.cache.computed > 0 and warm.cache.computed == 0
+        assert _tokens(engine, cold) == _tokens(engine, warm)
+        assert torch.equal(cold.kv[:, :, :, : cold.length], warm.kv[:, :, :, : warm.length])
 
 
 def test_the_first_passage_is_the_rerankers_segment(parts: Make, client: LocalStoreClient) -> None:

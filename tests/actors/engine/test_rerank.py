@@ -56,6 +56,15 @@ def test_cold_warm_and_restarted_scores_are_those_of_full_computation(
     assert store.check().ok
 
 
+def test_a_warm_score_is_the_cold_one_in_bf16(
+    decoder_bf16: Decoder, prompt: Prompt, slot: ComputeSlot, client: LocalStoreClient
+) -> None:
+    engine = _engine((decoder_bf16, prompt, slot), client, RerankerConfig())
+    cold, warm = (engine.score("t", QUESTIONS[0], PASSAGES, 60) for _ in range(2))
+    assert (cold.cache.computed, warm.cache.computed) == (len(PASSAGES), 0)
+    assert cold.log_likelihoods == warm.log_likelihoods
+
+
 def test_the_score_is_the_mean_log_probability_of_the_question(parts: Make) -> None:
     import torch
     from transformers import AutoModelForCausalLM

@@ -1,7 +1,11 @@
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from actors.errors import UnavailableError
 from actors.retrieval.embedding import Embedder, resolve
@@ -43,16 +47,43 @@ def test_bfloat16_holds_the_quality(embedder: Embedder, monkeypatch: pytest.Monk
 
 
 def test_fingerprint_is_of_the_weights_not_of_the_name(embedder: Embedder) -> None:
-    folder, local = resolve(SOURCE)
-    assert local
-    assert Embedder(folder, 8).fingerprint == embedder.fingerprint
+    assert Embedder(str(resolve(SOURCE)), 8).fingerprint == embedder.fingerprint
 
 
-def test_hub_ids_are_not_local() -> None:
-    assert resolve("sentence-transformers/all-MiniLM-L6-v2") == (
-        "sentence-transformers/all-MiniLM-L6-v2",
-        False,
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "1_Pooling/config.json"])
+def test_fingerprint_is_another_when_a_file_is(tmp_path: Path, file: str) -> None:
+    shutil.copytree(resolve(SOURCE), tmp_path / "model")
+    before = Embedder(str(tmp_path / "model"), 8).fingerprint
+    with (tmp_path / "model" / file).open("r+b") as opened:
+        opened.seek(-1, 2)
+        opened.write(b"\x7f")
+    assert Embedder(str(tmp_path / "model"), 8).fingerprint != before
+
+
+def test_comparing_fingerprints_loads_no_model() -> None:
+    code = (
+        f"import sys; from actors.retrieval.embedding import Embedder;"
+        f"Embedder({SOURCE!r}, 8).fingerprint; print('torch' in sys.modules)"
     )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_threads_are_set_when_the_model_loads() -> None:
+    before = torch.get_num_threads()
+    try:
+        embedder = Embedder(SOURCE, 8, torch_threads=before + 1)
+        assert torch.get_num_threads() == before
+        embedder.load()
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_unknown_hub_id_names_what_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UnavailableError, match="package:<name>"):
+        resolve("nobody/no-such-model")
 
 
 @pytest.mark.parametrize(
@@ -72,4 +103,4 @@ def test_missing_model_names_the_remedy(source: str, message: str) -> None:
 
 def test_folder_without_a_model_names_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="cannot be loaded; check the folder"):
-        Embedder(str(tmp_path), 8)
+        Embedder(str(tmp_path), 8).load()

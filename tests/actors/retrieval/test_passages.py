@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.engine.config import ModelConfig
-from actors.engine.models import load_tokenizer
+from actors.engine.weights import load_tokenizer
 from actors.retrieval.passages import PassageSplitter, Span
 from tests.actors.retrieval.support import byte_tokenizer
 
