@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, GeneratorConfig, ModelConfig, PromptConfig
 from actors.errors import UnavailableError
 from actors.messages import CacheReport, GenerateChunk, GenerateRequest
@@ -24,30 +25,14 @@ class Generator:
         run_dir: str,
     ) -> None:
         from actors.engine.batcher import Batcher  # see Reranker: only where the model runs
-        from actors.engine.compute import ComputeSlot, use_threads
         from actors.engine.generate import GenerateEngine
-        from actors.engine.models import load_decoder
-        from actors.engine.prompt import Prompt
+        from actors.engine.runtime import load_runtime
 
-        self._threads = use_threads(engine.torch_threads)
-        self._client = RayStoreClient(store)
-        decoder = load_decoder(model)
-        self._engine = GenerateEngine(
-            decoder,
-            Prompt(decoder.tokenizer, prompt),
-            generator,
-            self._client,
-            ComputeSlot(engine, run_dir),
-        )
+        self._runtime = load_runtime(model, prompt, engine, run_dir)
+        self._mode = generator.mode
+        self._engine = GenerateEngine(self._runtime, generator, RayStoreClient(store))
         self._batcher = Batcher(self._engine, generator)
-        self._facts = {
-            "model": decoder.name,
-            "dtype": decoder.dtype,
-            "device": str(decoder.device),
-            "mode": generator.mode,
-        }
-        self._total = CacheReport()
-        self._num_requests = 0
+        self._reuse = ReuseCounters()
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Chunks of one answer; raises RequestError, OverloadedError, ExpiredError.
@@ -67,7 +52,7 @@ class Generator:
                     raise item
                 yield item
                 if item.finish_reason is not None:
-                    self._count(item)
+                    self._reuse.count(item.cache or CacheReport())
                     return
         finally:
             self._batcher.cancel(job)
@@ -79,23 +64,14 @@ class Generator:
     async def status(self) -> dict[str, Any]:
         """Facts, queue and what reuse did since start, as plain data."""
         return {
-            **self._facts,
-            "threads": self._threads,
+            **self._runtime.status(),
+            "mode": self._mode,
             "waiting": self._batcher.num_waiting,
             "active": self._batcher.num_active,
-            "requests": self._num_requests,
-            "segment_hits": self._total.dram_hits + self._total.ssd_hits,
-            "segments_computed": self._total.computed,
-            "tokens_reused": self._total.tokens_reused,
-            "tokens_computed": self._total.tokens_computed,
+            **self._reuse.status(),
         }
 
     def check_health(self) -> None:
         """Serve restarts the replica when this raises."""
         if not self._batcher.alive:
             raise UnavailableError("the generator's engine thread has ended")
-
-    def _count(self, last: GenerateChunk) -> None:
-        self._num_requests += 1
-        if last.cache is not None:
-            self._total += last.cache

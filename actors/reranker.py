@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, ModelConfig, PromptConfig, RerankerConfig
 from actors.errors import OverloadedError
 from actors.messages import CacheReport, PrecomputeRequest, RerankRequest, RerankResult
@@ -33,25 +34,17 @@ class Reranker:
     ) -> None:
         # Imported where the model runs: who builds the application, and the ingress, need only the
         # class, and torch with transformers takes ten seconds of a core.
-        from actors.engine.compute import ComputeSlot, use_threads
-        from actors.engine.models import load_decoder
-        from actors.engine.prompt import Prompt
         from actors.engine.rerank import RerankEngine
+        from actors.engine.runtime import load_runtime
 
         self._config = reranker
-        self._threads = use_threads(engine.torch_threads)
+        self._runtime = load_runtime(model, prompt, engine, run_dir)
         self._client = RayStoreClient(store)
-        decoder = load_decoder(model)
-        slot = ComputeSlot(engine, run_dir)
-        self._engine = RerankEngine(
-            decoder, Prompt(decoder.tokenizer, prompt), reranker, self._client, slot
-        )
-        self._facts = {"model": decoder.name, "dtype": decoder.dtype, "device": str(decoder.device)}
+        self._engine = RerankEngine(self._runtime, reranker, self._client)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reranker-engine")
         self._waiting = 0
         self._lock = threading.Lock()
-        self._total = CacheReport()
-        self._num_requests = 0
+        self._reuse = ReuseCounters()
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
         """Raises RequestError, OverloadedError, ExpiredError."""
@@ -60,8 +53,7 @@ class Reranker:
                 request.tenant, request.query, request.texts, request.timeout_s
             )
         )
-        self._num_requests += 1
-        self._total += result.cache
+        self._reuse.count(result.cache)
         return result
 
     async def precompute(self, request: PrecomputeRequest) -> CacheReport:
@@ -87,15 +79,10 @@ class Reranker:
             store = {}
         return {
             "store": store,
-            **self._facts,
-            "threads": self._threads,
+            **self._runtime.status(),
             "reuse": self._config.reuse,
             "waiting": self._waiting,
-            "requests": self._num_requests,
-            "segment_hits": self._total.dram_hits + self._total.ssd_hits,
-            "segments_computed": self._total.computed,
-            "tokens_reused": self._total.tokens_reused,
-            "tokens_computed": self._total.tokens_computed,
+            **self._reuse.status(),
         }
 
     async def _run(self, work: Callable[[], T]) -> T:

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from actors.engine.compute import ComputeSlot
 from actors.engine.config import GeneratorConfig
-from actors.engine.models import Decoder
 from actors.engine.packed import Batch, Lane
-from actors.engine.prompt import Prompt
+from actors.engine.runtime import Runtime
 from actors.engine.sampling import Sampler, TextStream, validate
 from actors.engine.segments import Lease, Segments, remaining
 from actors.errors import RequestError
@@ -69,16 +67,12 @@ class GenerateEngine:
     """Starts and advances sequences. For one engine thread."""
 
     def __init__(
-        self,
-        decoder: Decoder,
-        prompt: Prompt,
-        config: GeneratorConfig,
-        store: StoreClient | None,
-        slot: ComputeSlot,
+        self, runtime: Runtime, config: GeneratorConfig, store: StoreClient | None
     ) -> None:
-        self._decoder, self._prompt, self._config, self._slot = decoder, prompt, config, slot
+        self._decoder, self._prompt, self._slot = runtime.decoder, runtime.prompt, runtime.slot
+        self._config = config
         self._segments = Segments(store if config.mode == "prefix" else None)
-        self._tokenizer = decoder.tokenizer.backend_tokenizer
+        self._tokenizer = self._decoder.tokenizer.backend_tokenizer
 
     def start(self, request: GenerateRequest, deadline: float) -> Sequence:
         """Prefill and pick the first token. Raises RequestError, ExpiredError."""

@@ -12,11 +12,9 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from actors.engine.candidates import CandidateSegments, Group, Tokens
-from actors.engine.compute import ComputeSlot
 from actors.engine.config import RerankerConfig
-from actors.engine.models import Decoder
 from actors.engine.packed import Batch, Lane
-from actors.engine.prompt import Prompt
+from actors.engine.runtime import Runtime
 from actors.engine.segments import Segments, remaining
 from actors.errors import RequestError, UnavailableError
 from actors.messages import CacheReport, RerankResult
@@ -27,18 +25,12 @@ from kvstore.keys import make_path, root_digest, tag
 class RerankEngine:
     """Scores candidates of one question at a time. For one engine thread."""
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        prompt: Prompt,
-        config: RerankerConfig,
-        store: StoreClient | None,
-        slot: ComputeSlot,
-    ) -> None:
-        self._decoder, self._prompt, self._config, self._slot = decoder, prompt, config, slot
+    def __init__(self, runtime: Runtime, config: RerankerConfig, store: StoreClient | None) -> None:
+        self._decoder, self._prompt, self._slot = runtime.decoder, runtime.prompt, runtime.slot
+        self._config = config
         self._segments = Segments(store if config.reuse == "on" else None)
         self._candidates = CandidateSegments(
-            decoder, prompt.prefix, self._segments, slot, config.batch_tokens
+            self._decoder, self._prompt.prefix, self._segments, self._slot, config.batch_tokens
         )
 
     def score(

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from actors.engine.compute import ComputeSlot, use_threads
 from actors.engine.config import (
     EngineConfig,
     GeneratorConfig,
@@ -15,9 +15,9 @@ from actors.engine.config import (
     RerankerConfig,
 )
 from actors.engine.generate import GenerateEngine
-from actors.engine.models import Decoder, load_decoder
 from actors.engine.prompt import Prompt
 from actors.engine.rerank import RerankEngine
+from actors.engine.runtime import Runtime, load_runtime
 from kvstore.config import GIB, StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
@@ -27,46 +27,34 @@ from kvstore.store import KVStore
 class Bench:
     """One model, one store; engines with reuse on and off share both."""
 
-    decoder: Decoder
+    runtime: Runtime
     store: KVStore
     client: LocalStoreClient
-    slot: ComputeSlot
-    prompt: Prompt
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.runtime.decoder.tokenizer
 
     def reranker(
         self, config: RerankerConfig | None = None, prompt: Prompt | None = None
     ) -> RerankEngine:
-        return RerankEngine(
-            self.decoder,
-            prompt or self.prompt,
-            config or RerankerConfig(),
-            self.client,
-            self.slot,
-        )
+        runtime = replace(self.runtime, prompt=prompt or self.runtime.prompt)
+        return RerankEngine(runtime, config or RerankerConfig(), self.client)
 
     def generator(self, config: GeneratorConfig | None = None) -> GenerateEngine:
-        return GenerateEngine(
-            self.decoder,
-            self.prompt,
-            config or GeneratorConfig(),
-            self.client,
-            self.slot,
-        )
+        return GenerateEngine(self.runtime, config or GeneratorConfig(), self.client)
 
 
 @contextmanager
 def bench(model: ModelConfig, store: StoreConfig | None = None) -> Iterator[Bench]:
     """Everything in a temporary folder; the model's converted weights stay in the user's cache."""
-    use_threads(0)
     with tempfile.TemporaryDirectory(prefix="hyperrag-bench-") as folder:
         base = store or StoreConfig(dram_bytes=4 * GIB)
         kvstore = KVStore(replace(base, ssd_dir=str(Path(folder) / "ssd")), node="bench")
         client = LocalStoreClient(kvstore, base.dram_dir)
         try:
-            slot = ComputeSlot(EngineConfig(), folder)
-            decoder = load_decoder(model)
-            prompt = Prompt(decoder.tokenizer, PromptConfig())
-            yield Bench(decoder, kvstore, client, slot, prompt)
+            runtime = load_runtime(model, PromptConfig(), EngineConfig(), folder)
+            yield Bench(runtime, kvstore, client)
         finally:
             client.close()
             kvstore.close()

@@ -111,7 +111,7 @@ def _musique_questions(num: int) -> list[tuple[str, set[str], list[str]]]:
 
 
 def _split(parts: Bench, documents: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    splitter = PassageSplitter(parts.decoder.tokenizer, RetrievalConfig().passage_tokens)
+    splitter = PassageSplitter(parts.tokenizer, RetrievalConfig().passage_tokens)
     return [(key, text[s.start : s.end]) for key, text in documents for s in splitter.split(text)]
 
 
@@ -140,7 +140,7 @@ def _retrieve(
 
 def _prompt(parts: Bench, template: str) -> Prompt:
     """Another prompt; a plain one stands outside the model's chat template."""
-    tokenizer = parts.decoder.tokenizer
+    tokenizer = parts.tokenizer
     if template.startswith("plain"):
         tokenizer = copy.deepcopy(tokenizer)
         tokenizer.chat_template = None

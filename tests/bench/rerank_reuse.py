@@ -22,8 +22,10 @@ def run(options: Options) -> Result:
     with bench(ModelConfig()) as parts:
         off = parts.reranker(RerankerConfig(reuse="off"))
         on = parts.reranker(RerankerConfig(reuse="on"))
-        texts = [words(parts.decoder, rng, PASSAGE_TOKENS) for _ in range(NUM_CANDIDATES)]
-        questions = [words(parts.decoder, rng, QUESTION_TOKENS) for _ in range(repetitions + 1)]
+        texts = [words(parts.runtime.decoder, rng, PASSAGE_TOKENS) for _ in range(NUM_CANDIDATES)]
+        questions = [
+            words(parts.runtime.decoder, rng, QUESTION_TOKENS) for _ in range(repetitions + 1)
+        ]
         cold = _timed(on, questions[0], texts)
         _timed(off, questions[0], texts)
         asked_off, asked_on = iter(questions[1:]), iter(questions[1:])

@@ -13,6 +13,7 @@ from actors.engine.compute import ComputeSlot
 from actors.engine.config import EngineConfig, ModelConfig, PromptConfig
 from actors.engine.models import Decoder, load_decoder
 from actors.engine.prompt import Prompt
+from actors.engine.runtime import Runtime
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
@@ -106,3 +107,13 @@ def client(store: KVStore, tmp_path: Path) -> Iterator[LocalStoreClient]:
 @pytest.fixture
 def slot(tmp_path: Path) -> ComputeSlot:
     return ComputeSlot(EngineConfig(compute_slot=False), str(tmp_path))
+
+
+@pytest.fixture
+def runtime(decoder: Decoder, prompt: Prompt, slot: ComputeSlot) -> Runtime:
+    return Runtime(decoder, prompt, slot, threads=1)
+
+
+@pytest.fixture
+def runtime_bf16(decoder_bf16: Decoder, prompt: Prompt, slot: ComputeSlot) -> Runtime:
+    return Runtime(decoder_bf16, prompt, slot, threads=1)

