@@ -9,9 +9,12 @@ from kvstore.checksum import segment_crcs
 from kvstore.client import StoreClient
 from kvstore.config import StoreConfig
 from kvstore.keys import make_path, root_digest
+from kvstore.store import KVStore
 from kvstore.types import Acquired, Dtype, Layout, Path, SegmentSpec, Ticket
 
 ROOT = root_digest(b"model", "tenant")
+TRUNK = [7] * 8
+"""Tokens of the piece that every chain begins with."""
 
 
 def chain_of(*pieces: Sequence[int], dtype: Dtype = "float32", layers: int = 3) -> Path:
@@ -72,3 +75,11 @@ def assert_right_bytes(client: StoreClient, acquired: Acquired) -> None:
     for hit in acquired.hits.values():
         assert client.view(acquired, hit.extent) == payload(hit.spec), f"{hit.spec.key}"
     assert client.unchanged(acquired, [hit.extent for hit in acquired.hits.values()])
+
+
+def assert_balanced(store: KVStore) -> None:
+    report = store.check()
+    assert report.ok, report.problems
+    stats = store.stats()
+    assert stats.dram.used_bytes <= stats.dram.capacity_bytes
+    assert stats.ssd.used_bytes <= stats.ssd.capacity_bytes

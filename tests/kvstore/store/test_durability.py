@@ -1,0 +1,159 @@
+"""Restarts, damage, slow reads."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kvstore.config import StoreConfig
+from kvstore.errors import StoreUnavailableError
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
+from kvstore.types import HolderId
+from tests.kvstore.segments import (
+    TRUNK,
+    assert_balanced,
+    assert_right_bytes,
+    chain_of,
+    compute,
+    fill,
+    passage,
+    store_path,
+)
+
+
+def test_concurrent_reads_of_one_segment_coalesce(config: StoreConfig) -> None:
+    path = chain_of(passage(1, 512))
+    with_segment = KVStore(config, "node")
+    client = LocalStoreClient(with_segment, config.dram_dir)
+    store_path(client, path)
+    client.close()
+    with_segment.close()
+    store = KVStore(config, "node")
+
+    def run(_: int) -> str:
+        client = LocalStoreClient(store, config.dram_dir)
+        acquired = client.acquire([path], 5)
+        assert_right_bytes(client, acquired)
+        client.close()
+        return acquired.hits[path[0].key].tier
+
+    with ThreadPoolExecutor(8) as pool:
+        assert "ssd" in list(pool.map(run, range(8)))
+    assert store.stats().ssd_read_bytes == path[0].layout.nbytes
+    assert_balanced(store)
+    store.close()
+
+
+def test_a_restart_keeps_what_was_committed(config: StoreConfig) -> None:
+    path = chain_of(TRUNK, passage(1), passage(2))
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    store_path(client, path)
+    client.close()
+    store.close()
+    assert not list(Path(config.dram_dir).glob("hyperrag-store-*"))
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    acquired = client.acquire([path], 5)
+    assert [hit.tier for hit in acquired.hits.values()] == ["ssd"] * 3
+    assert_right_bytes(client, acquired)
+    assert_balanced(store)
+    client.close()
+    store.close()
+    with pytest.raises(StoreUnavailableError):
+        store.acquire([path], HolderId("0" * 16), 1)
+
+
+def test_a_smaller_ssd_after_a_restart_keeps_its_bound(config: StoreConfig) -> None:
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    paths = [chain_of(passage(i, 64)) for i in range(20)]
+    for path in paths:
+        store_path(client, path)
+    store.close()
+    store = KVStore(replace(config, ssd_bytes=10 * 28672), "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    assert 0 < store.stats().ssd.num_segments <= 10
+    assert client.acquire([paths[-1]], 5).hits, "the most recent are kept"
+    assert_balanced(store)
+    store.close()
+
+
+def test_a_bit_flip_on_the_ssd_is_a_miss_and_quarantined(config: StoreConfig) -> None:
+    path = chain_of(TRUNK, passage(1), passage(2))
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    store_path(client, path)
+    client.close()
+    store.close()
+    (file,) = Path(config.ssd_dir).glob(f"?/?/{path[1].key}*")
+    data = bytearray(file.read_bytes())
+    data[-1000] ^= 1
+    file.write_bytes(data)
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    acquired = client.acquire([path], 5)
+    assert list(acquired.hits) == [path[0].key]
+    assert set(acquired.tickets) == {path[1].key, path[2].key}
+    assert_right_bytes(client, acquired)
+    assert store.stats().corrupt == 1
+    assert [p.name for p in (Path(config.ssd_dir) / "quarantine").iterdir()] == [file.name]
+    fill(client, acquired, [t for t in acquired.tickets.values() if t.extent])
+    client.commit(acquired, [t for t in acquired.tickets.values() if t.extent])
+    client.release(acquired.lease_id)
+    again = client.acquire([path], 5)
+    assert_right_bytes(client, again)
+    assert len(again.hits) == 3
+    store.flush(5)
+    assert_balanced(store)
+    store.close()
+
+
+def test_a_read_past_the_deadline_becomes_a_ticket(
+    config: StoreConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = chain_of(passage(1), passage(2))
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    store_path(client, path)
+    store.close()
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    disk, read = threading.Event(), type(store._loads)._read
+
+    def hang(loads: object, load: object) -> object:
+        disk.wait(10)
+        return read(loads, load)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(store._loads), "_read", hang)
+    began = time.monotonic()
+    acquired = client.acquire([path], 0.1)
+    assert time.monotonic() - began < 2 and not acquired.hits and len(acquired.tickets) == 2
+    assert_balanced(store)
+    fill(client, acquired, list(acquired.tickets.values()))
+    client.commit(acquired, list(acquired.tickets.values()))
+    disk.set()
+    client.release(acquired.lease_id)
+    again = client.acquire([path], 5)
+    assert_right_bytes(client, again)
+    assert len(again.hits) == 2
+    client.close()
+    assert_balanced(store)
+    store.close()
+
+
+def test_check_finds_and_repairs_damage_in_memory(store: KVStore, client: LocalStoreClient) -> None:
+    spec = chain_of(passage(1))[0]
+    acquired = compute(client, (spec,))
+    store.flush(5)
+    client.writable(acquired, acquired.tickets[spec.key])[5] ^= 1
+    report = store.check()
+    assert len(report.problems) == 1 and str(spec.key) in report.problems[0]
+    assert store.check(repair=True).repaired == 1
+    client.release(acquired.lease_id)
+    assert client.acquire([(spec,)], 5).hits[spec.key].tier == "ssd"
+    assert_balanced(store)

@@ -1,0 +1,120 @@
+"""What stays and what goes when room is short."""
+
+from pathlib import Path
+
+import pytest
+
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
+from tests.kvstore.segments import (
+    TRUNK,
+    assert_balanced,
+    assert_right_bytes,
+    chain_of,
+    compute,
+    passage,
+    small_config,
+    store_path,
+)
+
+
+def test_pinned_segments_stay_when_room_is_short(store: KVStore, client: LocalStoreClient) -> None:
+    pinned = compute(client, chain_of(passage(0, 64)))
+    for i in range(1, 80):
+        store_path(client, chain_of(passage(i, 64)))
+        assert store.stats().dram.used_bytes <= store.stats().dram.capacity_bytes
+    assert store.stats().dram.evictions > 20
+    again = client.acquire([chain_of(passage(0, 64))], 1)
+    assert len(again.hits) == 1
+    assert_right_bytes(client, again)
+    extents = [t.extent for t in pinned.tickets.values() if t.extent]
+    assert client.unchanged(pinned, extents)
+    assert_balanced(store)
+
+
+def test_without_room_a_ticket_has_no_extent(store: KVStore, client: LocalStoreClient) -> None:
+    paths = [chain_of(passage(i, 64), passage(1000 + i, 64)) for i in range(40)]
+    acquired = client.acquire(paths, 1)
+    without = [t for t in acquired.tickets.values() if t.extent is None]
+    assert 0 < len(without) < len(acquired.tickets) == 80 and store.stats().no_room > 0
+    for path in paths:
+        parent, child = (acquired.tickets[s.key].extent for s in path)
+        assert parent is not None or child is None, "a child without its parent is never matched"
+    assert not client.acquire(paths[-1:], 1).waiters, "nobody waits for what will not be kept"
+    with pytest.raises(ValueError, match="no room"):
+        client.writable(acquired, without[0])
+    assert_balanced(store)
+
+
+def test_queued_requests_protect_what_they_need(store: KVStore, client: LocalStoreClient) -> None:
+    wanted = chain_of(passage(0, 64))
+    store_path(client, wanted)
+    store.flush(5)
+    client.announce("request", [wanted], 60)
+    for i in range(1, 60):
+        store_path(client, chain_of(passage(i, 64)))
+    acquired = client.acquire([wanted], 1)
+    assert [hit.tier for hit in acquired.hits.values()] == ["dram"]
+    client.release(acquired.lease_id)
+    client.retire("request")
+    for i in range(60, 120):
+        store_path(client, chain_of(passage(i, 64)))
+    assert not store._books.dram.contains(wanted[0].key)
+
+
+def test_a_window_of_everything_does_not_stop_the_store(
+    store: KVStore, client: LocalStoreClient
+) -> None:
+    paths = [chain_of(passage(i, 64)) for i in range(80)]
+    client.announce("all", paths, 60)
+    for path in paths:
+        store_path(client, path)
+    assert store.stats().commits == 80
+    assert_balanced(store)
+
+
+def test_evicted_segments_come_back_from_the_ssd(store: KVStore, client: LocalStoreClient) -> None:
+    paths = [chain_of(passage(i, 64)) for i in range(60)]
+    for path in paths:
+        store_path(client, path)
+        assert store.flush(5)
+    acquired = client.acquire(paths[:10], 5)
+    assert len(acquired.hits) == 10 and {h.tier for h in acquired.hits.values()} == {"ssd"}
+    assert_right_bytes(client, acquired)
+    again = client.acquire(paths[:1], 5)
+    assert [hit.tier for hit in again.hits.values()] == ["dram"]
+    stats = store.stats()
+    assert stats.ssd.hits == 10 and stats.ssd_read_bytes == 10 * paths[0][0].layout.nbytes
+    assert_balanced(store)
+
+
+def test_a_full_disk_pauses_writing_and_warns_once(
+    store: KVStore,
+    client: LocalStoreClient,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    for i in range(5):
+        store_path(client, chain_of(passage(i)))
+        assert store.flush(5)
+    stats = store.stats()
+    assert (stats.ssd_write_failures, stats.ssd_writes_dropped) == (1, 4)
+    assert sum("No space left" in record.message for record in caplog.records) == 1
+    assert client.acquire([chain_of(passage(0))], 1).hits
+    assert_balanced(store)
+
+
+def test_a_store_without_ssd_works(tmp_path: Path) -> None:
+    config = small_config(tmp_path, ssd_dir="")
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    for i in range(60):
+        store_path(client, chain_of(TRUNK, passage(i, 64)))
+    assert store.stats().ssd.capacity_bytes == 0 and store.stats().dram.evictions > 0
+    assert_balanced(store)
+    client.close()
+    store.close()
