@@ -11,7 +11,7 @@ from actors.engine.rerank import RerankEngine
 from actors.messages import GenerateRequest, Message, Sampling
 from tests.bench.corpus import Lists, python_reference, squad
 from tests.bench.engines import bench
-from tests.bench.harness import CannotRun, Options, Result
+from tests.bench.harness import CannotRun, Options, Result, tracked
 
 NUM_CANDIDATES = 10
 NEW_TOKENS = 16
@@ -24,16 +24,21 @@ def run(options: Options) -> Result:
     with bench(ModelConfig(dtype="float32")) as parts:
         off = parts.reranker(RerankerConfig(reuse="off"))
         on = parts.reranker(RerankerConfig(reuse="on"))
-        scores = [(_scores(off, item), _scores(on, item), _scores(on, item)) for item in lists]
+        scores = [
+            (_scores(off, item), _scores(on, item), _scores(on, item))
+            for item in tracked(lists, "scores, fp32")
+        ]
         full = parts.generator(GeneratorConfig(mode="full"))
         prefix = parts.generator(GeneratorConfig(mode="prefix"))
-        answers = [(_answer(full, item), _answer(prefix, item)) for item in lists]
+        answers = [
+            (_answer(full, item), _answer(prefix, item)) for item in tracked(lists, "answers, fp32")
+        ]
         warm = [_answer(prefix, item) for item in lists]
         stats = parts.store.stats()
     with bench(ModelConfig(dtype="bfloat16")) as parts:
         off = parts.reranker(RerankerConfig(reuse="off"))
         on = parts.reranker(RerankerConfig(reuse="on"))
-        low = [(_scores(off, item), _scores(on, item)) for item in lists[: max(10, num // 2)]]
+        low = [(_scores(off, item), _scores(on, item)) for item in tracked(lists, "scores, bf16")]
     diffs = [max(abs(a - b) for a, b in zip(f, r, strict=True)) for f, _, r in scores]
     rows.append({"what": "fp32 scores, reused", "lists": num, "max_diff": max(diffs)})
     same = [_order(f) == _order(r) and _order(f) == _order(c) for f, c, r in scores]

@@ -6,16 +6,19 @@ import platform
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
+
+T = TypeVar("T")
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -52,6 +55,11 @@ def shared_data(name: str) -> Path:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines if line.strip()]
+
+
+def tracked(items: Sequence[T], what: str) -> Iterator[T]:
+    """The items, with a progress bar on standard error."""
+    yield from track(items, what, console=Console(stderr=True), transient=True)
 
 
 def paired(

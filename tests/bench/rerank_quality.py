@@ -20,7 +20,7 @@ from actors.retrieval.config import RetrievalConfig
 from actors.retrieval.embedding import Embedder
 from actors.retrieval.passages import PassageSplitter
 from tests.bench.engines import Bench, bench
-from tests.bench.harness import Options, Result, read_jsonl, shared_data
+from tests.bench.harness import Options, Result, read_jsonl, shared_data, tracked
 
 TOP_N = 20
 
@@ -57,7 +57,7 @@ def run(options: Options) -> Result:
         musique = _retrieve(_musique_questions(20 if options.quick else 100), passages)
         musique_scores = _rerank(parts.reranker(), musique)
         others = {
-            name: _rerank(parts.reranker(prompt=_prompt(parts, name)), squad)
+            name: _rerank(parts.reranker(prompt=_prompt(parts, name)), squad, name)
             for name in OTHER_TEMPLATES
         }
     dense, reranked = _first(squad, squad.cosine), _first(squad, scores)
@@ -147,10 +147,11 @@ def _prompt(parts: Bench, template: str) -> Prompt:
     return Prompt(tokenizer, OTHER_TEMPLATES[template])
 
 
-def _rerank(engine: RerankEngine, pool: Pool) -> NDArray[np.float64]:
+def _rerank(engine: RerankEngine, pool: Pool, what: str = "reranking") -> NDArray[np.float64]:
+    pairs = list(zip(pool.questions, pool.texts, strict=True))
     scored = [
         engine.score("bench", question, texts, timeout_s=600).log_likelihoods
-        for question, texts in zip(pool.questions, pool.texts, strict=True)
+        for question, texts in tracked(pairs, what)
     ]
     return np.array(scored)
 
