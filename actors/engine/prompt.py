@@ -33,7 +33,7 @@ class Prompt:
         self._untrusted.encode_special_tokens = True
         self._cached = lru_cache(_CACHED_TEXTS)(self._passage_ids)
         head, tail = self._turn(config.system)
-        self.prefix: tuple[int, ...] = tuple(self._ids(head))
+        self.prefix: tuple[int, ...] = self._head_ids(head)
         """P: instruction prefix, the first segment of every chain."""
         self._rerank_suffix = tuple(self._ids(config.rerank_instruction + tail + config.rerank_cue))
         if not self._rerank_suffix:
@@ -75,7 +75,7 @@ class Prompt:
             if i < len(turns) - 1:
                 pieces += self._text_ids(turn.content)
         pieces += self._ids(last[0]) + self._text_ids(last[1]) + self._ids(last[2] + rest)
-        return tuple(self._ids(head)), tuple(pieces)
+        return self._head_ids(head), tuple(pieces)
 
     def raw(self, text: str) -> tuple[int, ...]:
         """Ids of a text to continue, without a template."""
@@ -96,6 +96,18 @@ class Prompt:
             lead + turns, tokenize=False, add_generation_prompt=True
         )
         return text
+
+    def _head_ids(self, head: str) -> tuple[int, ...]:
+        """Never empty, as chains begin with it: without system text and template, the token that
+        texts of the model begin with."""
+        first = self._hf.bos_token_id
+        first = self._hf.eos_token_id if first is None else first
+        ids = tuple(self._ids(head)) or (() if first is None else (int(first),))
+        if not ids:
+            raise ValueError(
+                "prompt.system must not be empty: the model has no template and no BOS"
+            )
+        return ids
 
     def _passage_ids(self, text: str) -> tuple[int, ...]:
         before, after = self._config.passage.split("{text}")

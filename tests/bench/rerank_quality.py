@@ -26,6 +26,9 @@ TOP_N = 20
 
 WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 
+OTHER_QUESTIONS = 80
+"""Templates are compared over the first so many of the questions."""
+
 DEFAULT = PromptConfig()
 OTHER_TEMPLATES = {
     "chat, the model's own system message": replace(DEFAULT, system=""),
@@ -56,8 +59,9 @@ def run(options: Options) -> Result:
         scores = _rerank(parts.reranker(), squad)
         musique = _retrieve(_musique_questions(20 if options.quick else 100), passages)
         musique_scores = _rerank(parts.reranker(), musique)
+        few = _head(squad, OTHER_QUESTIONS)
         others = {
-            name: _rerank(parts.reranker(prompt=_prompt(parts, name)), squad, name)
+            name: _rerank(parts.reranker(prompt=_prompt(parts, name)), few, name)
             for name in OTHER_TEMPLATES
         }
     dense, reranked = _first(squad, squad.cosine), _first(squad, scores)
@@ -65,9 +69,11 @@ def run(options: Options) -> Result:
     gain, low = _bootstrap(reranked - dense, options.seed)
     rows = [_row("cosine alone", squad, squad.cosine)]
     rows += [_row(f"default, + {w} x cosine", squad, scores + w * squad.cosine) for w in WEIGHTS]
+    others = {"default": scores[:OTHER_QUESTIONS]} | others
     for name, other in others.items():
-        rows.append(_row(name, squad, other))
-        rows.append(_row(f"{name}, + {weight} x cosine", squad, other + weight * squad.cosine))
+        rows.append(_row(f"{name} (first {len(other)})", few, other))
+        fused = other + weight * few.cosine
+        rows.append(_row(f"{name}, + {weight} x cosine (first {len(other)})", few, fused))
     figures = {
         "n_questions": len(squad.questions),
         "n_passages": squad.num_passages,
@@ -154,6 +160,17 @@ def _rerank(engine: RerankEngine, pool: Pool, what: str = "reranking") -> NDArra
         for question, texts in tracked(pairs, what)
     ]
     return np.array(scored)
+
+
+def _head(pool: Pool, num: int) -> Pool:
+    """The same for the first questions."""
+    return replace(
+        pool,
+        questions=pool.questions[:num],
+        texts=pool.texts[:num],
+        right=pool.right[:num],
+        cosine=pool.cosine[:num],
+    )
 
 
 def _ordered(pool: Pool, scores: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 
 from actors.engine.config import PromptConfig
@@ -88,3 +90,14 @@ def test_every_prompt_setting_has_an_effect(decoder: Decoder) -> None:
 def test_a_template_without_its_slot_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match=f"prompt.{field} must contain"):
         PromptConfig(**{field: "nothing"})  # type: ignore[arg-type]
+
+
+def test_a_chain_never_begins_with_nothing(decoder: Decoder) -> None:
+    plain = copy.deepcopy(decoder.tokenizer)
+    plain.chat_template = None
+    prompt = Prompt(plain, PromptConfig(system=""))
+    assert prompt.prefix == (plain.bos_token_id,)
+    assert prompt.conversation([Message("user", "Why?")])[0] == prompt.prefix
+    plain.bos_token = plain.eos_token = None
+    with pytest.raises(ValueError, match=r"prompt\.system must not be empty"):
+        Prompt(plain, PromptConfig(system=""))
