@@ -10,9 +10,11 @@ import threading
 from collections import OrderedDict
 from collections.abc import Container
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from kvstore.codec import file_nbytes
 from kvstore.config import StoreConfig
+from kvstore.costs import PrefillProfile
 from kvstore.errors import StoreUnavailableError
 from kvstore.holders import Holders
 from kvstore.leases import Lease, Leases
@@ -49,6 +51,7 @@ class Books:
         """Raises StoreConfigError when the arena or the folder cannot be had; then nothing is
         left."""
         self._config = config
+        self.profile = _profile(config)
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
         """Notified when a claim or a read ends."""
@@ -62,7 +65,8 @@ class Books:
             if self.ssd:
                 self.ssd.close()
             raise
-        self.dram_shelf, self.ssd_shelf = Shelf(create_policy("lru")), Shelf(create_policy("lru"))
+        self.dram_shelf = Shelf(create_policy(config.policy, self.profile))
+        self.ssd_shelf = Shelf(create_policy(config.policy, self.profile))
         for entry in self.ssd.keys() if self.ssd else ():
             self.ssd_shelf.add(entry)
         self.leases = Leases(self.dram)
@@ -91,10 +95,10 @@ class Books:
                 return None
         return self.dram.reserve(nbytes)
 
-    def publish(self, slot: Slot) -> None:
-        """Visible from now on, and on its way to the SSD."""
+    def publish(self, slot: Slot, cost: float | None = None) -> None:
+        """Visible from now on, and on its way to the SSD. `cost` in seconds per token."""
         self.dram.publish(slot)
-        self.dram_shelf.add(slot.entry)
+        self.dram_shelf.add(slot.entry, cost)
         if self.ssd is None or slot.spec.key in self.ssd_shelf:
             return
         too_big = file_nbytes(slot.spec) > self.ssd.usable_bytes
@@ -104,18 +108,18 @@ class Books:
         self.unwritten[slot.spec.key] = slot
         self.work.notify_all()
 
-    def withdraw(self, slot: Slot) -> None:
+    def withdraw(self, slot: Slot, evicted: bool = False) -> None:
         """Out of sight; its bytes go when nobody holds them."""
         if self.unwritten.pop(slot.spec.key, None):
             self.work.notify_all()
-        self.dram_shelf.remove(slot.spec.key)
+        self.dram_shelf.remove(slot.spec.key, evicted)
         self.dram.withdraw(slot)
 
-    def detach_file(self, key: SegmentKey) -> SegmentFile | None:
+    def detach_file(self, key: SegmentKey, evicted: bool = False) -> SegmentFile | None:
         """Out of sight; the caller discards or quarantines the file, without the lock."""
         if self.ssd is None or key not in self.ssd_shelf:
             return None
-        self.ssd_shelf.remove(key)
+        self.ssd_shelf.remove(key, evicted)
         return self.ssd.detach(key)
 
     def end_ticket(self, ticket: OpenTicket) -> None:
@@ -136,6 +140,10 @@ class Books:
             self.end_lease(lease)
         self.holders.forget(holder)
 
+    def next_use(self) -> dict[SegmentKey, int]:
+        """Of what the next `lookahead_requests` queued requests need."""
+        return self.window.next_use(self._config.lookahead_requests)
+
     def stats(self) -> StoreStats:
         return StoreStats(
             dram=_tier_stats(self.dram, self.dram_shelf),
@@ -149,9 +157,8 @@ class Books:
     def _make_room(self, nbytes: int) -> bool:
         """Evict enough for `nbytes` in sum, or one more when only the holes are too small."""
         missing = max(1, nbytes - self.dram.free_bytes)
-        wanted, held = _Protected(self, self.window), _Protected(self)
-        unsaved = _Protected(self, self.window, self.unwritten)
-        victims = self.dram_shelf.victims(missing, unsaved, wanted, held)
+        held, unsaved = _Protected(self), _Protected(self, self.unwritten)
+        victims = self.dram_shelf.victims(missing, self.next_use(), unsaved, held)
         for key in victims:
             self._evict(key)
         return bool(victims)
@@ -161,8 +168,13 @@ class Books:
         assert slot is not None, f"{key} is on the shelf, not in the arena"
         if key in self.unwritten:
             self.counters.ssd_writes_dropped += 1
-        self.dram_shelf.evictions += 1
-        self.withdraw(slot)
+        self.withdraw(slot, evicted=True)
+
+
+def _profile(config: StoreConfig) -> PrefillProfile:
+    if not config.prefill_profile:
+        return PrefillProfile.default()
+    return PrefillProfile.read(Path(config.prefill_profile).expanduser())
 
 
 def _tier_stats(tier: Tier | None, shelf: Shelf) -> TierStats:

@@ -1,7 +1,10 @@
 """Settings of one node's shard."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
+PolicyName = Literal["lru", "lfu", "gdsf", "pgdsf", "lookahead_lru", "lookahead_pgdsf"]
+POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
 GIB = 2**30
 
 
@@ -21,6 +24,12 @@ class StoreConfig:
     """Upper bound of all segment files."""
     ssd_free_share: float = 0.5
     """At most this share of what is free on the disk (and used by us) at start."""
+    policy: PolicyName = "lookahead_lru"
+    """What goes first when a tier is full; with look-ahead, what queued requests need goes last."""
+    lookahead_requests: int = 4
+    """How many queued requests look-ahead considers."""
+    prefill_profile: str = ""
+    """JSON file with measured prefill times (see `kvstore.costs`); empty: a small model's."""
     write_queue: int = 64
     """Segments waiting to be written to the SSD; beyond it new ones are not written (counted)."""
     ticket_ttl_s: float = 60.0
@@ -29,6 +38,14 @@ class StoreConfig:
     """How often leases and tickets of processes that ended are collected."""
 
     def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise ValueError(
+                f"store.policy is {self.policy!r}, must be one of {', '.join(POLICIES)}"
+            )
+        if self.lookahead_requests < 0:
+            raise ValueError(
+                f"store.lookahead_requests is {self.lookahead_requests}, must be 0 or more"
+            )
         for name in ("dram_bytes", "ssd_bytes", "write_queue", "ticket_ttl_s", "reap_interval_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"store.{name} is {getattr(self, name)}, must be above 0")

@@ -108,16 +108,18 @@ class Matcher:
         if first not in self._tickets and self._books.claims.is_flying(first):
             self._waiters.add(first)
             return
-        self._claim_rest(rest)
+        cached = sum(spec.layout.num_tokens for spec in path[:num_hits])
+        new = sum(spec.layout.num_tokens for spec in rest)
+        self._claim_rest(rest, self._books.profile.seconds(cached, new) / max(1, new))
 
-    def _claim_rest(self, rest: Path) -> None:
+    def _claim_rest(self, rest: Path, cost: float) -> None:
         """All are ours from here. Where one finds no room, those after it would never be
         matched."""
         has_room = True
         for spec in rest:
             ticket = self._tickets.get(spec.key)
             if ticket is None:
-                ticket = self._tickets[spec.key] = self._ticket(spec, has_room)
+                ticket = self._tickets[spec.key] = self._ticket(spec, has_room, cost)
             has_room = has_room and (ticket.extent is not None or self._is_elsewhere(spec))
 
     def _is_elsewhere(self, spec: SegmentSpec) -> bool:
@@ -126,13 +128,13 @@ class Matcher:
         books = self._books
         return books.dram.contains(spec.key) or books.claims.is_flying(spec.key)
 
-    def _ticket(self, spec: SegmentSpec, has_room: bool) -> Ticket:
+    def _ticket(self, spec: SegmentSpec, has_room: bool, cost: float) -> Ticket:
         books, ticket_id = self._books, TicketId(self._books.next_id())
         extent = None
         if has_room and not self._is_elsewhere(spec):
             extent = books.reserve(spec.layout.nbytes)
         if extent is not None:
-            books.claims.open(ticket_id, spec, extent, self._lease)
+            books.claims.open(ticket_id, spec, extent, self._lease, cost)
         return Ticket(ticket_id, spec, extent)
 
     def _hit(self, spec: SegmentSpec) -> Hit:

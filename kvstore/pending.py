@@ -4,6 +4,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from kvstore.types import SegmentKey
 
@@ -59,6 +60,14 @@ class PendingWindow(Container[SegmentKey]):
         now = time.monotonic()
         for request_id in [r for r, a in self._requests.items() if a.expires_at <= now]:
             self.retire(request_id)
+
+    def next_use(self, num_requests: int) -> dict[SegmentKey, int]:
+        """Of each key that the first so many requests need: the rank of the first that does."""
+        found: dict[SegmentKey, int] = {}
+        for rank, announcement in enumerate(islice(self._requests.values(), num_requests)):
+            for key in announcement.keys:
+                found.setdefault(key, rank)
+        return found
 
     def keys(self) -> list[SegmentKey]:
         """In order of need, each once."""

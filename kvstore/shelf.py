@@ -8,7 +8,7 @@ is not any more. Matching, removal and eviction look here alone.
 from collections import defaultdict
 from collections.abc import Container, Iterable
 
-from kvstore.policies import EvictionPolicy
+from kvstore.policies import EvictionPolicy, NextUse
 from kvstore.tiers.base import Entry
 from kvstore.types import SegmentKey, SegmentSpec
 
@@ -19,7 +19,6 @@ class Shelf:
     def __init__(self, policy: EvictionPolicy) -> None:
         self._policy = policy
         self._entries: dict[SegmentKey, Entry] = {}
-        self._by_digest: dict[bytes, SegmentKey] = {}
         self._children: dict[bytes, set[SegmentKey]] = defaultdict(set)  # of a parent's digest
         self._tagged: dict[bytes, set[SegmentKey]] = defaultdict(set)
         self.hits = 0
@@ -38,20 +37,18 @@ class Shelf:
     def specs(self) -> list[SegmentSpec]:
         return [entry.spec for entry in self._entries.values()]
 
-    def add(self, entry: Entry) -> None:
-        """The newest; then its ancestors are touched, so that they stay more recent than it."""
+    def add(self, entry: Entry, cost: float | None = None) -> None:
+        """`cost` is what computing it took, in seconds per token, where it was computed now."""
         spec = entry.spec
         self._entries[spec.key] = entry
-        self._by_digest[spec.key.digest] = spec.key
         self._children[spec.parent].add(spec.key)
         self._tagged[spec.tag].add(spec.key)
-        self._policy.on_insert(entry)
-        self._touch_ancestors(spec)
+        self._policy.on_insert(entry, cost)
 
-    def remove(self, key: SegmentKey) -> None:
+    def remove(self, key: SegmentKey, evicted: bool = False) -> None:
         entry = self._entries.pop(key)
-        self._policy.on_remove(entry)
-        del self._by_digest[key.digest]
+        self._policy.on_remove(entry, evicted)
+        self.evictions += evicted
         for groups, name in ((self._children, entry.spec.parent), (self._tagged, entry.spec.tag)):
             groups[name].remove(key)
             if not groups[name]:
@@ -63,14 +60,22 @@ class Shelf:
             if entry := self._entries.get(key):
                 self._policy.on_access(entry)
 
-    def victims(self, nbytes: int, *protections: Container[SegmentKey]) -> list[SegmentKey]:
-        """What to evict to free `nbytes`, under the first of the protections that leaves enough;
-        nothing when even the last does not."""
+    def victims(
+        self, nbytes: int, next_use: NextUse, *protections: Container[SegmentKey]
+    ) -> list[SegmentKey]:
+        """What to evict to free `nbytes`, under the first of the protections that leaves enough
+        outside of what is needed next; else under the last, with that; nothing when even then not
+        enough goes."""
+        needed = next_use if self._policy.looks_ahead else {}
         for protected in protections:
-            found = self._policy.victims(nbytes, protected)
-            if sum(self._entries[key].nbytes for key in found) >= nbytes:
+            found = self._policy.victims(nbytes, _Either(protected, needed), {})
+            if self._suffice(found, nbytes):
                 return found
-        return []
+        found = self._policy.victims(nbytes, protections[-1], needed) if needed else []
+        return found if self._suffice(found, nbytes) else []
+
+    def _suffice(self, found: list[SegmentKey], nbytes: int) -> bool:
+        return sum(self._entries[key].nbytes for key in found) >= nbytes
 
     def children(self, digest: bytes) -> list[SegmentSpec]:
         return [self._entries[key].spec for key in self._children.get(digest, ())]
@@ -84,16 +89,17 @@ class Shelf:
         problems = []
         if (total := sum(entry.nbytes for entry in self._entries.values())) != nbytes:
             problems.append(f"{name}: {len(self)} entries of {total} bytes, the tier has {nbytes}")
-        if set(self._policy.victims(2**63, ())) != set(self._entries):
+        if set(self._policy.victims(2**63, (), {})) != set(self._entries):
             problems.append(f"{name}: the policy does not know the {len(self)} entries")
         for groups, what in ((self._children, "children"), (self._tagged, "tags")):
             if (num := sum(len(group) for group in groups.values())) != len(self):
                 problems.append(f"{name}: {num} keys by {what}, {len(self)} entries")
         return problems
 
-    def _touch_ancestors(self, spec: SegmentSpec) -> None:
-        parent = self._by_digest.get(spec.parent)
-        while parent is not None:
-            entry = self._entries[parent]
-            self._policy.on_access(entry)
-            parent = self._by_digest.get(entry.spec.parent)
+
+class _Either(Container[SegmentKey]):
+    def __init__(self, *containers: Container[SegmentKey]) -> None:
+        self._containers = containers
+
+    def __contains__(self, key: object) -> bool:
+        return any(key in container for container in self._containers)

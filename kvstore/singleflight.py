@@ -18,6 +18,8 @@ class OpenTicket:
     extent: Extent
     lease: Lease
     expires_at: float
+    cost: float
+    """Of computing it, in seconds per token, as the profile has it."""
     doomed: bool = False
     """Its passage was removed meanwhile: the result is not published."""
 
@@ -39,11 +41,11 @@ class Claims:
         return len(self._tickets)
 
     def open(
-        self, ticket_id: TicketId, spec: SegmentSpec, extent: Extent, lease: Lease
+        self, ticket_id: TicketId, spec: SegmentSpec, extent: Extent, lease: Lease, cost: float
     ) -> OpenTicket:
         """Claim a key that is not flying."""
         assert not self.is_flying(spec.key), f"{spec.key} is claimed twice"
-        ticket = OpenTicket(ticket_id, spec, extent, lease, time.monotonic() + self._ttl_s)
+        ticket = OpenTicket(ticket_id, spec, extent, lease, time.monotonic() + self._ttl_s, cost)
         self._tickets[ticket_id] = self._flying[spec.key] = ticket
         lease.tickets.add(ticket_id)
         return ticket

@@ -212,7 +212,7 @@ class KVStore:
         if not sound:
             books.counters.corrupt += 1
         elif not ticket.doomed and not books.dram.contains(slot.spec.key):
-            books.publish(slot)
+            books.publish(slot, ticket.cost)
             books.counters.commits += 1
         slot.borrows -= 1
         books.dram.free_if_unused(slot)

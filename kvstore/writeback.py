@@ -105,9 +105,8 @@ class WriteBehind:
         assert books.ssd is not None
         with books.lock:
             missing = nbytes - (books.ssd.capacity_bytes - books.ssd.used_bytes)
-            victims = books.ssd_shelf.victims(missing, books.window, ())
-            books.ssd_shelf.evictions += len(victims)
-            files = [books.detach_file(key) for key in victims]
+            victims = books.ssd_shelf.victims(missing, books.next_use(), ())
+            files = [books.detach_file(key, evicted=True) for key in victims]
         self._going += [file for file in files if file is not None]
         while self._going:
             books.ssd.discard(self._going[-1])

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from kvstore.errors import StoreConfigError
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from tests.kvstore.segments import (
@@ -60,6 +61,49 @@ def test_queued_requests_protect_what_they_need(store: KVStore, client: LocalSto
     for i in range(60, 120):
         store_path(client, chain_of(passage(i, 64)))
     assert not store._books.dram.contains(wanted[0].key)
+
+
+def survivors(tmp_path: Path, **changes: float | str) -> set[int]:
+    """Of twelve passages in a store without SSD: what is left of the first two, one used often and
+    one announced, when as much as the store holds has come after them."""
+    config = small_config(tmp_path, ssd_dir="", **changes)
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    often, announced = chain_of(passage(0, 64)), chain_of(passage(1, 64))
+    for _ in range(5):
+        store_path(client, often)
+    store_path(client, announced)
+    client.announce("request", [announced], 60)
+    for i in range(2, 60):
+        store_path(client, chain_of(passage(i, 64)))
+    assert_balanced(store)
+    left = {i for i, p in enumerate((often, announced)) if store._books.dram.contains(p[0].key)}
+    client.close()
+    store.close()
+    return left
+
+
+@pytest.mark.parametrize(
+    ("changes", "left"),
+    [
+        ({"policy": "lru"}, set()),
+        ({"policy": "lfu"}, {0}),
+        ({"policy": "lookahead_lru"}, {1}),
+        ({"policy": "lookahead_lru", "lookahead_requests": 0}, set()),
+        ({"policy": "lookahead_pgdsf"}, {0, 1}),
+    ],
+)
+def test_policy_and_look_ahead_decide_what_stays(
+    tmp_path: Path, changes: dict[str, float | str], left: set[int]
+) -> None:
+    assert survivors(tmp_path, **changes) == left
+
+
+def test_a_missing_profile_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    config = small_config(tmp_path, prefill_profile=str(tmp_path / "absent.json"))
+    with pytest.raises(StoreConfigError, match=r"prefill_profile .*absent\.json"):
+        KVStore(config, "node")
+    KVStore(small_config(tmp_path), "node").close()  # the folder is not held by the first
 
 
 def test_a_window_of_everything_does_not_stop_the_store(

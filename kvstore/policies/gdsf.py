@@ -1,0 +1,39 @@
+"""Greedy-dual by frequency and cost, and RAGCache's prefix-aware form of it (ALGORITHMS 3.2).
+
+The clock is the tier's own and rises to the value of what is evicted, so that what was once used
+often does not stay for ever.
+"""
+
+from kvstore.costs import PrefillProfile
+from kvstore.policies.ranked import Node, RankedPolicy
+
+
+class Gdsf(RankedPolicy):
+    """Clock + uses x cost / size; the cost is that of computing the segment with nothing cached."""
+
+    def __init__(self, profile: PrefillProfile, looks_ahead: bool = False) -> None:
+        super().__init__(looks_ahead)
+        self._profile = profile
+        self._clock = 0.0
+
+    def value(self, node: Node) -> float:
+        return self._clock + node.history.uses * self._cost_per_token(node)
+
+    def evicted(self, node: Node) -> None:
+        self._clock = max(self._clock, node.rank[0])
+
+    def _cost_per_token(self, node: Node) -> float:
+        num_tokens = node.entry.spec.layout.num_tokens
+        return self._profile.seconds(0, num_tokens) / num_tokens
+
+
+class Pgdsf(Gdsf):
+    """Clock + uses x mean cost per token that was not cached, over the times it was computed.
+
+    What `[system, D1, D2]` cost belongs to no segment alone; per computed token it is defined.
+    """
+
+    remembers = True
+
+    def _cost_per_token(self, node: Node) -> float:
+        return node.history.mean_cost or super()._cost_per_token(node)

@@ -1,0 +1,8 @@
+"""Least frequently used first, counted since the segment came in."""
+
+from kvstore.policies.ranked import Node, RankedPolicy
+
+
+class Lfu(RankedPolicy):
+    def value(self, node: Node) -> float:
+        return float(node.history.uses)
