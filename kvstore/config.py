@@ -24,7 +24,7 @@ class StoreConfig:
     """Upper bound of all segment files."""
     ssd_free_share: float = 0.5
     """At most this share of what is free on the disk (and used by us) at start."""
-    policy: PolicyName = "lookahead_lru"
+    policy: PolicyName = "lookahead_pgdsf"
     """What goes first when a tier is full; with look-ahead, what queued requests need goes last."""
     lookahead_requests: int = 4
     """How many queued requests look-ahead considers."""

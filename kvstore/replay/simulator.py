@@ -1,0 +1,240 @@
+"""One server, one SSD channel, two tiers: what happens to each request, in modelled seconds."""
+
+import heapq
+from collections import deque
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Literal
+
+from kvstore.config import PolicyName
+from kvstore.costs import PrefillProfile
+from kvstore.pending import PendingWindow
+from kvstore.policies import create_policy
+from kvstore.replay.trace import Request
+from kvstore.shelf import Shelf
+from kvstore.tiers.base import Entry
+from kvstore.types import SegmentKey, SegmentSpec
+
+_FOR_EVER_S = 1e12
+"""Announcements do not expire: simulated time is not the window's clock."""
+
+Event = Literal["arrival", "read", "computed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    policy: PolicyName
+    prefetch: bool
+    dram_bytes: int
+    ssd_bytes: int
+    ssd_bytes_per_s: float
+    lookahead_requests: int = 4
+    profile: PrefillProfile = field(default_factory=PrefillProfile.default)
+
+
+@dataclass(slots=True)
+class Outcome:
+    ttft_s: list[float] = field(default_factory=list)
+    """By request, in order of service: waiting, reading and prefill."""
+    tokens: int = 0
+    """Of the reusable part of all prompts."""
+    dram_tokens: int = 0
+    ssd_tokens: int = 0
+    """Found there when the request was served."""
+    ssd_read_bytes: int = 0
+    prefetched: int = 0
+    prefetch_used: int = 0
+    prefetch_late: int = 0
+    """Still being read when it was needed."""
+    prefetch_unused: int = 0
+    """Evicted before anybody needed it."""
+    makespan_s: float = 0.0
+
+
+class Simulated:
+    """A tier's shelf with its capacity; reads on their way in count as used."""
+
+    def __init__(self, policy: PolicyName, profile: PrefillProfile, capacity: int) -> None:
+        self.shelf = Shelf(create_policy(policy, profile))
+        self.capacity, self.used = capacity, 0
+        self.evicted: list[SegmentKey] = []
+
+    def make_room(
+        self, nbytes: int, next_use: dict[SegmentKey, int], held: Container[SegmentKey]
+    ) -> bool:
+        missing = self.used + nbytes - self.capacity
+        if missing > 0:
+            victims = self.shelf.victims(missing, next_use, held)
+            for key in victims:
+                spec = self.shelf.spec(key)
+                assert spec is not None
+                self.shelf.remove(key, evicted=True)
+                self.used -= spec.layout.nbytes
+            self.evicted += victims
+        return self.used + nbytes <= self.capacity
+
+
+class Simulator:
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        profile = setting.profile
+        self._dram = Simulated(setting.policy, profile, setting.dram_bytes)
+        self._ssd = Simulated(setting.policy, profile, setting.ssd_bytes)
+        self._window = PendingWindow(max_keys=10**7)
+        self._waiting: deque[Request] = deque()
+        self._events: list[tuple[float, int, Event, object]] = []
+        self._order = count()
+        self._serving: Request | None = None
+        self._held: set[SegmentKey] = set()
+        self._num_hits = 0
+        self._missing: set[SegmentKey] = set()
+        self._demand: deque[SegmentSpec] = deque()
+        self._reading: SegmentSpec | None = None
+        self._prefetched: set[SegmentKey] = set()
+        self.outcome = Outcome()
+
+    def run(self, requests: Sequence[Request]) -> Outcome:
+        for request in requests:
+            self._at(request.at, "arrival", request)
+        now = 0.0
+        while self._events:
+            now, _, event, what = heapq.heappop(self._events)
+            if event == "arrival":
+                assert isinstance(what, Request)
+                self._waiting.append(what)
+                keys = [spec.key for spec in what.path]
+                self._window.announce(str(id(what)), keys, _FOR_EVER_S)
+            elif event == "read":
+                self._read_done(now)
+            else:
+                self._computed(now)
+            self._go_on(now)
+        self.outcome.makespan_s = now
+        self.outcome.prefetch_unused += len(self._prefetched)
+        return self.outcome
+
+    def _at(self, time: float, event: Event, what: object = None) -> None:
+        heapq.heappush(self._events, (time, next(self._order), event, what))
+
+    def _go_on(self, now: float) -> None:
+        """Whatever is idle and has work begins it."""
+        if self._serving is None and self._waiting:
+            self._start(self._waiting.popleft(), now)
+        if self._reading is None and self._demand:
+            self._read(self._demand.popleft(), now)
+        if self._reading is None and self._setting.prefetch:
+            self._prefetch(now)
+
+    def _start(self, request: Request, now: float) -> None:
+        """Pin and touch what is there; order what must be read; compute when it has come."""
+        self._window.retire(str(id(request)))
+        self._serving, self._held = request, {spec.key for spec in request.path}
+        self._num_hits = self._match(request)
+        hits = request.path[: self._num_hits]
+        leaf_first = [spec.key for spec in reversed(hits)]
+        self._dram.shelf.touch(leaf_first)
+        self._ssd.shelf.touch(leaf_first)
+        if not self._missing:
+            self._compute(now)
+
+    def _match(self, request: Request) -> int:
+        """How many segments from the start are in DRAM, on the way there, or can be read."""
+        outcome, next_use = self.outcome, self._next_use()
+        outcome.tokens += sum(spec.layout.num_tokens for spec in request.path)
+        for i, spec in enumerate(request.path):
+            key, num_tokens = spec.key, spec.layout.num_tokens
+            if key in self._dram.shelf:
+                outcome.dram_tokens += num_tokens
+                outcome.prefetch_used += key in self._prefetched
+                self._prefetched.discard(key)
+                continue
+            if self._reading is not None and self._reading.key == key:
+                outcome.prefetch_late += 1
+                self._prefetched.discard(key)
+            elif key in self._ssd.shelf:
+                if not self._dram.make_room(spec.layout.nbytes, next_use, self._held):
+                    return i
+                self._dram.used += spec.layout.nbytes
+                self._demand.append(spec)
+            else:
+                return i
+            outcome.ssd_tokens += num_tokens
+            self._missing.add(key)
+        return len(request.path)
+
+    def _compute(self, now: float) -> None:
+        assert self._serving is not None
+        hits = self._serving.path[: self._num_hits]
+        cached = sum(spec.layout.num_tokens for spec in hits)
+        new = self._serving.num_tokens - cached
+        self._at(now + self._setting.profile.seconds(cached, new), "computed")
+
+    def _computed(self, now: float) -> None:
+        """What was computed is kept in both tiers, as far as there is room; then it is written."""
+        request = self._serving
+        assert request is not None
+        self.outcome.ttft_s.append(now - request.at)
+        rest = request.path[self._num_hits :]
+        cached = sum(spec.layout.num_tokens for spec in request.path[: self._num_hits])
+        new = request.num_tokens - cached
+        cost = self._setting.profile.seconds(cached, new) / new
+        next_use = self._next_use()
+        for tier in (self._dram, self._ssd):
+            for spec in rest:
+                if spec.key in tier.shelf or spec is self._reading:
+                    continue
+                if not tier.make_room(spec.layout.nbytes, next_use, self._held):
+                    break
+                tier.used += spec.layout.nbytes
+                tier.shelf.add(Entry(spec, spec.layout.nbytes, now), cost)
+        self._serving, self._held = None, set()
+        self._count_wasted()
+
+    def _read(self, spec: SegmentSpec, now: float) -> None:
+        self._reading = spec
+        self.outcome.ssd_read_bytes += spec.layout.nbytes
+        self._at(now + spec.layout.nbytes / self._setting.ssd_bytes_per_s, "read")
+
+    def _read_done(self, now: float) -> None:
+        spec, self._reading = self._reading, None
+        assert spec is not None
+        self._dram.shelf.add(Entry(spec, spec.layout.nbytes, now))
+        if spec.key in self._missing:
+            self._missing.remove(spec.key)
+            if not self._missing:
+                self._compute(now)
+
+    def _prefetch(self, now: float) -> None:
+        """The first read that a queued request needs and that evicts nothing needed sooner."""
+        next_use = self._next_use()
+        for rank, request in enumerate(self._upcoming()):
+            sooner = {key for key, use in next_use.items() if use <= rank}
+            for spec in request.path:
+                if spec.key in self._dram.shelf:
+                    continue
+                if spec.key not in self._ssd.shelf:
+                    break
+                if not self._dram.make_room(spec.layout.nbytes, next_use, sooner | self._held):
+                    return
+                self._dram.used += spec.layout.nbytes
+                self._prefetched.add(spec.key)
+                self.outcome.prefetched += 1
+                self._read(spec, now)
+                return
+
+    def _upcoming(self) -> list[Request]:
+        return [self._waiting[i] for i in range(min(len(self._waiting), self._ahead))]
+
+    @property
+    def _ahead(self) -> int:
+        return self._setting.lookahead_requests
+
+    def _next_use(self) -> dict[SegmentKey, int]:
+        return self._window.next_use(self._ahead)
+
+    def _count_wasted(self) -> None:
+        wasted = self._prefetched.intersection(self._dram.evicted)
+        self.outcome.prefetch_unused += len(wasted)
+        self._prefetched -= wasted
+        self._dram.evicted.clear()
