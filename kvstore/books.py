@@ -42,6 +42,10 @@ class Counters:
     ssd_writes_dropped: int = 0
     ssd_read_bytes: int = 0
     ssd_written_bytes: int = 0
+    prefetch_reads: int = 0
+    prefetch_used: int = 0
+    prefetch_late: int = 0
+    prefetch_unused: int = 0
 
 
 class Books:
@@ -52,9 +56,12 @@ class Books:
         left."""
         self._config = config
         self.profile = _profile(config)
+        self.lookahead_requests = config.lookahead_requests
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
         """Notified when a claim or a read ends."""
+        self.queue_changed = threading.Condition(self.lock)
+        """Notified when reading ahead may have something to do."""
         self.work = threading.Condition(self.lock)
         """Notified when there is something to write, and when there is nothing left."""
         self.ssd = create_ssd_tier(config) if config.ssd_dir else None
@@ -74,6 +81,8 @@ class Books:
         self.window = PendingWindow()
         self.unwritten: OrderedDict[SegmentKey, Slot] = OrderedDict()
         """Published, waiting to be written to the SSD; first come, first written."""
+        self.ahead: set[SegmentKey] = set()
+        """Read ahead and not needed since."""
         self.counters = Counters()
         self.closed = False
         # Ids of another incarnation must not name anything here.
@@ -95,6 +104,15 @@ class Books:
                 return None
         return self.dram.reserve(nbytes)
 
+    def reserve_ahead(self, nbytes: int, rank: int) -> Extent | None:
+        """Room for what the queued request of this rank needs, at no cost to those before it."""
+        next_use = self.next_use()
+        sooner = {key for key, use in next_use.items() if use <= rank}
+        while not self.dram.can_reserve(nbytes):
+            if not self._make_room(nbytes, sooner):
+                return None
+        return self.dram.reserve(nbytes)
+
     def publish(self, slot: Slot, cost: float | None = None) -> None:
         """Visible from now on, and on its way to the SSD. `cost` in seconds per token."""
         self.dram.publish(slot)
@@ -113,6 +131,9 @@ class Books:
         if self.unwritten.pop(slot.spec.key, None):
             self.work.notify_all()
         self.dram_shelf.remove(slot.spec.key, evicted)
+        if slot.spec.key in self.ahead:
+            self.ahead.remove(slot.spec.key)
+            self.counters.prefetch_unused += 1
         self.dram.withdraw(slot)
 
     def detach_file(self, key: SegmentKey, evicted: bool = False) -> SegmentFile | None:
@@ -142,7 +163,7 @@ class Books:
 
     def next_use(self) -> dict[SegmentKey, int]:
         """Of what the next `lookahead_requests` queued requests need."""
-        return self.window.next_use(self._config.lookahead_requests)
+        return self.window.next_use(self.lookahead_requests)
 
     def stats(self) -> StoreStats:
         return StoreStats(
@@ -154,10 +175,10 @@ class Books:
             **asdict(self.counters),
         )
 
-    def _make_room(self, nbytes: int) -> bool:
+    def _make_room(self, nbytes: int, *more: Container[SegmentKey]) -> bool:
         """Evict enough for `nbytes` in sum, or one more when only the holes are too small."""
         missing = max(1, nbytes - self.dram.free_bytes)
-        held, unsaved = _Protected(self), _Protected(self, self.unwritten)
+        held, unsaved = _Protected(self, *more), _Protected(self, self.unwritten, *more)
         victims = self.dram_shelf.victims(missing, self.next_use(), unsaved, held)
         for key in victims:
             self._evict(key)

@@ -22,6 +22,8 @@ class Load:
     spec: SegmentSpec
     extent: Extent
     leases: set[Lease] = field(default_factory=set)
+    ahead: bool = False
+    """Begun for a queued request; nobody may wait for it yet."""
     done: bool = False
     succeeded: bool = False
     doomed: bool = False
@@ -44,6 +46,19 @@ class Loads:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def num_ahead(self) -> int:
+        """Reads that nobody waits for yet. Called with the lock held."""
+        return sum(not load.leases for load in self._flying.values())
+
+    def is_flying(self, key: SegmentKey) -> bool:
+        return key in self._flying
+
+    def read_ahead(self, spec: SegmentSpec, extent: Extent) -> None:
+        """Start a read for a queued request. Called with the lock held."""
+        load = self._flying[spec.key] = Load(spec, extent, ahead=True)
+        self._queue.put(load)
+
     def __iter__(self) -> Iterator[Load]:
         return iter(self._flying.values())
 
@@ -59,6 +74,9 @@ class Loads:
                 return None
             load = self._flying[spec.key] = Load(spec, extent)
             self._queue.put(load)
+        if load.ahead and not load.leases:
+            self._books.counters.prefetch_late += 1
+            self._books.queue_changed.notify_all()  # it is somebody's now: another may begin
         load.leases.add(lease)
         return load
 
@@ -85,7 +103,8 @@ class Loads:
         books, key = self._books, load.spec.key
         assert books.ssd is not None
         with books.lock:
-            if books.closed or not load.leases:
+            wanted = load.leases or (load.ahead and key in books.window)
+            if books.closed or not wanted:
                 return None
             data = books.dram.view(load.extent)
         reader = books.ssd.open(key)
@@ -104,6 +123,7 @@ class Loads:
             del self._flying[key]
             load.done = True
             books.changed.notify_all()
+            books.queue_changed.notify_all()
             if books.closed:  # the arena may be gone
                 return
             if crcs is None or load.doomed or books.dram.contains(key):
@@ -116,6 +136,9 @@ class Loads:
                     if lease.open:
                         books.leases.pin(lease, slot)
                 load.succeeded = True
+                if load.ahead and not load.leases:
+                    books.ahead.add(key)
+            books.counters.prefetch_reads += load.ahead and crcs is not None
             if crcs is not None:
                 books.counters.ssd_read_bytes += load.spec.layout.nbytes
 

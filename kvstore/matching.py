@@ -145,6 +145,8 @@ class Matcher:
     def _count(self) -> None:
         books = self._books
         from_ssd = sum(hit.tier == "ssd" for hit in self._hits.values())
+        books.counters.prefetch_used += len(books.ahead.intersection(self._hits))
+        books.ahead -= self._hits.keys()
         books.ssd_shelf.hits += from_ssd
         books.dram_shelf.hits += len(self._hits) - from_ssd
         books.counters.misses += len(self._tickets)

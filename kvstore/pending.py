@@ -64,10 +64,14 @@ class PendingWindow(Container[SegmentKey]):
     def next_use(self, num_requests: int) -> dict[SegmentKey, int]:
         """Of each key that the first so many requests need: the rank of the first that does."""
         found: dict[SegmentKey, int] = {}
-        for rank, announcement in enumerate(islice(self._requests.values(), num_requests)):
-            for key in announcement.keys:
+        for rank, keys in enumerate(self.upcoming(num_requests)):
+            for key in keys:
                 found.setdefault(key, rank)
         return found
+
+    def upcoming(self, num_requests: int) -> list[tuple[SegmentKey, ...]]:
+        """What the first so many requests need, each in its own order."""
+        return [a.keys for a in islice(self._requests.values(), num_requests)]
 
     def keys(self) -> list[SegmentKey]:
         """In order of need, each once."""

@@ -13,6 +13,7 @@ from kvstore.errors import CorruptSegmentError, DeadlineError, StoreUnavailableE
 from kvstore.leases import Lease
 from kvstore.loads import Loads
 from kvstore.matching import Matcher
+from kvstore.prefetch import Prefetcher
 from kvstore.removal import remove_tags
 from kvstore.singleflight import OpenTicket
 from kvstore.tiers.dram import Slot
@@ -43,6 +44,7 @@ class KVStore:
         self._config = config
         self._books = Books(config, node)
         self._loads = Loads(self._books)
+        self._prefetcher = Prefetcher(self._books, self._loads)
         self._writes = WriteBehind(self._books)
         self._stop = threading.Event()
         self._reaper = threading.Thread(target=self._reap, name="kvstore-reap", daemon=True)
@@ -140,11 +142,13 @@ class KVStore:
         """What a queued request will need, most urgent first, for at most `deadline_s`."""
         with self._books.lock:
             self._books.window.announce(request_id, keys, deadline_s)
+            self._books.queue_changed.notify_all()
 
     def retire(self, request_id: str) -> None:
         """The request was served or cancelled. Idempotent."""
         with self._books.lock:
             self._books.window.retire(request_id)
+            self._books.queue_changed.notify_all()
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
         """Remove these passages' segments and all that follows them, from every tier; how many."""
@@ -175,6 +179,8 @@ class KVStore:
         with books.lock:
             books.closed = True
             books.changed.notify_all()
+            books.queue_changed.notify_all()
+        self._prefetcher.close(timeout_s)
         self._loads.close(timeout_s)
         self._reaper.join(timeout_s)
         with books.lock:

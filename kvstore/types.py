@@ -144,6 +144,14 @@ class StoreStats:
     ssd_writes_dropped: int
     ssd_read_bytes: int
     ssd_written_bytes: int
+    prefetch_reads: int
+    """Segments that were read ahead for queued requests."""
+    prefetch_used: int
+    """Of these, in DRAM when they were first needed."""
+    prefetch_late: int
+    """Still being read then."""
+    prefetch_unused: int
+    """Gone again before anybody needed them."""
     leases: int
     open_tickets: int
     write_queue: int

@@ -1,0 +1,63 @@
+"""Queue-driven prefetch (PCR, ALGORITHMS 4.2): what queued requests need and only the SSD has is
+read into DRAM before they are served."""
+
+import threading
+from itertools import chain
+
+from kvstore.books import Books
+from kvstore.loads import Loads
+from kvstore.types import SegmentKey
+
+_IN_FLIGHT = 1
+"""Reads ahead at a time: those that somebody waits for find a thread, and the disk, free."""
+
+
+class Prefetcher:
+    """One thread that starts reads in order of need; reading is the loader's.
+
+    A read ahead never evicts what is needed sooner, joins reads in flight, and is skipped when its
+    request is retired before it begins.
+    """
+
+    def __init__(self, books: Books, loads: Loads) -> None:
+        self._books, self._loads = books, loads
+        self._tried: set[SegmentKey] = set()
+        """Read ahead once for those who wait now: neither a failing disk nor a full arena makes it
+        go round."""
+        self._thread: threading.Thread | None = None
+        if books.ssd is not None and books.lookahead_requests > 0:
+            self._thread = threading.Thread(target=self._run, name="kvstore-prefetch", daemon=True)
+            self._thread.start()
+
+    def close(self, timeout_s: float) -> None:
+        """After `books.closed` is set."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        books = self._books
+        with books.lock:
+            while not books.closed:
+                if self._loads.num_ahead >= _IN_FLIGHT or not self._start_next():
+                    books.queue_changed.wait()
+
+    def _start_next(self) -> bool:
+        """Begin the most urgent read; False when there is none, or no room for it."""
+        books, missing = self._books, set[bytes]()
+        requests = books.window.upcoming(books.lookahead_requests)
+        self._tried.intersection_update(chain.from_iterable(requests))
+        for rank, keys in enumerate(requests):
+            for key in keys:
+                if books.dram.contains(key) or self._loads.is_flying(key):
+                    continue
+                spec = books.ssd_shelf.spec(key)
+                if spec is None or spec.parent in missing or key in self._tried:
+                    missing.add(key.digest)  # what follows cannot be matched before it is there
+                    continue
+                extent = books.reserve_ahead(spec.layout.nbytes, rank)
+                if extent is None:
+                    return False
+                self._tried.add(key)
+                self._loads.read_ahead(spec, extent)
+                return True
+        return False

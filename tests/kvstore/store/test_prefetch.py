@@ -1,0 +1,195 @@
+"""What queued requests need comes from the SSD before they do."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path as FilePath
+
+import pytest
+
+from kvstore.config import StoreConfig
+from kvstore.errors import TierUnavailableError
+from kvstore.loads import Load, Loads
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
+from kvstore.types import Path
+from tests.kvstore.segments import (
+    TRUNK,
+    assert_balanced,
+    assert_right_bytes,
+    chain_of,
+    passage,
+    small_config,
+    store_path,
+)
+
+PATHS = [chain_of(TRUNK, passage(i, 64)) for i in range(60)]  # DRAM holds 41 of them
+Opened = tuple[KVStore, LocalStoreClient]
+
+
+@pytest.fixture
+def opened(config: StoreConfig) -> Iterator[Opened]:
+    """A store whose SSD holds all paths and whose DRAM is empty."""
+    yield from reopened(config)
+
+
+def reopened(config: StoreConfig) -> Iterator[Opened]:
+    filled = KVStore(config, "node")
+    client = LocalStoreClient(filled, config.dram_dir)
+    for path in PATHS:
+        store_path(client, path)
+        assert filled.flush(5)
+    client.close()
+    filled.close()
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    yield store, client
+    client.close()
+    assert_balanced(store)
+    store.close()
+
+
+def in_dram(store: KVStore, path: Path) -> bool:
+    with store._books.lock:
+        return all(store._books.dram.contains(spec.key) for spec in path)
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> bool:
+    give_up = time.monotonic() + within_s
+    while not condition() and time.monotonic() < give_up:
+        time.sleep(0.005)
+    return condition()
+
+
+def settled(store: KVStore) -> None:
+    """Nothing is read, and nothing has been for a while."""
+    before = -1
+    while before != store.stats().prefetch_reads:
+        before = store.stats().prefetch_reads
+        time.sleep(0.1)
+
+
+def test_an_announced_path_is_in_dram_when_it_is_asked_for(opened: Opened) -> None:
+    store, client = opened
+    client.announce("request", PATHS[:3], 60)
+    assert eventually(lambda: all(in_dram(store, path) for path in PATHS[:3]))
+    acquired = client.acquire(PATHS[:3], 5)
+    assert {hit.tier for hit in acquired.hits.values()} == {"dram"} and len(acquired.hits) == 4
+    assert_right_bytes(client, acquired)
+    stats = store.stats()
+    assert (stats.prefetch_reads, stats.prefetch_used, stats.prefetch_late) == (4, 4, 0)
+    client.acquire(PATHS[:3], 5)
+    assert store.stats().prefetch_used == 4, "only the first use counts"
+
+
+def test_the_most_urgent_come_first_and_nothing_goes_for_the_less_urgent(opened: Opened) -> None:
+    store, client = opened
+    client.announce("first", PATHS[:30], 60)
+    client.announce("second", PATHS[30:], 60)
+    settled(store)
+    assert all(in_dram(store, path) for path in PATHS[:30])
+    there = sum(in_dram(store, path) for path in PATHS[30:])
+    assert 5 < there < 20, "as much of the second's as fits beside the first's"
+    assert store.stats().dram.evictions == 0
+
+
+def test_what_nobody_needs_makes_room(opened: Opened) -> None:
+    store, client = opened
+    for path in PATHS[10:]:
+        client.release(client.acquire([path], 5).lease_id)
+    before = store.stats().dram.evictions
+    client.announce("request", PATHS[:10], 60)
+    assert eventually(lambda: all(in_dram(store, path) for path in PATHS[:10]))
+    assert store.stats().dram.evictions >= before + 10
+
+
+def test_only_so_many_requests_are_looked_at(opened: Opened) -> None:
+    store, client = opened
+    for i in range(6):
+        client.announce(f"request {i}", [PATHS[i]], 60)
+    settled(store)
+    assert [in_dram(store, PATHS[i]) for i in range(6)] == [True] * 4 + [False] * 2
+    client.retire("request 0")
+    assert eventually(lambda: in_dram(store, PATHS[4])), "the queue has moved up"
+    assert not in_dram(store, PATHS[5])
+
+
+def test_without_look_ahead_nothing_is_read(tmp_path: FilePath) -> None:
+    for store, client in reopened(small_config(tmp_path, lookahead_requests=0)):
+        client.announce("request", PATHS[:3], 60)
+        time.sleep(0.3)
+        assert store.stats().prefetch_reads == 0 and not in_dram(store, PATHS[0])
+
+
+class Gate:
+    """Reads wait here, as at a slow disk, until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open, self.arrived = threading.Event(), threading.Semaphore(0)
+        read = Loads._read
+
+        def slow(loads: Loads, load: Load) -> tuple[int, ...] | None:
+            self.arrived.release()
+            assert self.open.wait(10)
+            return read(loads, load)
+
+        monkeypatch.setattr(Loads, "_read", slow)
+
+
+def test_a_request_that_leaves_takes_its_read_along(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (store, client), gate = opened, Gate(monkeypatch)
+    client.announce("request", PATHS[:1], 60)
+    assert gate.arrived.acquire(timeout=5)
+    client.retire("request")
+    gate.open.set()
+    settled(store)
+    assert store.stats().ssd_read_bytes == 0 and not in_dram(store, PATHS[0])
+
+
+def test_who_asks_meanwhile_waits_for_the_same_read(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (store, client), gate = opened, Gate(monkeypatch)
+    client.announce("request", PATHS[:1], 60)
+    assert gate.arrived.acquire(timeout=5)
+    threading.Timer(0.2, gate.open.set).start()
+    acquired = client.acquire(PATHS[:1], 5)
+    assert {hit.tier for hit in acquired.hits.values()} == {"ssd"} and len(acquired.hits) == 2
+    assert_right_bytes(client, acquired)
+    stats = store.stats()
+    assert stats.ssd_read_bytes == sum(spec.layout.nbytes for spec in PATHS[0])
+    assert stats.prefetch_late == 1 and stats.prefetch_used == 0
+
+
+def test_a_failing_disk_is_not_asked_again_and_again(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, client = opened
+    attempts = []
+
+    def fail(loads: Loads, load: Load) -> tuple[int, ...] | None:
+        attempts.append(load.spec.key)
+        raise TierUnavailableError("ssd", "EIO")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loads, "_read", fail)
+        client.announce("request", PATHS[:1], 60)
+        assert eventually(lambda: len(attempts) > 0)
+        time.sleep(0.3)
+    assert len(attempts) == 1
+    acquired = client.acquire(PATHS[:1], 5)
+    assert len(acquired.hits) == 2, "who is served reads for itself"
+
+
+def test_what_is_gone_before_it_is_needed_is_counted(opened: Opened) -> None:
+    store, client = opened
+    client.announce("request", PATHS[:2], 60)
+    assert eventually(lambda: in_dram(store, PATHS[1]))
+    client.retire("request")
+    for path in PATHS[2:]:
+        client.release(client.acquire([path], 5).lease_id)
+    stats = store.stats()
+    assert stats.prefetch_unused >= 1
+    assert stats.prefetch_used + stats.prefetch_unused <= stats.prefetch_reads == 3
