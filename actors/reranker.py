@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, TypeVar
+from uuid import uuid4
 
 from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, ModelConfig, PromptConfig, RerankerConfig
@@ -47,14 +48,17 @@ class Reranker:
         self._reuse = ReuseCounters()
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
-        """Raises RequestError, OverloadedError, ExpiredError."""
-        result = await self._run(
-            lambda: self._engine.score(
-                request.tenant, request.query, request.texts, request.timeout_s
-            )
-        )
-        self._reuse.count(result.cache)
-        return result
+        """Raises RequestError, OverloadedError, ExpiredError. While it waits for its turn, the
+        store may fetch what it will need."""
+        if self._waiting == 0:
+            return await self._scored(request)
+        request_id = uuid4().hex
+        announcing = asyncio.create_task(self._announce(request_id, request))
+        try:
+            return await self._scored(request, lambda: self._engine.retire(request_id))
+        finally:
+            await asyncio.gather(announcing, return_exceptions=True)  # never after its end
+            await asyncio.to_thread(self._engine.retire, request_id)
 
     async def precompute(self, request: PrecomputeRequest) -> CacheReport:
         """Fill the store for passages ahead of questions."""
@@ -84,6 +88,25 @@ class Reranker:
             "waiting": self._waiting,
             **self._reuse.status(),
         }
+
+    async def _scored(
+        self, request: RerankRequest, begin: Callable[[], None] = lambda: None
+    ) -> RerankResult:
+        def score() -> RerankResult:
+            begin()
+            return self._engine.score(
+                request.tenant, request.query, request.texts, request.timeout_s
+            )
+
+        result = await self._run(score)
+        self._reuse.count(result.cache)
+        return result
+
+    async def _announce(self, request_id: str, request: RerankRequest) -> None:
+        texts = request.texts[: self._config.max_candidates]
+        await asyncio.to_thread(
+            self._engine.announce, request_id, request.tenant, texts, request.timeout_s
+        )
 
     async def _run(self, work: Callable[[], T]) -> T:
         with self._lock:

@@ -60,6 +60,17 @@ class RerankEngine:
             seconds=time.monotonic() - start,
         )
 
+    def announce(self, request_id: str, tenant: str, texts: Sequence[str], ttl_s: float) -> None:
+        """Tell the store what a request that waits will need. From any thread."""
+        root = root_digest(self._decoder.fingerprint, tenant)
+        pieces = [(self._prompt.prefix, self._prompt.passage(text)) for text in texts]
+        paths = [make_path(root, piece, self._decoder.layout) for piece in pieces]
+        self._segments.announce(request_id, paths, ttl_s)
+
+    def retire(self, request_id: str) -> None:
+        """It is served now, or has gone. From any thread; idempotent."""
+        self._segments.retire(request_id)
+
     def precompute(self, tenant: str, texts: Sequence[str], timeout_s: float) -> CacheReport:
         """Fill the store for these passages, without scoring anything."""
         deadline = time.monotonic() + timeout_s

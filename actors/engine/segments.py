@@ -117,6 +117,18 @@ class Segments:
             return True
         return True
 
+    def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
+        """A queued request will need these. A store that cannot be told does without."""
+        if self._client is not None:
+            with suppress(KVStoreError):
+                self._client.announce(request_id, paths, deadline_s)
+
+    def retire(self, request_id: str) -> None:
+        """It is served now, or has gone. Idempotent."""
+        if self._client is not None:
+            with suppress(KVStoreError):
+                self._client.retire(request_id)
+
     def unchanged(self, lease: Lease) -> bool:
         """Whether every byte that was read was still the segment's at the time of asking."""
         if self._client is None or lease.acquired is None:
