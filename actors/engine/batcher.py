@@ -25,6 +25,10 @@ class Job:
     submitted: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     ttft_s: float = 0.0
+    unsent: str = ""
+    """Text that waits for its piece of the stream."""
+    sent_at: float = 0.0
+    """When the last piece left, on the monotonic clock."""
 
     @property
     def deadline(self) -> float:
@@ -136,7 +140,9 @@ class Batcher:
             reason = "length"
         if reason is not None and not sequence.text.stopped:
             text += sequence.text.flush()
-        if (text or reason) and not job.cancelled:
+        job.unsent += text
+        if self._is_due(job, reason):
+            text, job.unsent, job.sent_at = job.unsent, "", time.monotonic()
             job.emit(
                 GenerateChunk(
                     text=text,
@@ -148,3 +154,10 @@ class Batcher:
                 )
             )
         return reason is not None
+
+    def _is_due(self, job: Job, reason: FinishReason | None) -> bool:
+        """The first text and the end at once, what lies between in pieces of an interval."""
+        if job.cancelled:
+            return False
+        waited_s = time.monotonic() - job.sent_at
+        return reason is not None or bool(job.unsent and waited_s >= self._config.stream_interval_s)

@@ -115,11 +115,18 @@ class GeneratorConfig:
     max_new_tokens: int = 512
     """Largest `max_tokens` a request may ask for."""
     default_new_tokens: int = 64
+    stream_interval_s: float = 0.1
+    """After the first piece of a stream the next follows no sooner: every piece costs the processes
+    it passes through some 30 ms of a core, which decoding needs as well."""
 
     def __post_init__(self) -> None:
         for name in ("num_replicas", "max_batch", "max_waiting", "max_context_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"generator.{name} is {getattr(self, name)}, must be 1 or more")
+        if self.stream_interval_s < 0:
+            raise ValueError(
+                f"generator.stream_interval_s is {self.stream_interval_s}, must be 0 or more"
+            )
         if not 1 <= self.default_new_tokens <= self.max_new_tokens < self.max_context_tokens:
             raise ValueError(
                 "generator: 1 <= default_new_tokens <= max_new_tokens < max_context_tokens does not"

@@ -47,6 +47,22 @@ def _collect(chunks: Chunks) -> tuple[str, GenerateChunk]:
             return text, item
 
 
+@pytest.mark.parametrize(("interval_s", "pieces"), [(0.0, 10), (60.0, 2)])
+def test_the_first_piece_comes_at_once_and_the_others_in_intervals(
+    start: Start, interval_s: float, pieces: int
+) -> None:
+    batcher = start(GeneratorConfig(mode="full", stream_interval_s=interval_s))
+    chunks: Chunks = queue.Queue()
+    batcher.submit(_request(), chunks.put)
+    got: list[GenerateChunk] = []
+    while not got or got[-1].finish_reason is None:
+        item = chunks.get(timeout=60)
+        assert isinstance(item, GenerateChunk)
+        got.append(item)
+    assert len(got) == pieces and got[0].text
+    assert (got[0].completion_tokens, got[-1].completion_tokens) == (1, 10)
+
+
 def test_answers_are_the_same_alone_and_together(start: Start) -> None:
     batcher = start(GeneratorConfig(mode="full", max_batch=4))
 
