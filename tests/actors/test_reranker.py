@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
 from actors.engine.config import EngineConfig, ModelConfig, PromptConfig, RerankerConfig
 from actors.errors import OverloadedError, RequestError
@@ -17,13 +16,6 @@ from kvstore.config import StoreConfig
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, object_store_memory=10**8, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture

@@ -29,13 +29,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 PATH = chain_of([7] * 8, passage(1), passage(2))
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, object_store_memory=10**8, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture
 def config(cluster: None, tmp_path: Path) -> Iterator[StoreConfig]:
     config = small_config(tmp_path)
