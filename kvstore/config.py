@@ -34,6 +34,8 @@ class StoreConfig:
     """Segments waiting to be written to the SSD; beyond it new ones are not written (counted)."""
     ticket_ttl_s: float = 60.0
     """A computation silent for this long loses its claim: the next to ask computes."""
+    faults: tuple[str, ...] = ()
+    """Makes the disk fail on purpose (see `kvstore.tiers.faults`): for tests, never for service."""
     reap_interval_s: float = 1.0
     """How often leases and tickets of processes that ended are collected."""
 

@@ -4,8 +4,11 @@ from pathlib import Path
 
 from kvstore.arena import Arena
 from kvstore.config import StoreConfig
+from kvstore.errors import StoreConfigError
 from kvstore.tiers.base import Entry, Reader, Tier
 from kvstore.tiers.dram import DramTier
+from kvstore.tiers.faults import Fault, FaultyFiles
+from kvstore.tiers.files import Files
 from kvstore.tiers.ssd import SsdTier
 from kvstore.types import TierName
 
@@ -23,4 +26,9 @@ def create_dram_tier(config: StoreConfig, node: str) -> DramTier:
 
 def create_ssd_tier(config: StoreConfig) -> SsdTier:
     folder = Path(config.ssd_dir).expanduser()
-    return SsdTier(folder, config.ssd_bytes, config.ssd_free_share)
+    try:
+        faults = [Fault.parse(line) for line in config.faults]
+    except ValueError as error:
+        raise StoreConfigError(f"store.faults: {error}") from error
+    files = FaultyFiles(faults) if faults else Files()
+    return SsdTier(folder, config.ssd_bytes, config.ssd_free_share, files)

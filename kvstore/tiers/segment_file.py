@@ -16,6 +16,7 @@ from kvstore.codec import (
 )
 from kvstore.errors import CorruptSegmentError, TierUnavailableError
 from kvstore.tiers.base import Entry, Reader
+from kvstore.tiers.files import Files
 from kvstore.types import SegmentKey, SegmentSpec
 
 SUFFIX = ".segment"
@@ -30,11 +31,12 @@ class SegmentFile:
 
 
 class SegmentReader(Reader):
-    def __init__(self, path: Path, spec: SegmentSpec) -> None:
+    def __init__(self, files: Files, path: Path, spec: SegmentSpec) -> None:
         """Raises OSError, or CorruptSegmentError when the file is not this segment's."""
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._files = files
+        self._fd = files.open(path)
         try:
-            header = _read_header(self._fd, path)
+            header = _read_header(files, self._fd, path)
             if header.spec != spec:
                 raise CorruptSegmentError(str(spec.key), f"{path.name} holds {header.spec.key}")
         except BaseException:
@@ -47,7 +49,7 @@ class SegmentReader(Reader):
         data = memoryview(bytearray(size)) if into is None else into
         offset = header_nbytes(self.spec.layout.num_layers) + index * size
         try:
-            done = _read_all(self._fd, data, offset)
+            done = _read_all(self._files, self._fd, data, offset)
         except OSError as error:
             raise TierUnavailableError("ssd", f"{self.spec.key}: {error.strerror}") from error
         if done != size:
@@ -59,11 +61,11 @@ class SegmentReader(Reader):
         os.close(self._fd)
 
 
-def validated(path: Path) -> SegmentFile:
+def validated(files: Files, path: Path) -> SegmentFile:
     """A file whose name, header and size agree; its layers are verified when they are read."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    fd = files.open(path)
     try:
-        header, stat = _read_header(fd, path), os.fstat(fd)
+        header, stat = _read_header(files, fd, path), os.fstat(fd)
     finally:
         os.close(fd)
     if path.name.partition(".")[0] != str(header.spec.key):
@@ -71,23 +73,24 @@ def validated(path: Path) -> SegmentFile:
     return SegmentFile(path, Entry(header.spec, stat.st_size, stat.st_mtime))
 
 
-def write_file(folder: Path, spec: SegmentSpec, data: memoryview, crcs: tuple[int, ...]) -> Path:
+def write_file(
+    files: Files, folder: Path, spec: SegmentSpec, data: memoryview, crcs: tuple[int, ...]
+) -> Path:
     """Write, sync, rename, sync the name. Raises OSError and leaves nothing behind then."""
     header = encode_header(Header(spec, crcs))
     name = f"{spec.key}.{secrets.token_hex(4)}{SUFFIX}"
     temporary, path = folder / "tmp" / name, _path(folder, spec.key, name)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    fd = os.open(temporary, flags, 0o600)
+    fd = files.create(temporary)
     try:
         try:
-            _write_all(fd, memoryview(header))
-            _write_all(fd, data)
-            os.fsync(fd)
+            _write_all(files, fd, memoryview(header))
+            _write_all(files, fd, data)
+            files.sync(fd)
         finally:
             os.close(fd)
-        _make_folders(path.parent, folder)
-        os.rename(temporary, path)
-        _sync_folder(path.parent)
+        _make_folders(files, path.parent, folder)
+        files.rename(temporary, path)
+        _sync_folder(files, path.parent)
     except OSError:
         temporary.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
@@ -100,36 +103,38 @@ def _path(folder: Path, key: SegmentKey, name: str) -> Path:
     return folder / digits[0] / digits[1] / name
 
 
-def _read_header(fd: int, path: Path) -> Header:
-    header = decode_header(os.pread(fd, MAX_HEADER_NBYTES, 0), path.name)
+def _read_header(files: Files, fd: int, path: Path) -> Header:
+    data = bytearray(MAX_HEADER_NBYTES)
+    done = _read_all(files, fd, memoryview(data), 0)
+    header = decode_header(bytes(data[:done]), path.name)
     if (size := os.fstat(fd).st_size) != file_nbytes(header.spec):
         raise CorruptSegmentError(path.name, f"{size} bytes, expected {file_nbytes(header.spec)}")
     return header
 
 
-def _read_all(fd: int, data: memoryview, offset: int) -> int:
+def _read_all(files: Files, fd: int, data: memoryview, offset: int) -> int:
     done = 0
-    while done < data.nbytes and (n := os.preadv(fd, [data[done:]], offset + done)):
+    while done < data.nbytes and (n := files.read(fd, data[done:], offset + done)):
         done += n
     return done
 
 
-def _write_all(fd: int, data: memoryview) -> None:
+def _write_all(files: Files, fd: int, data: memoryview) -> None:
     while data.nbytes:
-        data = data[os.write(fd, data) :]
+        data = data[files.write(fd, data) :]
 
 
-def _make_folders(folder: Path, root: Path) -> None:
+def _make_folders(files: Files, folder: Path, root: Path) -> None:
     """Create it and make its name, and its parents' up to the root, last."""
     if not folder.is_dir():
-        _make_folders(folder.parent, root)
+        _make_folders(files, folder.parent, root)
         folder.mkdir(exist_ok=True, mode=0o700)
-        _sync_folder(folder.parent)
+        _sync_folder(files, folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(files: Files, folder: Path) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        files.sync(fd)
     finally:
         os.close(fd)

@@ -9,6 +9,7 @@ A file is written in `tmp`, synced and renamed, so a name outside of it is a who
 makes the name of every write new: unlinking an old file can never hit a new one of the same key.
 """
 
+import logging
 import os
 import threading
 import time
@@ -20,6 +21,7 @@ from kvstore.codec import file_nbytes
 from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableError
 from kvstore.locks import lock_folder
 from kvstore.tiers.base import Entry, Reader, Tier
+from kvstore.tiers.files import Files
 from kvstore.tiers.quarantine import Quarantine
 from kvstore.tiers.segment_file import (
     SUFFIX,
@@ -30,18 +32,23 @@ from kvstore.tiers.segment_file import (
 )
 from kvstore.types import SegmentKey, SegmentSpec, TierName
 
+logger = logging.getLogger(__name__)
+
 
 class SsdTier(Tier):
     """Thread-safe: its lock guards only the books, never a call to the disk."""
 
     name: TierName = "ssd"
 
-    def __init__(self, folder: Path, max_bytes: int, free_share: float) -> None:
+    def __init__(
+        self, folder: Path, max_bytes: int, free_share: float, files: Files | None = None
+    ) -> None:
         """Takes over what a predecessor left there; `free_share` is of what is free or ours now.
 
         Raises StoreConfigError when the folder cannot be written or another store owns it.
         """
         self._folder = folder
+        self._disk = files or Files()
         self._lock_fd = lock_folder(folder, "store.ssd_dir")
         self._lock = threading.Lock()
         self._files: dict[SegmentKey, SegmentFile] = {}
@@ -84,7 +91,7 @@ class SsdTier(Tier):
             self._used += nbytes
             self._writing[spec.key] = nbytes
         try:
-            path = write_file(self._folder, spec, data, tuple(crcs))
+            path = write_file(self._disk, self._folder, spec, data, tuple(crcs))
         except OSError as error:
             with self._lock:
                 self._used -= nbytes
@@ -99,7 +106,7 @@ class SsdTier(Tier):
         if file is None:
             return None
         try:
-            return SegmentReader(file.path, file.entry.spec)
+            return SegmentReader(self._disk, file.path, file.entry.spec)
         except FileNotFoundError:  # somebody tidied up the folder, or a removal won the race
             self._forget(key)
             return None
@@ -121,7 +128,7 @@ class SsdTier(Tier):
     def discard(self, file: SegmentFile) -> None:
         """Second half: the bytes are gone. A disk that cannot unlink keeps them counted."""
         try:
-            file.path.unlink(missing_ok=True)
+            self._disk.unlink(file.path)
         except OSError as error:
             raise TierUnavailableError(self.name, f"{file.path}: {error.strerror}") from error
         self._left(file)
@@ -174,9 +181,12 @@ class SsdTier(Tier):
             leftover.unlink()
         for path in sorted(self._folder.glob(f"?/?/*{SUFFIX}"), key=lambda p: p.stat().st_mtime):
             try:
-                file = validated(path)
+                file = validated(self._disk, path)
             except CorruptSegmentError:
                 self._quarantine.take(path)
+                continue
+            except OSError as error:  # it may be sound: left alone until the next start
+                logger.warning("segment file %s cannot be read: %s", path, error.strerror)
                 continue
             if file.entry.key in self._files:  # the same key twice: a crash between put and unlink
                 path.unlink()

@@ -37,9 +37,9 @@ def crcs_of(spec: SegmentSpec) -> tuple[int, ...]:
     return segment_crcs(spec, memoryview(payload(spec)))
 
 
-def small_config(folder: FilePath, **changes: float | str) -> StoreConfig:
+def small_config(folder: FilePath, **changes: float | str | tuple[str, ...]) -> StoreConfig:
     """One MiB of DRAM, four of SSD, below `folder`."""
-    settings: dict[str, float | str] = {
+    settings: dict[str, float | str | tuple[str, ...]] = {
         "dram_bytes": 2**20,
         "dram_dir": str(folder),
         "ssd_dir": str(folder / "ssd"),
