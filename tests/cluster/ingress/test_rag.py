@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from actors.engine.config import RerankerConfig
 from tests.cluster.ingress.conftest import DOCUMENTS
 
 
@@ -26,7 +27,8 @@ async def test_the_answer_comes_with_sources_times_and_cache(filled: httpx.Async
     [source] = data["sources"]
     assert (source["document_id"], source["start"], source["end"]) == ("sky", 0, 15)
     assert source["text"] == DOCUMENTS[0]["text"]
-    assert source["score"] == pytest.approx(source["log_likelihood"] + 1.5 * source["cosine"])
+    weight = RerankerConfig().dense_weight
+    assert source["score"] == pytest.approx(source["log_likelihood"] + weight * source["cosine"])
     assert set(data["timings_ms"]) == {"search", "rerank", "generate", "ttft", "total"}
     assert data["cache"]["rerank"]["computed"] == 3
     assert data["cache"]["total"]["tokens_reused"] == 7
