@@ -20,7 +20,7 @@ from kvstore.holders import Holders
 from kvstore.leases import Lease, Leases
 from kvstore.pending import PendingWindow
 from kvstore.policies import create_policy
-from kvstore.shelf import Shelf
+from kvstore.shelf import AnyOf, Shelf
 from kvstore.singleflight import Claims, OpenTicket
 from kvstore.tiers import Tier, create_dram_tier, create_ssd_tier
 from kvstore.tiers.dram import Slot
@@ -98,20 +98,14 @@ class Books:
     def reserve(self, nbytes: int) -> Extent | None:
         """Room for a segment, at the cost of what nobody holds: first of what the SSD has and
         nobody asked for, then of what nobody asked for."""
-        while not self.dram.can_reserve(nbytes):
-            if not self._make_room(nbytes):
-                self.counters.no_room += 1
-                return None
-        return self.dram.reserve(nbytes)
+        extent = self._reserve(nbytes)
+        self.counters.no_room += extent is None
+        return extent
 
     def reserve_ahead(self, nbytes: int, rank: int) -> Extent | None:
         """Room for what the queued request of this rank needs, at no cost to those before it."""
         next_use = self.next_use()
-        sooner = {key for key, use in next_use.items() if use <= rank}
-        while not self.dram.can_reserve(nbytes):
-            if not self._make_room(nbytes, sooner):
-                return None
-        return self.dram.reserve(nbytes)
+        return self._reserve(nbytes, {key for key, use in next_use.items() if use <= rank})
 
     def publish(self, slot: Slot, cost: float | None = None) -> None:
         """Visible from now on, and on its way to the SSD. `cost` in seconds per token."""
@@ -175,10 +169,17 @@ class Books:
             **asdict(self.counters),
         )
 
+    def _reserve(self, nbytes: int, *protected: Container[SegmentKey]) -> Extent | None:
+        while not self.dram.can_reserve(nbytes):
+            if not self._make_room(nbytes, *protected):
+                return None
+        return self.dram.reserve(nbytes)
+
     def _make_room(self, nbytes: int, *more: Container[SegmentKey]) -> bool:
         """Evict enough for `nbytes` in sum, or one more when only the holes are too small."""
         missing = max(1, nbytes - self.dram.free_bytes)
-        held, unsaved = _Protected(self, *more), _Protected(self, self.unwritten, *more)
+        held = AnyOf(_Held(self), *more)
+        unsaved = AnyOf(held, self.unwritten)
         victims = self.dram_shelf.victims(missing, self.next_use(), unsaved, held)
         for key in victims:
             self._evict(key)
@@ -203,13 +204,12 @@ def _tier_stats(tier: Tier | None, shelf: Shelf) -> TierStats:
     return TierStats(capacity, used, len(shelf), shelf.hits, shelf.evictions)
 
 
-class _Protected(Container[SegmentKey]):
-    """What eviction passes over: always what somebody holds, and what else it is told."""
+class _Held(Container[SegmentKey]):
+    """What somebody holds: eviction always passes it over."""
 
-    def __init__(self, books: Books, *more: Container[SegmentKey]) -> None:
+    def __init__(self, books: Books) -> None:
         self._books = books
-        self._more = more
 
     def __contains__(self, key: object) -> bool:
         slot = self._books.dram.find(key) if isinstance(key, SegmentKey) else None
-        return (slot is not None and slot.held) or any(key in keys for keys in self._more)
+        return slot is not None and slot.held

@@ -37,6 +37,10 @@ class PrefillProfile:
         low, high = (_between(row[j], row[j + 1] if y else row[j], y) for row in rows)
         return _between(low, high, x)
 
+    def seconds_per_token(self, num_cached: int, num_new: int) -> float:
+        """The share of one of the new tokens."""
+        return self.seconds(num_cached, num_new) / max(1, num_new)
+
     @classmethod
     def default(cls) -> Self:
         """Of a small model on a CPU: 10 ms a pass, 0.8 ms a token, and its share of attention."""

@@ -110,7 +110,7 @@ class Matcher:
             return
         cached = sum(spec.layout.num_tokens for spec in path[:num_hits])
         new = sum(spec.layout.num_tokens for spec in rest)
-        self._claim_rest(rest, self._books.profile.seconds(cached, new) / max(1, new))
+        self._claim_rest(rest, self._books.profile.seconds_per_token(cached, new))
 
     def _claim_rest(self, rest: Path, cost: float) -> None:
         """All are ours from here. Where one finds no room, those after it would never be

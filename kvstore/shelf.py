@@ -68,7 +68,7 @@ class Shelf:
         enough goes."""
         needed = next_use if self._policy.looks_ahead else {}
         for protected in protections:
-            found = self._policy.victims(nbytes, _Either(protected, needed), {})
+            found = self._policy.victims(nbytes, AnyOf(protected, needed), {})
             if self._suffice(found, nbytes):
                 return found
         found = self._policy.victims(nbytes, protections[-1], needed) if needed else []
@@ -97,7 +97,9 @@ class Shelf:
         return problems
 
 
-class _Either(Container[SegmentKey]):
+class AnyOf(Container[SegmentKey]):
+    """What at least one of the containers holds."""
+
     def __init__(self, *containers: Container[SegmentKey]) -> None:
         self._containers = containers
 

@@ -19,10 +19,15 @@ def weights_digest(folder: Path) -> bytes:
     )
     for path in names:
         state.update(path.name.encode() + b"\0")
-        with path.open("rb") as file:
-            while block := file.read(1 << 24):
-                state.update(block)
+        add_file(state, path)
     return state.digest()
+
+
+def add_file(state: Any, path: Path) -> None:
+    """Update a hashlib digest with a file's content."""
+    with path.open("rb") as file:
+        while block := file.read(1 << 24):
+            state.update(block)
 
 
 def fingerprint(folder: Path, config: Any, layout: Layout, dtype: Dtype) -> bytes:

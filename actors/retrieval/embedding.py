@@ -17,6 +17,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from actors.engine.fingerprint import add_file
 from actors.engine.weights import download
 from actors.errors import UnavailableError
 
@@ -151,9 +152,7 @@ def _fingerprint(folder: Path) -> str:
     for path in sorted(folder.rglob("*")):
         if path.suffix in _FILES and path.is_file():
             state.update(f"{path.relative_to(folder)} {path.stat().st_size}\0".encode())
-            with path.open("rb") as file:
-                while block := file.read(1 << 24):
-                    state.update(block)
+            add_file(state, path)
     return state.hexdigest()[:32]
 
 

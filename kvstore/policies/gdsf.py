@@ -23,8 +23,7 @@ class Gdsf(RankedPolicy):
         self._clock = max(self._clock, node.rank[0])
 
     def _cost_per_token(self, node: Node) -> float:
-        num_tokens = node.entry.spec.layout.num_tokens
-        return self._profile.seconds(0, num_tokens) / num_tokens
+        return self._profile.seconds_per_token(0, node.entry.spec.layout.num_tokens)
 
 
 class Pgdsf(Gdsf):

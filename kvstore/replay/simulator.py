@@ -4,7 +4,7 @@ import heapq
 from collections import deque
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import Literal
 
 from kvstore.config import PolicyName
@@ -58,20 +58,17 @@ class Simulated:
     def __init__(self, policy: PolicyName, profile: PrefillProfile, capacity: int) -> None:
         self.shelf = Shelf(create_policy(policy, profile))
         self.capacity, self.used = capacity, 0
-        self.evicted: list[SegmentKey] = []
 
     def make_room(
         self, nbytes: int, next_use: dict[SegmentKey, int], held: Container[SegmentKey]
     ) -> bool:
         missing = self.used + nbytes - self.capacity
         if missing > 0:
-            victims = self.shelf.victims(missing, next_use, held)
-            for key in victims:
+            for key in self.shelf.victims(missing, next_use, held):
                 spec = self.shelf.spec(key)
                 assert spec is not None
                 self.shelf.remove(key, evicted=True)
                 self.used -= spec.layout.nbytes
-            self.evicted += victims
         return self.used + nbytes <= self.capacity
 
 
@@ -165,10 +162,12 @@ class Simulator:
 
     def _compute(self, now: float) -> None:
         assert self._serving is not None
-        hits = self._serving.path[: self._num_hits]
-        cached = sum(spec.layout.num_tokens for spec in hits)
-        new = self._serving.num_tokens - cached
-        self._at(now + self._setting.profile.seconds(cached, new), "computed")
+        self._at(now + self._setting.profile.seconds(*self._work(self._serving)), "computed")
+
+    def _work(self, request: Request) -> tuple[int, int]:
+        """Tokens of the one being served: cached, and to be computed."""
+        cached = sum(spec.layout.num_tokens for spec in request.path[: self._num_hits])
+        return cached, request.num_tokens - cached
 
     def _computed(self, now: float) -> None:
         """What was computed is kept in both tiers, as far as there is room; then it is written."""
@@ -176,9 +175,7 @@ class Simulator:
         assert request is not None
         self.outcome.ttft_s.append(now - request.at)
         rest = request.path[self._num_hits :]
-        cached = sum(spec.layout.num_tokens for spec in request.path[: self._num_hits])
-        new = request.num_tokens - cached
-        cost = self._setting.profile.seconds(cached, new) / new
+        cost = self._setting.profile.seconds_per_token(*self._work(request))
         next_use = self._next_use()
         for tier in (self._dram, self._ssd):
             for spec in rest:
@@ -224,17 +221,13 @@ class Simulator:
                 return
 
     def _upcoming(self) -> list[Request]:
-        return [self._waiting[i] for i in range(min(len(self._waiting), self._ahead))]
-
-    @property
-    def _ahead(self) -> int:
-        return self._setting.lookahead_requests
+        return list(islice(self._waiting, self._setting.lookahead_requests))
 
     def _next_use(self) -> dict[SegmentKey, int]:
-        return self._window.next_use(self._ahead)
+        return self._window.next_use(self._setting.lookahead_requests)
 
     def _count_wasted(self) -> None:
-        wasted = self._prefetched.intersection(self._dram.evicted)
+        coming = self._reading.key if self._reading else None
+        wasted = {k for k in self._prefetched if k != coming and k not in self._dram.shelf}
         self.outcome.prefetch_unused += len(wasted)
         self._prefetched -= wasted
-        self._dram.evicted.clear()
