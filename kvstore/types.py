@@ -7,7 +7,7 @@ from typing import Literal, NewType
 Dtype = Literal["float32", "bfloat16", "float16"]
 ITEMSIZE: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
-TierName = Literal["dram", "ssd"]
+TierName = Literal["device", "dram", "ssd", "remote"]
 HolderId = NewType("HolderId", str)
 LeaseId = NewType("LeaseId", int)
 TicketId = NewType("TicketId", int)

@@ -25,6 +25,18 @@ class Files:
     def sync(self, fd: int) -> None:
         os.fsync(fd)
 
+    def sync_folder(self, path: Path) -> None:
+        """Make the names in it last."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.sync(fd)
+        finally:
+            os.close(fd)
+
+    def make_folder(self, path: Path) -> None:
+        """One that is there already is no error."""
+        path.mkdir(exist_ok=True, mode=0o700)
+
     def rename(self, path: Path, to: Path) -> None:
         os.rename(path, to)
 

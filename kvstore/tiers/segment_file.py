@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,10 +91,11 @@ def write_file(
             os.close(fd)
         _make_folders(files, path.parent, folder)
         files.rename(temporary, path)
-        _sync_folder(files, path.parent)
+        files.sync_folder(path.parent)
     except OSError:
-        temporary.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that fails keeps what the next start removes
+            files.unlink(temporary)
+            files.unlink(path)
         raise
     return path
 
@@ -128,13 +130,5 @@ def _make_folders(files: Files, folder: Path, root: Path) -> None:
     """Create it and make its name, and its parents' up to the root, last."""
     if not folder.is_dir():
         _make_folders(files, folder.parent, root)
-        folder.mkdir(exist_ok=True, mode=0o700)
-        _sync_folder(files, folder.parent)
-
-
-def _sync_folder(files: Files, folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        files.sync(fd)
-    finally:
-        os.close(fd)
+        files.make_folder(folder)
+        files.sync_folder(folder.parent)

@@ -1,0 +1,87 @@
+"""The contract of a medium: where the objects of a slow tier are (a folder, a bucket, a server).
+
+A tier keeps the books, a medium keeps the bytes. An object is one segment in the form of
+`kvstore/codec.py`, header first, and has a name that the medium gives it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from kvstore.types import SegmentKey, TierName
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object as a listing shows it."""
+
+    name: str
+    nbytes: int
+    last_use: float
+    """Seconds since the epoch, as far as the medium knows."""
+
+
+class Source(ABC):
+    """An open object. It stays readable when it is deleted meanwhile, or raises
+    FileNotFoundError."""
+
+    nbytes: int
+
+    @abstractmethod
+    def read(self, into: memoryview, offset: int) -> int:
+        """Bytes that were read; fewer than asked for are no error, 0 is the end."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Medium(ABC):
+    """Thread-safe. What fails raises OSError; FileNotFoundError says that an object is gone."""
+
+    tier: TierName
+    exclusive: bool
+    """Whether nobody else writes here: then what was listed, and written since, is all there is."""
+
+    @abstractmethod
+    def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> str:
+        """The new object's name. It is there whole and to stay on return, or not at all."""
+
+    @abstractmethod
+    def open(self, name: str) -> Source: ...
+
+    @abstractmethod
+    def find(self, key: SegmentKey) -> str | None:
+        """Name of an object of this key, if there is one: for what no listing has shown yet."""
+
+    @abstractmethod
+    def list(self) -> Iterator[Listed]:
+        """Every object, in any order."""
+
+    @abstractmethod
+    def delete(self, name: str) -> None:
+        """One that is gone already is no error."""
+
+    @abstractmethod
+    def set_aside(self, name: str) -> None:
+        """Out of the way, for an operator to look at where the medium can keep it; else deleted."""
+
+    @property
+    @abstractmethod
+    def aside_bytes(self) -> int:
+        """What was set aside still takes."""
+
+    @abstractmethod
+    def close(self) -> None: ...
