@@ -4,19 +4,18 @@ from kvstore.books import Books
 from kvstore.checksum import verify_segment
 from kvstore.disposal import discard
 from kvstore.errors import CorruptSegmentError, TierUnavailableError
+from kvstore.levels import Level
 from kvstore.loads import Loads
 from kvstore.tiers.dram import Slot
 from kvstore.types import CheckReport, SegmentSpec
-from kvstore.writeback import WriteBehind
 
 
 class Audit:
     """One `check`. With `repair` what is damaged goes; wrong books stay, and stay reported."""
 
-    def __init__(self, books: Books, loads: Loads, writes: WriteBehind, repair: bool) -> None:
+    def __init__(self, books: Books, loads: Loads, repair: bool) -> None:
         self._books = books
         self._loads = loads
-        self._writes = writes
         self._repair = repair
         self._problems: list[str] = []
         self._segments = self._bytes = self._repaired = 0
@@ -26,13 +25,16 @@ class Audit:
         with books.lock:
             books.require_open()
             self._problems += self._balance()
-            slots, specs = books.dram.slots(), books.ssd_shelf.specs()
+            slots = books.dram.slots()
+            stored = [(level, spec) for level in books.levels for spec in level.shelf.specs()]
             for slot in slots:
                 slot.borrows += 1
+        for level in books.levels:
+            self._problems += level.tier.check()
         for slot in slots:
             self._check_slot(slot)
-        for spec in specs:
-            self._check_file(spec)
+        for level, spec in stored:
+            self._check_object(level, spec)
         return CheckReport(self._segments, self._bytes, tuple(self._problems), self._repaired)
 
     def _balance(self) -> list[str]:
@@ -49,11 +51,10 @@ class Audit:
                 f"dram: {len(books.dram.reserved())} extents are reserved, "
                 f"{len(reserved)} by open tickets and reads"
             )
-        if books.ssd:
-            entries = books.ssd.keys()
-            stored = [e for e in entries if e.key != self._writes.current]
-            problems += books.ssd.check()
-            problems += books.ssd_shelf.check("ssd", sum(entry.nbytes for entry in stored))
+        for level in books.levels:
+            entries = level.tier.keys()
+            settled = sum(entry.nbytes for entry in entries if entry.key != level.writing)
+            problems += level.shelf.check(level.name, settled)
         return problems
 
     def _check_slot(self, slot: Slot) -> None:
@@ -71,25 +72,26 @@ class Audit:
                 self._repaired += 1
             books.dram.free_if_unused(slot)
 
-    def _check_file(self, spec: SegmentSpec) -> None:
+    def _check_object(self, level: Level, spec: SegmentSpec) -> None:
         books = self._books
-        assert books.ssd is not None
         problem = None
         try:
-            reader = books.ssd.open(spec.key)
-            if reader is None:
-                return  # evicted meanwhile
+            reader = level.tier.open(spec.key)
+            if reader is None:  # evicted meanwhile, or it vanished
+                with books.lock:
+                    level.forget(spec.key)
+                return
             with reader:
                 for layer in range(spec.layout.num_layers):
                     reader.layer(layer)
         except (CorruptSegmentError, TierUnavailableError) as error:
-            problem = f"ssd: {error}"
+            problem = f"{level.name}: {error}"
         self._count(spec, problem)
         if problem and self._repair:
             with books.lock:
-                file = books.detach_file(spec.key)
-            if file is not None:
-                discard(books, file, damaged=True)
+                stored = level.detach(spec.key)
+            if stored is not None:
+                discard(books, level, stored, damaged=True)
                 self._repaired += 1
 
     def _count(self, spec: SegmentSpec, problem: str | None) -> None:

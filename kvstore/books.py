@@ -7,24 +7,23 @@ that makes it right is the same: under the lock nothing waits, reads a payload o
 
 import itertools
 import threading
-from collections import OrderedDict
 from collections.abc import Container
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kvstore.codec import file_nbytes
-from kvstore.config import StoreConfig
+from kvstore.config import Admission, StoreConfig
 from kvstore.costs import PrefillProfile
 from kvstore.errors import StoreUnavailableError
 from kvstore.holders import Holders
 from kvstore.leases import Lease, Leases
+from kvstore.levels import Level
 from kvstore.pending import PendingWindow
 from kvstore.policies import create_policy
 from kvstore.shelf import AnyOf, Shelf
 from kvstore.singleflight import Claims, OpenTicket
-from kvstore.tiers import Tier, create_dram_tier, create_ssd_tier
+from kvstore.tiers import create_dram_tier, create_remote_tier, create_ssd_tier
 from kvstore.tiers.dram import Slot
-from kvstore.tiers.segment_file import SegmentFile
+from kvstore.tiers.slow import SlowTier
 from kvstore.types import Extent, HolderId, SegmentKey, StoreStats, TierStats
 
 
@@ -38,10 +37,6 @@ class Counters:
     aborts: int = 0
     no_room: int = 0
     corrupt: int = 0
-    ssd_write_failures: int = 0
-    ssd_writes_dropped: int = 0
-    ssd_read_bytes: int = 0
-    ssd_written_bytes: int = 0
     prefetch_reads: int = 0
     prefetch_used: int = 0
     prefetch_late: int = 0
@@ -64,23 +59,22 @@ class Books:
         """Notified when reading ahead may have something to do."""
         self.work = threading.Condition(self.lock)
         """Notified when there is something to write, and when there is nothing left."""
-        self.ssd = create_ssd_tier(config) if config.ssd_dir else None
+        slow = _slow_tiers(config)
         try:
             self.holders = Holders(config.dram_dir)
             self.dram = create_dram_tier(config, node)
         except BaseException:
-            if self.ssd:
-                self.ssd.close()
+            for tier in slow:
+                tier.close()
             raise
         self.dram_shelf = Shelf(create_policy(config.policy, self.profile))
-        self.ssd_shelf = Shelf(create_policy(config.policy, self.profile))
-        for entry in self.ssd.keys() if self.ssd else ():
-            self.ssd_shelf.add(entry)
+        self.levels = [self._level(tier) for tier in slow]
+        """The slow tiers, fastest first."""
+        self.removed: set[bytes] = set()
+        """Tags whose segments a tier that is still recovering may have."""
         self.leases = Leases(self.dram)
         self.claims = Claims(config.ticket_ttl_s)
         self.window = PendingWindow()
-        self.unwritten: OrderedDict[SegmentKey, Slot] = OrderedDict()
-        """Published, waiting to be written to the SSD; first come, first written."""
         self.ahead: set[SegmentKey] = set()
         """Read ahead and not needed since."""
         self.counters = Counters()
@@ -108,34 +102,31 @@ class Books:
         return self._reserve(nbytes, {key for key, use in next_use.items() if use <= rank})
 
     def publish(self, slot: Slot, cost: float | None = None) -> None:
-        """Visible from now on, and on its way to the SSD. `cost` in seconds per token."""
+        """Visible from now on, and on its way to the slow tiers. `cost` in seconds per token."""
         self.dram.publish(slot)
         self.dram_shelf.add(slot.entry, cost)
-        if self.ssd is None or slot.spec.key in self.ssd_shelf:
-            return
-        too_big = file_nbytes(slot.spec) > self.ssd.usable_bytes
-        if too_big or len(self.unwritten) >= self._config.write_queue:
-            self.counters.ssd_writes_dropped += 1
-            return
-        self.unwritten[slot.spec.key] = slot
-        self.work.notify_all()
+        self.offer(slot)
+
+    def offer(self, slot: Slot) -> None:
+        """To every slow tier that has not got it and wants it."""
+        for level in self.levels:
+            if level.offer(slot):
+                self.work.notify_all()
 
     def withdraw(self, slot: Slot, evicted: bool = False) -> None:
         """Out of sight; its bytes go when nobody holds them."""
-        if self.unwritten.pop(slot.spec.key, None):
-            self.work.notify_all()
+        for level in self.levels:
+            if level.withdraw(slot.spec.key, evicted):
+                self.work.notify_all()
         self.dram_shelf.remove(slot.spec.key, evicted)
         if slot.spec.key in self.ahead:
             self.ahead.remove(slot.spec.key)
             self.counters.prefetch_unused += 1
         self.dram.withdraw(slot)
 
-    def detach_file(self, key: SegmentKey, evicted: bool = False) -> SegmentFile | None:
-        """Out of sight; the caller discards or quarantines the file, without the lock."""
-        if self.ssd is None or key not in self.ssd_shelf:
-            return None
-        self.ssd_shelf.remove(key, evicted)
-        return self.ssd.detach(key)
+    def stored_in(self, key: SegmentKey) -> Level | None:
+        """The fastest slow tier that is known to have it."""
+        return next((level for level in self.levels if key in level.shelf), None)
 
     def end_ticket(self, ticket: OpenTicket) -> None:
         """Nothing comes of it, and nobody writes into its extent any more."""
@@ -160,14 +151,29 @@ class Books:
         return self.window.next_use(self.lookahead_requests)
 
     def stats(self) -> StoreStats:
+        slow = {level.name: level.stats() for level in self.levels}
+        none = TierStats(0, 0, 0, 0, 0)
+        shelf = self.dram_shelf
         return StoreStats(
-            dram=_tier_stats(self.dram, self.dram_shelf),
-            ssd=_tier_stats(self.ssd, self.ssd_shelf),
+            dram=TierStats(
+                self.dram.capacity_bytes,
+                self.dram.used_bytes,
+                len(shelf),
+                shelf.hits,
+                shelf.evictions,
+            ),
+            ssd=slow.get("ssd", none),
+            remote=slow.get("remote", none),
             leases=len(self.leases),
             open_tickets=len(self.claims),
-            write_queue=len(self.unwritten),
             **asdict(self.counters),
         )
+
+    def _level(self, tier: SlowTier) -> Level:
+        config = self._config
+        admission: Admission = config.ssd_admission if tier.name == "ssd" else "all"
+        policy = create_policy(config.policy, self.profile)
+        return Level(tier, policy, config.write_queue, admission)
 
     def _reserve(self, nbytes: int, *protected: Container[SegmentKey]) -> Extent | None:
         while not self.dram.can_reserve(nbytes):
@@ -179,7 +185,7 @@ class Books:
         """Evict enough for `nbytes` in sum, or one more when only the holes are too small."""
         missing = max(1, nbytes - self.dram.free_bytes)
         held = AnyOf(_Held(self), *more)
-        unsaved = AnyOf(held, self.unwritten)
+        unsaved = AnyOf(held, *(level.unwritten for level in self.levels))
         victims = self.dram_shelf.victims(missing, self.next_use(), unsaved, held)
         for key in victims:
             self._evict(key)
@@ -188,8 +194,6 @@ class Books:
     def _evict(self, key: SegmentKey) -> None:
         slot = self.dram.find(key)
         assert slot is not None, f"{key} is on the shelf, not in the arena"
-        if key in self.unwritten:
-            self.counters.ssd_writes_dropped += 1
         self.withdraw(slot, evicted=True)
 
 
@@ -199,9 +203,14 @@ def _profile(config: StoreConfig) -> PrefillProfile:
     return PrefillProfile.read(Path(config.prefill_profile).expanduser())
 
 
-def _tier_stats(tier: Tier | None, shelf: Shelf) -> TierStats:
-    capacity, used = (tier.capacity_bytes, tier.used_bytes) if tier else (0, 0)
-    return TierStats(capacity, used, len(shelf), shelf.hits, shelf.evictions)
+def _slow_tiers(config: StoreConfig) -> list[SlowTier]:
+    tiers = [create_ssd_tier(config)] if config.ssd_dir else []
+    try:
+        return tiers + ([create_remote_tier(config)] if config.remote else [])
+    except BaseException:
+        for tier in tiers:
+            tier.close()
+        raise
 
 
 class _Held(Container[SegmentKey]):

@@ -5,7 +5,13 @@ from typing import Literal, get_args
 
 PolicyName = Literal["lru", "lfu", "gdsf", "pgdsf", "lookahead_lru", "lookahead_pgdsf"]
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
+Admission = Literal["all", "second_use"]
+ADMISSIONS: tuple[Admission, ...] = get_args(Admission)
 GIB = 2**30
+_POSITIVE = (
+    "dram_bytes", "ssd_bytes", "remote_bytes", "remote_timeout_s", "read_timeout_s",
+    "write_queue", "ticket_ttl_s", "reap_interval_s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +36,21 @@ class StoreConfig:
     """How many queued requests look-ahead considers."""
     prefill_profile: str = ""
     """JSON file with measured prefill times (see `kvstore.costs`); empty: a small model's."""
+    ssd_admission: Admission = "all"
+    """Which segments are written to the SSD: all, or those that are seen a second time."""
+    remote: str = ""
+    """URL of a tier behind the SSD, shared by nodes and clusters: a bucket or folder (`s3://`,
+    `gs://`, `hdfs://`, `file://`) or a server (`redis://`, `rediss://`, `valkey://`); empty:
+    none."""
+    remote_bytes: int = 64 * GIB
+    """Upper bound of what this store knows to be there."""
+    remote_timeout_s: float = 2.0
+    """A call that takes longer failed; after a few of them the tier is left alone for a while."""
+    read_timeout_s: float = 5.0
+    """A slow tier's read that hangs for longer is left behind, its segment computed."""
     write_queue: int = 64
-    """Segments waiting to be written to the SSD; beyond it new ones are not written (counted)."""
+    """Segments waiting to be written to a slow tier; beyond it new ones are not written
+    (counted)."""
     ticket_ttl_s: float = 60.0
     """A computation silent for this long loses its claim: the next to ask computes."""
     faults: tuple[str, ...] = ()
@@ -48,7 +67,12 @@ class StoreConfig:
             raise ValueError(
                 f"store.lookahead_requests is {self.lookahead_requests}, must be 0 or more"
             )
-        for name in ("dram_bytes", "ssd_bytes", "write_queue", "ticket_ttl_s", "reap_interval_s"):
+        if self.ssd_admission not in ADMISSIONS:
+            raise ValueError(
+                f"store.ssd_admission is {self.ssd_admission!r}, must be one of "
+                f"{', '.join(ADMISSIONS)}"
+            )
+        for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ValueError(f"store.{name} is {getattr(self, name)}, must be above 0")
         if not 0 < self.ssd_free_share <= 1:

@@ -1,24 +1,23 @@
-"""Getting files off the SSD that are out of sight already. Never under the metadata lock."""
+"""Getting objects off a slow tier that are out of sight already. Never under the metadata lock."""
 
 import logging
 
 from kvstore.books import Books
 from kvstore.errors import TierUnavailableError
-from kvstore.tiers.segment_file import SegmentFile
+from kvstore.levels import Level
+from kvstore.tiers.slow import Stored
 
 logger = logging.getLogger(__name__)
 
 
-def discard(books: Books, file: SegmentFile, damaged: bool = False) -> None:
-    """Unlink, or put a damaged one aside. A disk that refuses keeps the file: that is logged."""
-    assert books.ssd is not None
+def discard(books: Books, level: Level, stored: Stored, damaged: bool = False) -> None:
+    """Delete, or put a damaged one aside. A medium that refuses keeps the object: that is
+    logged."""
     try:
         if damaged:
-            logger.warning("segment file %s is damaged: quarantined", file.path)
-            books.ssd.quarantine(file)
-        else:
-            books.ssd.discard(file)
+            logger.warning("%s: %s is damaged: set aside", level.name, stored.name)
+        level.tier.discard(stored, damaged)
     except TierUnavailableError as error:
-        logger.warning("segment file stays until the next start: %s", error)
+        logger.warning("a segment stays until the next start: %s", error)
         with books.lock:
-            books.counters.ssd_write_failures += 1
+            level.write_failures += 1

@@ -1,13 +1,14 @@
-"""One `acquire`: match paths, pin what is there, read what the SSD has, claim what nobody has."""
+"""One `acquire`: match paths, pin what is there, read what slow tiers have, claim what nobody
+has."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from kvstore.books import Books
 from kvstore.leases import Lease
 from kvstore.loads import Load, Loads
 from kvstore.tiers.dram import Slot
-from kvstore.tiers.segment_file import SegmentFile
-from kvstore.types import Acquired, Hit, Path, SegmentKey, SegmentSpec, Ticket, TicketId
+from kvstore.types import Acquired, Hit, Path, SegmentKey, SegmentSpec, Ticket, TicketId, TierName
 
 
 class Matcher:
@@ -20,17 +21,15 @@ class Matcher:
         self._loads = loads
         self._lease = lease
         self._paths = paths
-        self._read: set[SegmentKey] = set()
+        self._read: dict[SegmentKey, TierName] = {}
         self._unreadable: set[SegmentKey] = set()
         self._hits: dict[SegmentKey, Hit] = {}
         self._tickets: dict[SegmentKey, Ticket] = {}
         self._waiters: set[SegmentKey] = set()
-        self.mistaken: list[SegmentFile] = []
-        """Files with another layout than their key's owner expects, to be quarantined."""
 
     def look(self, may_read: bool) -> list[Load]:
-        """Pin what DRAM has of every path; then start or join the reads of what only the SSD
-        has."""
+        """Pin what DRAM has of every path; then start or join the reads of what only a slow tier
+        has, or may have."""
         books = self._books
         rests = [path[self._pin_head(path) :] for path in self._paths]
         pending: list[Load] = []
@@ -50,7 +49,10 @@ class Matcher:
         """After the wait: what was read, and what this call must do without."""
         for load in pending:
             load.leases.discard(self._lease)
-            (self._read if load.succeeded else self._unreadable).add(load.spec.key)
+            if load.succeeded:
+                self._read[load.spec.key] = load.tier
+            else:
+                self._unreadable.add(load.spec.key)
 
     def claim(self) -> Acquired:
         for path in self._paths:
@@ -83,12 +85,6 @@ class Matcher:
         return slot
 
     def _join(self, spec: SegmentSpec) -> Load | None:
-        on_disk = self._books.ssd_shelf.spec(spec.key)
-        if on_disk is not None and on_disk.layout != spec.layout:
-            self._books.counters.corrupt += 1
-            file = self._books.detach_file(spec.key)
-            self.mistaken += [file] if file else []
-            return None
         load = self._loads.join(spec, self._lease)
         if load is None:
             self._unreadable.add(spec.key)
@@ -100,7 +96,8 @@ class Matcher:
             self._hits.setdefault(spec.key, self._hit(spec))
         leaf_first = [spec.key for spec in reversed(path[:num_hits])]
         self._books.dram_shelf.touch(leaf_first)
-        self._books.ssd_shelf.touch(leaf_first)
+        for level in self._books.levels:
+            level.shelf.touch(leaf_first)
         rest = path[num_hits:]
         if not rest:
             return
@@ -140,14 +137,16 @@ class Matcher:
     def _hit(self, spec: SegmentSpec) -> Hit:
         slot = self._books.dram.find(spec.key)
         assert slot is not None, f"{spec.key} was pinned a moment ago"
-        return Hit(slot.spec, slot.extent, "ssd" if spec.key in self._read else "dram")
+        self._books.offer(slot)
+        return Hit(slot.spec, slot.extent, self._read.get(spec.key, "dram"))
 
     def _count(self) -> None:
         books = self._books
-        from_ssd = sum(hit.tier == "ssd" for hit in self._hits.values())
+        found_in = Counter(hit.tier for hit in self._hits.values())
         books.counters.prefetch_used += len(books.ahead.intersection(self._hits))
         books.ahead -= self._hits.keys()
-        books.ssd_shelf.hits += from_ssd
-        books.dram_shelf.hits += len(self._hits) - from_ssd
+        books.dram_shelf.hits += found_in["dram"]
+        for level in books.levels:
+            level.shelf.hits += found_in[level.name]
         books.counters.misses += len(self._tickets)
         books.counters.waits += len(self._waiters)

@@ -1,5 +1,5 @@
-"""Queue-driven prefetch (PCR, ALGORITHMS 4.2): what queued requests need and only the SSD has is
-read into DRAM before they are served."""
+"""Queue-driven prefetch (PCR, ALGORITHMS 4.2): what queued requests need and only a slow
+tier has is read into DRAM before they are served."""
 
 import threading
 from itertools import chain
@@ -25,7 +25,7 @@ class Prefetcher:
         """Read ahead once for those who wait now: neither a failing disk nor a full arena makes it
         go round."""
         self._thread: threading.Thread | None = None
-        if books.ssd is not None and books.lookahead_requests > 0:
+        if books.levels and books.lookahead_requests > 0:
             self._thread = threading.Thread(target=self._run, name="kvstore-prefetch", daemon=True)
             self._thread.start()
 
@@ -50,7 +50,8 @@ class Prefetcher:
             for key in keys:
                 if books.dram.contains(key) or self._loads.is_flying(key):
                     continue
-                spec = books.ssd_shelf.spec(key)
+                level = books.stored_in(key)
+                spec = level.shelf.spec(key) if level and not level.slow else None
                 if spec is None or spec.parent in missing or key in self._tried:
                     missing.add(key.digest)  # what follows cannot be matched before it is there
                     continue

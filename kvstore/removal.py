@@ -10,7 +10,8 @@ from kvstore.types import SegmentKey, SegmentSpec
 
 
 def remove_tags(books: Books, loads: Loads, tags: Collection[bytes]) -> int:
-    """Out of sight when this returns, and off the SSD; bytes in DRAM go when the last pin does.
+    """Out of sight when this returns, and off the slow tiers; bytes in DRAM go when the last pin
+    does. A tier that is still recovering loses them when it has recovered.
 
     Computations and reads under way end normally for their callers; their results are not
     published. Returns the number of segments that were stored.
@@ -22,16 +23,16 @@ def remove_tags(books: Books, loads: Loads, tags: Collection[bytes]) -> int:
             ticket.doomed = ticket.doomed or ticket.spec.key in family
         for load in loads:
             load.doomed = load.doomed or load.spec.key in family
-        stored = [k for k in family if books.dram.contains(k) or k in books.ssd_shelf]
-        slots = [books.dram.find(key) for key in stored]
-        for slot in slots:
-            if slot is not None:
+        if any(level.recovering for level in books.levels):
+            books.removed.update(tags)
+        found = [k for k in family if books.dram.contains(k) or books.stored_in(k)]
+        for key in found:
+            if slot := books.dram.find(key):
                 books.withdraw(slot)
-        files = [books.detach_file(key) for key in stored]
-    for file in files:
-        if file is not None:
-            discard(books, file)
-    return len(stored)
+        detached = [(lv, gone) for lv in books.levels for k in found if (gone := lv.detach(k))]
+    for level, stored in detached:
+        discard(books, level, stored)
+    return len(found)
 
 
 def _family(books: Books, loads: Loads, tags: frozenset[bytes]) -> set[SegmentKey]:
@@ -40,7 +41,7 @@ def _family(books: Books, loads: Loads, tags: frozenset[bytes]) -> set[SegmentKe
     moving_children: dict[bytes, list[SegmentSpec]] = defaultdict(list)
     for spec in moving:
         moving_children[spec.parent].append(spec)
-    shelves = (books.dram_shelf, books.ssd_shelf)
+    shelves = [books.dram_shelf, *(level.shelf for level in books.levels)]
     todo = [spec for tag in tags for shelf in shelves for spec in shelf.tagged(tag)]
     todo += [spec for spec in moving if spec.tag in tags]
     family: set[SegmentKey] = set()

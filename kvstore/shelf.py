@@ -37,13 +37,14 @@ class Shelf:
     def specs(self) -> list[SegmentSpec]:
         return [entry.spec for entry in self._entries.values()]
 
-    def add(self, entry: Entry, cost: float | None = None) -> None:
-        """`cost` is what computing it took, in seconds per token, where it was computed now."""
+    def add(self, entry: Entry, cost: float | None = None, recovered: bool = False) -> None:
+        """`cost` is what computing it took, in seconds per token, where it was computed now.
+        `recovered`: it was last used before all that is here."""
         spec = entry.spec
         self._entries[spec.key] = entry
         self._children[spec.parent].add(spec.key)
         self._tagged[spec.tag].add(spec.key)
-        self._policy.on_insert(entry, cost)
+        self._policy.on_insert(entry, cost, recovered)
 
     def remove(self, key: SegmentKey, evicted: bool = False) -> None:
         entry = self._entries.pop(key)

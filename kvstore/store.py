@@ -3,15 +3,15 @@
 import threading
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 from kvstore.audit import Audit
 from kvstore.books import Books
 from kvstore.checksum import verify_segment
 from kvstore.config import StoreConfig
-from kvstore.disposal import discard
 from kvstore.errors import CorruptSegmentError, DeadlineError, StoreUnavailableError
 from kvstore.leases import Lease
-from kvstore.loads import Loads
+from kvstore.loads import Load, Loads
 from kvstore.matching import Matcher
 from kvstore.prefetch import Prefetcher
 from kvstore.removal import remove_tags
@@ -43,9 +43,11 @@ class KVStore:
         StoreConfigError."""
         self._config = config
         self._books = Books(config, node)
-        self._loads = Loads(self._books)
+        self._loads = Loads(self._books, config.read_timeout_s)
         self._prefetcher = Prefetcher(self._books, self._loads)
-        self._writes = WriteBehind(self._books)
+        self._writes = [
+            WriteBehind(self._books, level, self._forget_removed) for level in self._books.levels
+        ]
         self._stop = threading.Event()
         self._reaper = threading.Thread(target=self._reap, name="kvstore-reap", daemon=True)
         self._reaper.start()
@@ -78,16 +80,13 @@ class KVStore:
             matcher = Matcher(books, self._loads, lease, paths)
             while pending := matcher.look(may_read=time.monotonic() < give_up):
                 books.changed.wait_for(
-                    lambda: books.closed or not lease.open or all(load.done for load in pending),
+                    lambda: books.closed or not lease.open or _are_over(pending),
                     max(0.0, give_up - time.monotonic()),
                 )
                 matcher.settle(pending)
                 _require_lease(lease)
                 books.require_open()
-            acquired = matcher.claim()
-        for file in matcher.mistaken:
-            discard(books, file, damaged=True)
-        return acquired
+            return matcher.claim()
 
     def commit(self, ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
         """Verify what was written into the tickets' extents, layer by layer, and publish it.
@@ -160,11 +159,12 @@ class KVStore:
 
     def check(self, repair: bool = False) -> CheckReport:
         """Balance the books and re-verify every checksum of both tiers; slow, safe at any time."""
-        return Audit(self._books, self._loads, self._writes, repair).run()
+        return Audit(self._books, self._loads, repair).run()
 
     def flush(self, timeout_s: float) -> bool:
-        """Whether everything published so far reached the SSD, or was given up, in time."""
-        return self._writes.flush(timeout_s)
+        """Whether everything published so far reached the slow tiers, or was given up, in time."""
+        give_up = time.monotonic() + timeout_s
+        return all(w.flush(max(0.0, give_up - time.monotonic())) for w in self._writes)
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Write what is queued while time lasts, then give everything back. Idempotent.
@@ -175,7 +175,8 @@ class KVStore:
         if self._stop.is_set():
             return
         self._stop.set()
-        self._writes.close(timeout_s)
+        for writes in self._writes:
+            writes.close(timeout_s / len(self._writes))
         with books.lock:
             books.closed = True
             books.changed.notify_all()
@@ -186,8 +187,8 @@ class KVStore:
         with books.lock:
             books.holders.close()
             books.dram.close()
-            if books.ssd:
-                books.ssd.close()
+            for level in books.levels:
+                level.tier.close()
 
     def _open_ticket(self, ticket_id: TicketId) -> OpenTicket:
         ticket = self._books.claims.find(ticket_id)
@@ -233,6 +234,18 @@ class KVStore:
                 if books.claims.expire():
                     books.changed.notify_all()
                 books.window.expire()
+                self._loads.give_up_hanging()
+
+    def _forget_removed(self) -> None:
+        """A tier has recovered: what was removed meanwhile goes from it too."""
+        books = self._books
+        with books.lock:
+            tags = frozenset(books.removed)
+            if not any(level.recovering for level in books.levels):
+                books.removed.clear()
+        if tags:
+            with suppress(StoreUnavailableError):  # closed: what is left there is found by no key
+                remove_tags(books, self._loads, tags)
 
 
 def _require_chains(paths: Sequence[Path]) -> None:
@@ -248,6 +261,11 @@ def _require_chains(paths: Sequence[Path]) -> None:
             if spec.parent != parent or seen.setdefault(spec.key, spec) != spec:
                 raise ValueError(f"segment {spec.key} does not follow {parent.hex()} in its path")
             parent = spec.key.digest
+
+
+def _are_over(loads: Sequence[Load]) -> bool:
+    """Whether there is nothing left to wait for."""
+    return all(load.done or load.late for load in loads)
 
 
 def _require_lease(lease: Lease) -> None:

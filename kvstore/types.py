@@ -126,6 +126,13 @@ class TierStats:
     num_segments: int
     hits: int
     evictions: int
+    read_bytes: int = 0
+    """Payload, into DRAM."""
+    written_bytes: int = 0
+    write_failures: int = 0
+    writes_dropped: int = 0
+    """The queue was full, the memory was needed before, or the tier is left alone."""
+    write_queue: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +141,13 @@ class StoreStats:
 
     dram: TierStats
     ssd: TierStats
+    remote: TierStats
     misses: int
     waits: int
     commits: int
     aborts: int
     no_room: int
     corrupt: int
-    ssd_write_failures: int
-    ssd_writes_dropped: int
-    ssd_read_bytes: int
-    ssd_written_bytes: int
     prefetch_reads: int
     """Segments that were read ahead for queued requests."""
     prefetch_used: int
@@ -154,7 +158,6 @@ class StoreStats:
     """Gone again before anybody needed them."""
     leases: int
     open_tickets: int
-    write_queue: int
 
 
 @dataclass(frozen=True, slots=True)

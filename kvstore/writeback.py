@@ -1,17 +1,23 @@
-"""Write-behind: what is published in DRAM goes to the SSD, later and on a thread of its own."""
+"""Write-behind: what is published in DRAM goes to a slow tier, later and on a thread of its own.
+
+The same thread first recovers what the tier has from before: only then is known how much room there
+is. Reading does not wait for that.
+"""
 
 import logging
 import threading
 import time
+from collections.abc import Callable
+from contextlib import closing
 
 from kvstore.books import Books
 from kvstore.codec import file_nbytes
 from kvstore.disposal import discard
 from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableError
+from kvstore.levels import Level
 from kvstore.tiers.base import Entry
 from kvstore.tiers.dram import Slot
-from kvstore.tiers.segment_file import SegmentFile
-from kvstore.types import SegmentKey
+from kvstore.tiers.slow import Stored
 
 logger = logging.getLogger(__name__)
 
@@ -19,57 +25,81 @@ _PAUSE_S = 30.0
 
 
 class WriteBehind:
-    """The queue is `Books.unwritten`. Only what is being written is pinned: memory that is needed
+    """The queue is `Level.unwritten`. Only what is being written is pinned: memory that is needed
     now is worth more than a write that can be dropped and counted."""
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: Books, level: Level, on_recovered: Callable[[], None]) -> None:
+        """`on_recovered` is called once, without the lock."""
         self._books = books
+        self._level = level
+        self._on_recovered = on_recovered
         self._stopping = False
         self._paused_until = 0.0
         self._warned = False
-        self._going: list[SegmentFile] = []  # evicted, not yet off the disk
-        self.current: SegmentKey | None = None
-        """Being written: perhaps in the tier already, not yet on the shelf."""
-        self._thread = threading.Thread(target=self._run, name="kvstore-write", daemon=True)
-        if books.ssd:
-            self._make_room(0)  # a predecessor may have had more room
-            self._thread.start()
+        self._going: list[Stored] = []  # evicted, not yet off the medium
+        self._thread = threading.Thread(target=self._run, name=f"kvstore-{level.name}", daemon=True)
+        self._thread.start()
 
     def flush(self, timeout_s: float) -> bool:
         """Whether everything that was queued has been written or given up in time."""
-        books = self._books
-        with books.lock:
-            return books.work.wait_for(
-                lambda: not books.unwritten and self.current is None, timeout_s
-            )
+        with self._books.lock:
+            return self._books.work.wait_for(lambda: self._level.idle, timeout_s)
 
     def close(self, timeout_s: float) -> None:
         """Write what is queued while time lasts, then stop."""
         give_up = time.monotonic() + timeout_s
-        if self._books.ssd is None:
-            return
-        self.flush(timeout_s)
+        level = self._level
         with self._books.lock:
+            self._books.work.wait_for(
+                lambda: not level.unwritten and level.writing is None, timeout_s
+            )
             self._stopping = True
             self._books.work.notify_all()
         self._thread.join(max(0.0, give_up - time.monotonic()))
 
     def _run(self) -> None:
+        while not self._recover():
+            with self._books.lock:
+                if self._books.work.wait_for(lambda: self._stopping, _PAUSE_S):
+                    return
         while (slot := self._next()) is not None:
             written = self._write(slot)
             self._finish(slot, written)
 
+    def _recover(self) -> bool:
+        """Whether the level knows all that the medium has; False when it could not be asked."""
+        books, level = self._books, self._level
+        try:
+            with closing(level.tier.recover()) as found:
+                for stored in found:
+                    with books.lock:
+                        if self._stopping:
+                            return False
+                        double = level.adopt(stored, recovered=True)
+                    if double is not None:
+                        discard(books, level, double)
+            self._make_room(0)  # a predecessor may have had more of it
+        except TierUnavailableError as error:
+            self._pause(error)
+            return False
+        with books.lock:
+            level.recovering = False
+            books.work.notify_all()
+            books.queue_changed.notify_all()
+        self._on_recovered()
+        return True
+
     def _next(self) -> Slot | None:
-        books = self._books
+        books, level = self._books, self._level
         with books.lock:
             while not self._stopping:
-                if books.unwritten:
-                    key, slot = books.unwritten.popitem(last=False)
+                if level.unwritten:
+                    key, slot = level.unwritten.popitem(last=False)
                     if time.monotonic() >= self._paused_until:
                         slot.borrows += 1
-                        self.current = key
+                        level.writing = key
                         return slot
-                    books.counters.ssd_writes_dropped += 1
+                    level.writes_dropped += 1
                     books.work.notify_all()
                 else:
                     books.work.wait()
@@ -77,18 +107,17 @@ class WriteBehind:
 
     def _write(self, slot: Slot) -> bool:
         """Whether the tier has it now. What goes wrong is counted."""
-        books, counters = self._books, self._books.counters
-        assert books.ssd is not None
+        books, level = self._books, self._level
         try:
             self._make_room(file_nbytes(slot.spec))
-            books.ssd.put(slot.spec, books.dram.view(slot.extent), slot.crcs)
+            level.tier.put(slot.spec, books.dram.view(slot.extent), slot.crcs)
         except CapacityError:
             with books.lock:
-                counters.ssd_writes_dropped += 1
+                level.writes_dropped += 1
         except CorruptSegmentError as error:
             logger.error("a segment changed in memory after it was published: %s", error)
             with books.lock:
-                counters.corrupt += 1
+                books.counters.corrupt += 1
                 if slot.published:
                     books.withdraw(slot)
         except TierUnavailableError as error:
@@ -99,42 +128,40 @@ class WriteBehind:
         return False
 
     def _make_room(self, nbytes: int) -> None:
-        """Discard files until `nbytes` more fit. Raises TierUnavailableError; then the rest of them
-        goes at the next attempt."""
-        books = self._books
-        assert books.ssd is not None
+        """Discard objects until `nbytes` more fit. Raises TierUnavailableError; then the rest of
+        them goes at the next attempt."""
+        books, level = self._books, self._level
         with books.lock:
-            missing = nbytes - (books.ssd.capacity_bytes - books.ssd.used_bytes)
-            victims = books.ssd_shelf.victims(missing, books.next_use(), ())
-            files = [books.detach_file(key, evicted=True) for key in victims]
-        self._going += [file for file in files if file is not None]
+            missing = nbytes - (level.tier.capacity_bytes - level.tier.used_bytes)
+            victims = level.shelf.victims(missing, books.next_use(), ())
+            gone = [level.detach(key, evicted=True) for key in victims]
+        self._going += [stored for stored in gone if stored is not None]
         while self._going:
-            books.ssd.discard(self._going[-1])
+            level.tier.discard(self._going[-1])
             self._going.pop()
 
     def _finish(self, slot: Slot, written: bool) -> None:
-        books, spec = self._books, slot.spec
-        assert books.ssd is not None
+        books, level, spec = self._books, self._level, slot.spec
         unwanted = None
         with books.lock:
-            self.current = None
+            level.writing = None
             if written:
-                books.counters.ssd_written_bytes += spec.layout.nbytes
-            if written and slot.published:
-                books.ssd_shelf.add(Entry(spec, file_nbytes(spec), time.time()))
-            elif written:  # removed while it was being written
-                unwanted = books.ssd.detach(spec.key)
+                level.written_bytes += spec.layout.nbytes
+            if written and not slot.published:  # removed while it was being written
+                unwanted = level.tier.detach(spec.key)
+            elif written and spec.key not in level.shelf:
+                level.shelf.add(Entry(spec, file_nbytes(spec), time.time()))
             slot.borrows -= 1
             books.dram.free_if_unused(slot)
             books.work.notify_all()
         if unwanted is not None:
-            discard(books, unwanted)
+            discard(books, level, unwanted)
 
     def _pause(self, error: TierUnavailableError) -> None:
-        """Leave a failing disk alone for a while; say so once until it works again."""
+        """Leave a failing medium alone for a while; say so once until it works again."""
         self._paused_until = time.monotonic() + _PAUSE_S
         with self._books.lock:
-            self._books.counters.ssd_write_failures += 1
+            self._level.write_failures += 1
         if not self._warned:
             self._warned = True
             logger.warning("%s: segments are kept in memory alone for now", error)

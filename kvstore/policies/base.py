@@ -20,8 +20,9 @@ class EvictionPolicy(Protocol):
     looks_ahead: bool
     """Whether what queued requests need goes last."""
 
-    def on_insert(self, entry: Entry, cost: float | None = None) -> None:
-        """`cost` is what computing it took, in seconds per token, where it was computed now."""
+    def on_insert(self, entry: Entry, cost: float | None = None, recovered: bool = False) -> None:
+        """`cost` is what computing it took, in seconds per token, where it was computed now.
+        `recovered`: it was last used before all that is here."""
         ...
 
     def on_access(self, entry: Entry) -> None: ...

@@ -53,7 +53,7 @@ class RankedPolicy(ABC):
         self._num_children: Counter[bytes] = Counter()  # by the parent's digest
         self._leaves: SortedList[tuple[Rank, SegmentKey]] = SortedList()
         self._ghosts: OrderedDict[SegmentKey, History] = OrderedDict()
-        self._now = 0
+        self._now = self._past = 0
 
     @abstractmethod
     def value(self, node: Node) -> float:
@@ -62,7 +62,7 @@ class RankedPolicy(ABC):
     def evicted(self, node: Node) -> None:  # noqa: B027  # most policies learn nothing from it
         """A node went to make room."""
 
-    def on_insert(self, entry: Entry, cost: float | None = None) -> None:
+    def on_insert(self, entry: Entry, cost: float | None = None, recovered: bool = False) -> None:
         history = self._ghosts.pop(entry.key, None) or History()
         if cost is not None:
             history.total_cost += cost
@@ -71,7 +71,7 @@ class RankedPolicy(ABC):
         self._by_digest[entry.key.digest] = entry.key
         self._hide(entry.spec.parent)
         self._num_children[entry.spec.parent] += 1
-        self._rank(node)
+        self._rank(node, recovered)
         self._show(entry.key)
 
     def on_access(self, entry: Entry) -> None:
@@ -140,10 +140,13 @@ class RankedPolicy(ABC):
         if parent is not None and gone[digest] == self._num_children[digest]:
             heappush(exposed, (self._nodes[parent].rank, parent))
 
-    def _rank(self, node: Node) -> None:
-        self._now += 1
+    def _rank(self, node: Node, recovered: bool = False) -> None:
         node.history.uses += 1
-        node.rank = (self.value(node), self._now)
+        if recovered:
+            self._past -= 1
+        else:
+            self._now += 1
+        node.rank = (self.value(node), self._past if recovered else self._now)
 
     def _show(self, key: SegmentKey) -> None:
         if not self._num_children.get(key.digest):

@@ -9,26 +9,39 @@ from kvstore.tiers.base import Entry, Reader, Tier
 from kvstore.tiers.dram import DramTier
 from kvstore.tiers.faults import Fault, FaultyFiles
 from kvstore.tiers.files import Files
-from kvstore.tiers.ssd import SsdTier
-from kvstore.types import TierName
+from kvstore.tiers.folder import Folder
+from kvstore.tiers.slow import SlowTier
 
-__all__ = ["Entry", "Reader", "Tier", "create_dram_tier", "create_ssd_tier", "create_tier"]
+__all__ = [
+    "Entry",
+    "Reader",
+    "Tier",
+    "create_dram_tier",
+    "create_remote_tier",
+    "create_ssd_tier",
+]
 
-
-def create_tier(name: TierName, config: StoreConfig, node: str) -> Tier:
-    """A tier of `node` by its name; raises StoreConfigError when it cannot work here."""
-    return create_dram_tier(config, node) if name == "dram" else create_ssd_tier(config)
+_QUARANTINE_SHARE = 16
 
 
 def create_dram_tier(config: StoreConfig, node: str) -> DramTier:
     return DramTier(Arena(config.dram_dir, node, config.dram_bytes))
 
 
-def create_ssd_tier(config: StoreConfig) -> SsdTier:
+def create_ssd_tier(config: StoreConfig) -> SlowTier:
+    """Of the files that are there it knows what is recovered. Raises StoreConfigError."""
     folder = Path(config.ssd_dir).expanduser()
     try:
         faults = [Fault.parse(line) for line in config.faults]
     except ValueError as error:
         raise StoreConfigError(f"store.faults: {error}") from error
     files = FaultyFiles(faults) if faults else Files()
-    return SsdTier(folder, config.ssd_bytes, config.ssd_free_share, files)
+    medium = Folder(folder, config.ssd_bytes // _QUARANTINE_SHARE, files)
+    return SlowTier(medium, config.ssd_bytes, config.ssd_free_share)
+
+
+def create_remote_tier(config: StoreConfig) -> SlowTier:
+    """Raises StoreConfigError for a URL that cannot be used here."""
+    from kvstore.tiers.remote import create_medium  # it needs packages that others do without
+
+    return SlowTier(create_medium(config.remote, config.remote_timeout_s), config.remote_bytes)

@@ -83,5 +83,9 @@ class Medium(ABC):
     def aside_bytes(self) -> int:
         """What was set aside still takes."""
 
+    def free_bytes(self) -> int | None:
+        """What others leave free there; None where nobody can say."""
+        return None
+
     @abstractmethod
     def close(self) -> None: ...

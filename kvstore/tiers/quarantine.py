@@ -3,25 +3,27 @@
 import threading
 from pathlib import Path
 
+from kvstore.tiers.files import Files
+
 _MAX_FILES = 8
 
 
 class Quarantine:
     """The newest files, at most eight and `max_bytes`. Thread-safe."""
 
-    def __init__(self, folder: Path, max_bytes: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, files: Files) -> None:
         self._folder = folder
         self._max_bytes = max_bytes
+        self._files = files
         self._lock = threading.Lock()
         self.used_bytes = 0
-        folder.mkdir(exist_ok=True, mode=0o700)
         self._trim()
 
     def take(self, path: Path) -> None:
         """Move a file here. Raises OSError; one that is gone already is no error."""
         with self._lock:
             try:
-                path.rename(self._folder / path.name)
+                self._files.rename(path, self._folder / path.name)
             except FileNotFoundError:
                 return
             self._trim()
@@ -32,7 +34,7 @@ class Quarantine:
         for rank, path in enumerate(files):
             nbytes = path.stat().st_size
             if rank >= _MAX_FILES or kept + nbytes > self._max_bytes:
-                path.unlink()
+                self._files.unlink(path)
             else:
                 kept += nbytes
         self.used_bytes = kept

@@ -50,7 +50,7 @@ def request(question: str, *texts: str) -> RerankRequest:
 async def on_ssd(reranker: Reranker) -> None:
     """What was computed has been written."""
     async with asyncio.timeout(10):
-        while (await reranker.status())["store"]["write_queue"]:
+        while (await reranker.status())["store"]["ssd"]["write_queue"]:
             await asyncio.sleep(0.02)
 
 

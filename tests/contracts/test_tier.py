@@ -6,15 +6,17 @@ from pathlib import Path
 import pytest
 
 from kvstore.errors import CapacityError, CorruptSegmentError
-from kvstore.tiers import Tier, create_tier
-from kvstore.types import SegmentSpec, TierName
-from tests.kvstore.segments import chain_of, crcs_of, passage, payload, small_config
+from kvstore.tiers import Tier, create_dram_tier
+from kvstore.types import SegmentSpec
+from tests.kvstore.segments import chain_of, crcs_of, passage, payload, small_config, ssd_tier
 
 
 @pytest.fixture(params=["dram", "ssd"])
 def tier(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tier]:
-    name: TierName = request.param
-    tier = create_tier(name, small_config(tmp_path, ssd_bytes=2**20), "node")
+    if request.param == "dram":
+        tier: Tier = create_dram_tier(small_config(tmp_path), "node")
+    else:
+        tier = ssd_tier(tmp_path / "ssd")
     yield tier
     assert tier.check() == []
     tier.close()

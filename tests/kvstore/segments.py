@@ -10,6 +10,9 @@ from kvstore.client import StoreClient
 from kvstore.config import StoreConfig
 from kvstore.keys import make_path, root_digest
 from kvstore.store import KVStore
+from kvstore.tiers.files import Files
+from kvstore.tiers.folder import Folder
+from kvstore.tiers.slow import SlowTier
 from kvstore.types import Acquired, Dtype, Layout, Path, SegmentSpec, Ticket
 
 ROOT = root_digest(b"model", "tenant")
@@ -48,6 +51,15 @@ def small_config(folder: FilePath, **changes: float | str | tuple[str, ...]) -> 
         "reap_interval_s": 0.05,
     }
     return StoreConfig(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def ssd_tier(folder: FilePath, max_bytes: int = 2**20, files: Files | None = None) -> SlowTier:
+    """The SSD tier of a folder, recovered."""
+    tier = SlowTier(Folder(folder, max_bytes // 16, files), max_bytes)
+    for stored in tier.recover():
+        if not tier.adopt(stored, recovered=True):
+            tier.discard(stored)
+    return tier
 
 
 def fill(client: StoreClient, acquired: Acquired, tickets: Sequence[Ticket]) -> None:

@@ -53,7 +53,7 @@ def test_only_a_gap_free_prefix_matches(store: KVStore, client: LocalStoreClient
         slot = store._books.dram.find(path[1].key)
         assert slot is not None
         store._books.withdraw(slot)
-        store._books.detach_file(path[1].key)
+        store._books.levels[0].detach(path[1].key)
     acquired = client.acquire([path], 1)
     assert list(acquired.hits) == [path[0].key]
     assert list(acquired.tickets) == [path[1].key, path[2].key]

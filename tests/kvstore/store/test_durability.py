@@ -10,6 +10,8 @@ import pytest
 
 from kvstore.config import StoreConfig
 from kvstore.errors import StoreUnavailableError
+from kvstore.levels import Level
+from kvstore.loads import Load, Loads
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.types import HolderId
@@ -43,7 +45,7 @@ def test_concurrent_reads_of_one_segment_coalesce(config: StoreConfig) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert "ssd" in list(pool.map(run, range(8)))
-    assert store.stats().ssd_read_bytes == path[0].layout.nbytes
+    assert store.stats().ssd.read_bytes == path[0].layout.nbytes
     assert_balanced(store)
     store.close()
 
@@ -77,6 +79,7 @@ def test_a_smaller_ssd_after_a_restart_keeps_its_bound(config: StoreConfig) -> N
     store.close()
     store = KVStore(replace(config, ssd_bytes=10 * 28672), "node")
     client = LocalStoreClient(store, config.dram_dir)
+    assert store.flush(5)
     assert 0 < store.stats().ssd.num_segments <= 10
     assert client.acquire([paths[-1]], 5).hits, "the most recent are kept"
     assert_balanced(store)
@@ -125,9 +128,9 @@ def test_a_read_past_the_deadline_becomes_a_ticket(
     client = LocalStoreClient(store, config.dram_dir)
     disk, read = threading.Event(), type(store._loads)._read
 
-    def hang(loads: object, load: object) -> object:
+    def hang(loads: Loads, level: Level, load: Load) -> object:
         disk.wait(10)
-        return read(loads, load)  # type: ignore[arg-type]
+        return read(loads, level, load)
 
     monkeypatch.setattr(type(store._loads), "_read", hang)
     began = time.monotonic()

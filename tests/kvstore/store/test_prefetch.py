@@ -9,6 +9,7 @@ import pytest
 
 from kvstore.config import StoreConfig
 from kvstore.errors import TierUnavailableError
+from kvstore.levels import Level
 from kvstore.loads import Load, Loads
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
@@ -128,10 +129,10 @@ class Gate:
         self.open, self.arrived = threading.Event(), threading.Semaphore(0)
         read = Loads._read
 
-        def slow(loads: Loads, load: Load) -> tuple[int, ...] | None:
+        def slow(loads: Loads, level: Level, load: Load) -> tuple[int, ...] | None:
             self.arrived.release()
             assert self.open.wait(10)
-            return read(loads, load)
+            return read(loads, level, load)
 
         monkeypatch.setattr(Loads, "_read", slow)
 
@@ -145,7 +146,7 @@ def test_a_request_that_leaves_takes_its_read_along(
     client.retire("request")
     gate.open.set()
     settled(store)
-    assert store.stats().ssd_read_bytes == 0 and not in_dram(store, PATHS[0])
+    assert store.stats().ssd.read_bytes == 0 and not in_dram(store, PATHS[0])
 
 
 def test_who_asks_meanwhile_waits_for_the_same_read(
@@ -159,7 +160,7 @@ def test_who_asks_meanwhile_waits_for_the_same_read(
     assert {hit.tier for hit in acquired.hits.values()} == {"ssd"} and len(acquired.hits) == 2
     assert_right_bytes(client, acquired)
     stats = store.stats()
-    assert stats.ssd_read_bytes == sum(spec.layout.nbytes for spec in PATHS[0])
+    assert stats.ssd.read_bytes == sum(spec.layout.nbytes for spec in PATHS[0])
     assert stats.prefetch_late == 1 and stats.prefetch_used == 0
 
 
@@ -169,7 +170,7 @@ def test_a_failing_disk_is_not_asked_again_and_again(
     store, client = opened
     attempts = []
 
-    def fail(loads: Loads, load: Load) -> tuple[int, ...] | None:
+    def fail(loads: Loads, level: Level, load: Load) -> tuple[int, ...] | None:
         attempts.append(load.spec.key)
         raise TierUnavailableError("ssd", "EIO")
 

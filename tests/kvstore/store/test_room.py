@@ -128,7 +128,7 @@ def test_evicted_segments_come_back_from_the_ssd(store: KVStore, client: LocalSt
     again = client.acquire(paths[:1], 5)
     assert [hit.tier for hit in again.hits.values()] == ["dram"]
     stats = store.stats()
-    assert stats.ssd.hits == 10 and stats.ssd_read_bytes == 10 * paths[0][0].layout.nbytes
+    assert stats.ssd.hits == 10 and stats.ssd.read_bytes == 10 * paths[0][0].layout.nbytes
     assert_balanced(store)
 
 
@@ -146,7 +146,7 @@ def test_a_full_disk_pauses_writing_and_warns_once(
         store_path(client, chain_of(passage(i)))
         assert store.flush(5)
     stats = store.stats()
-    assert (stats.ssd_write_failures, stats.ssd_writes_dropped) == (1, 4)
+    assert (stats.ssd.write_failures, stats.ssd.writes_dropped) == (1, 4)
     assert sum("No space left" in record.message for record in caplog.records) == 1
     assert client.acquire([chain_of(passage(0))], 1).hits
     assert_balanced(store)

@@ -12,6 +12,7 @@ from kvstore.errors import StoreConfigError
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.tiers.faults import Fault, FaultyFiles
+from kvstore.tiers.folder import Folder
 from tests.kvstore.segments import (
     assert_balanced,
     assert_right_bytes,
@@ -43,7 +44,9 @@ def opened(folder: Path, *faults: str) -> tuple[KVStore, LocalStoreClient]:
 
 
 def closed(store: KVStore, client: LocalStoreClient) -> None:
-    disk = store._books.ssd._disk if store._books.ssd else None
+    medium = store._books.levels[0].tier._medium
+    assert isinstance(medium, Folder)
+    disk = medium._files
     assert isinstance(disk, FaultyFiles)
     disk.heal()
     client.close()
@@ -119,7 +122,7 @@ def test_a_disk_that_takes_nothing_leaves_the_store_in_memory(
     store_path(client, *PATHS)
     assert store.flush(5)
     stats = store.stats()
-    assert stats.ssd_write_failures >= 1 and stats.ssd.num_segments == 0
+    assert stats.ssd.write_failures >= 1 and stats.ssd.num_segments == 0
     assert len(client.acquire(PATHS, 5).hits) == 5
     files = [p for p in (tmp_path / "ssd").rglob("*") if p.is_file() and p.name != "LOCK"]
     assert files == [], "nothing half written stays"

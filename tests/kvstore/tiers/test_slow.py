@@ -6,20 +6,21 @@ from pathlib import Path
 import pytest
 
 from kvstore.errors import CorruptSegmentError, StoreConfigError, TierUnavailableError
-from kvstore.tiers.ssd import SsdTier
+from kvstore.tiers.folder import Folder
+from kvstore.tiers.slow import SlowTier
 from kvstore.types import SegmentSpec
-from tests.kvstore.segments import chain_of, crcs_of, passage, payload
+from tests.kvstore.segments import chain_of, crcs_of, passage, payload, ssd_tier
 
 
 @pytest.fixture
-def open_tier(tmp_path: Path) -> Iterator[Callable[[], SsdTier]]:
+def open_tier(tmp_path: Path) -> Iterator[Callable[[], SlowTier]]:
     """Opens the tier of one folder; the one before it is closed first."""
-    tiers: list[SsdTier] = []
+    tiers: list[SlowTier] = []
 
-    def reopen() -> SsdTier:
+    def reopen() -> SlowTier:
         for tier in tiers:
             tier.close()
-        tiers.append(SsdTier(tmp_path / "ssd", 2**20, 1.0))
+        tiers.append(ssd_tier(tmp_path / "ssd"))
         return tiers[-1]
 
     yield reopen
@@ -27,29 +28,34 @@ def open_tier(tmp_path: Path) -> Iterator[Callable[[], SsdTier]]:
         tier.close()
 
 
-def put(tier: SsdTier, spec: SegmentSpec) -> Path:
+def put(tier: SlowTier, spec: SegmentSpec) -> Path:
     tier.put(spec, memoryview(payload(spec)), crcs_of(spec))
     return file_of(tier, spec)
 
 
-def file_of(tier: SsdTier, spec: SegmentSpec) -> Path:
-    (path,) = tier._folder.glob(f"?/?/{spec.key}.*")
+def folder_of(tier: SlowTier) -> Path:
+    assert isinstance(tier._medium, Folder)
+    return tier._medium._folder
+
+
+def file_of(tier: SlowTier, spec: SegmentSpec) -> Path:
+    (path,) = folder_of(tier).glob(f"?/?/{spec.key}.*")
     return path
 
 
-def specs_of(tier: SsdTier) -> list[SegmentSpec]:
+def specs_of(tier: SlowTier) -> list[SegmentSpec]:
     entries = tier.keys()
     return [entry.spec for entry in entries]
 
 
-def read(tier: SsdTier, spec: SegmentSpec) -> bytes:
+def read(tier: SlowTier, spec: SegmentSpec) -> bytes:
     reader = tier.open(spec.key)
     assert reader is not None
     with reader:
         return b"".join(bytes(reader.layer(i)) for i in range(spec.layout.num_layers))
 
 
-def test_a_restart_recovers_segments_and_their_order(open_tier: Callable[[], SsdTier]) -> None:
+def test_a_restart_recovers_segments_and_their_order(open_tier: Callable[[], SlowTier]) -> None:
     tier, path = open_tier(), chain_of([1], [2], [3])
     for age, spec in enumerate(path):
         os.utime(put(tier, spec), (1000 - age, 1000 - age))
@@ -60,7 +66,7 @@ def test_a_restart_recovers_segments_and_their_order(open_tier: Callable[[], Ssd
     assert all(read(tier, spec) == payload(spec) for spec in path)
 
 
-def test_any_flipped_byte_of_a_file_is_detected(open_tier: Callable[[], SsdTier]) -> None:
+def test_any_flipped_byte_of_a_file_is_detected(open_tier: Callable[[], SlowTier]) -> None:
     tier, spec = open_tier(), chain_of([1])[0]
     path = put(tier, spec)
     sound = path.read_bytes()
@@ -73,7 +79,7 @@ def test_any_flipped_byte_of_a_file_is_detected(open_tier: Callable[[], SsdTier]
 
 
 @pytest.mark.parametrize("change", [-1, -5000, 1])
-def test_a_torn_or_grown_file_is_detected(open_tier: Callable[[], SsdTier], change: int) -> None:
+def test_a_torn_or_grown_file_is_detected(open_tier: Callable[[], SlowTier], change: int) -> None:
     tier, spec = open_tier(), chain_of(passage(1))[0]
     path = put(tier, spec)
     os.truncate(path, path.stat().st_size + change)
@@ -82,7 +88,7 @@ def test_a_torn_or_grown_file_is_detected(open_tier: Callable[[], SsdTier], chan
     assert len(list(open_tier().keys())) == 0, "a restart does not trust it either"
 
 
-def test_a_file_under_another_name_is_not_that_segment(open_tier: Callable[[], SsdTier]) -> None:
+def test_a_file_under_another_name_is_not_that_segment(open_tier: Callable[[], SlowTier]) -> None:
     tier, (one, two) = open_tier(), chain_of([1], [2])
     first, second = put(tier, one), put(tier, two)
     second.write_bytes(first.read_bytes())
@@ -91,15 +97,15 @@ def test_a_file_under_another_name_is_not_that_segment(open_tier: Callable[[], S
     assert specs_of(open_tier()) == [one]
 
 
-def test_what_was_being_written_is_gone_after_a_restart(open_tier: Callable[[], SsdTier]) -> None:
+def test_what_was_being_written_is_gone_after_a_restart(open_tier: Callable[[], SlowTier]) -> None:
     tier = open_tier()
-    leftover = tier._folder / "tmp" / "half"
+    leftover = folder_of(tier) / "tmp" / "half"
     leftover.write_bytes(b"x")
     open_tier()
     assert not leftover.exists()
 
 
-def test_the_same_key_twice_is_counted_once(open_tier: Callable[[], SsdTier]) -> None:
+def test_the_same_key_twice_is_counted_once(open_tier: Callable[[], SlowTier]) -> None:
     tier, spec = open_tier(), chain_of([1])[0]
     path = put(tier, spec)
     (path.parent / path.name.replace(".segment", "x.segment")).write_bytes(path.read_bytes())
@@ -107,28 +113,28 @@ def test_the_same_key_twice_is_counted_once(open_tier: Callable[[], SsdTier]) ->
     assert len(list(tier.keys())) == 1 and tier.check() == [] and file_of(tier, spec)
 
 
-def test_quarantine_is_bounded_in_files_and_bytes(open_tier: Callable[[], SsdTier]) -> None:
+def test_quarantine_is_bounded_in_files_and_bytes(open_tier: Callable[[], SlowTier]) -> None:
     tier = open_tier()
     for i in range(12):
         spec = chain_of([i])[0]
         put(tier, spec)
         file = tier.detach(spec.key)
         assert file is not None
-        tier.quarantine(file)
-    kept = list((tier._folder / "quarantine").iterdir())
+        tier.discard(file, damaged=True)
+    kept = list((folder_of(tier) / "quarantine").iterdir())
     assert len(kept) == 8 and sum(p.stat().st_size for p in kept) == tier.used_bytes <= 2**16
     assert tier.check() == [] and open_tier().used_bytes == tier.used_bytes
     big = chain_of(passage(99, 300))[0]
     put(tier, big)
     file = tier.detach(big.key)
     assert file is not None
-    tier.quarantine(file)
+    tier.discard(file, damaged=True)
     assert tier.used_bytes <= 2**16
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
 def test_a_failing_disk_leaves_no_trace_of_the_put(
-    open_tier: Callable[[], SsdTier], monkeypatch: pytest.MonkeyPatch, code: int
+    open_tier: Callable[[], SlowTier], monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     tier, spec = open_tier(), chain_of([1])[0]
 
@@ -141,33 +147,33 @@ def test_a_failing_disk_leaves_no_trace_of_the_put(
             with pytest.raises(TierUnavailableError, match=os.strerror(code)):
                 put(tier, spec)
         assert not tier.contains(spec.key) and tier.used_bytes == 0 and tier.check() == []
-        assert not [p for p in tier._folder.rglob("*") if p.is_file() and p.name != "LOCK"]
+        assert not [p for p in folder_of(tier).rglob("*") if p.is_file() and p.name != "LOCK"]
     put(tier, spec)
 
 
 def test_a_second_owner_is_refused_with_folder_and_remedy(
-    open_tier: Callable[[], SsdTier], tmp_path: Path
+    open_tier: Callable[[], SlowTier], tmp_path: Path
 ) -> None:
     open_tier()
     with pytest.raises(StoreConfigError, match="another running store owns") as caught:
-        SsdTier(tmp_path / "ssd", 2**20, 1.0)
+        ssd_tier(tmp_path / "ssd")
     assert str(tmp_path / "ssd") in str(caught.value) and "stop" in str(caught.value)
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreConfigError, match="store.ssd_dir"):
-        SsdTier(tmp_path / "file" / "ssd", 2**20, 1.0)
+        ssd_tier(tmp_path / "file" / "ssd")
 
 
 def test_capacity_is_bounded_by_a_share_of_the_free_space(tmp_path: Path) -> None:
     stat = os.statvfs(tmp_path)
-    tier = SsdTier(tmp_path / "ssd", 2**60, 0.25)
+    tier = SlowTier(Folder(tmp_path / "ssd", 0), 2**60, 0.25)
     assert tier.capacity_bytes == pytest.approx(stat.f_bavail * stat.f_frsize * 0.25, rel=0.1)
     tier.close()
 
 
-def test_a_file_that_vanished_is_a_miss(open_tier: Callable[[], SsdTier]) -> None:
+def test_a_file_that_vanished_is_a_miss(open_tier: Callable[[], SlowTier]) -> None:
     tier, spec = open_tier(), chain_of([1])[0]
     put(tier, spec).unlink()
     assert tier.check() != []

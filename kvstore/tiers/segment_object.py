@@ -1,0 +1,63 @@
+"""One segment in a medium: its header is read first, its layers one by one, each verified."""
+
+from kvstore.checksum import verify_layer
+from kvstore.codec import PAGE, Header, decode_header, file_nbytes, header_nbytes
+from kvstore.errors import CorruptSegmentError, TierUnavailableError
+from kvstore.tiers.base import Reader
+from kvstore.tiers.medium import Source
+from kvstore.types import SegmentSpec, TierName
+
+
+class ObjectReader(Reader):
+    """Owns the source from here on."""
+
+    def __init__(self, source: Source, expected: SegmentSpec, tier: TierName, name: str) -> None:
+        """Raises OSError, or CorruptSegmentError when the object is not this segment's."""
+        try:
+            header = read_header(source, name)
+            if header.spec != expected:
+                raise CorruptSegmentError(str(expected.key), f"{name} holds {header.spec.key}")
+        except BaseException:
+            source.close()
+            raise
+        super().__init__(header.spec, header.crcs)
+        self._source, self._tier = source, tier
+
+    def layer(self, index: int, into: memoryview | None = None) -> memoryview:
+        size = self.spec.layout.layer_nbytes
+        data = memoryview(bytearray(size)) if into is None else into
+        offset = header_nbytes(self.spec.layout.num_layers) + index * size
+        try:
+            done = _read_all(self._source, data, offset)
+        except OSError as error:
+            raise TierUnavailableError(self._tier, f"{self.spec.key}: {error}") from error
+        if done != size:
+            raise CorruptSegmentError(str(self.spec.key), f"layer {index} ends after {done} bytes")
+        verify_layer(self.spec.key, index, data, self.crcs[index])
+        return data
+
+    def close(self) -> None:
+        self._source.close()
+
+
+def read_header(source: Source, name: str) -> Header:
+    """Raises OSError, or CorruptSegmentError when header, name and size do not agree."""
+    data = bytearray(PAGE)
+    done = _read_all(source, memoryview(data), 0)
+    size = int.from_bytes(data[12:16], "little")
+    if PAGE < size <= source.nbytes:
+        data = bytearray(size)
+        done = _read_all(source, memoryview(data), 0)
+    header = decode_header(bytes(data[:done]), name)
+    if source.nbytes != file_nbytes(header.spec):
+        raise CorruptSegmentError(
+            name, f"{source.nbytes} bytes, expected {file_nbytes(header.spec)}"
+        )
+    return header
+
+
+def _read_all(source: Source, data: memoryview, offset: int) -> int:
+    done = 0
+    while done < data.nbytes and (n := source.read(data[done:], offset + done)):
+        done += n
+    return done
