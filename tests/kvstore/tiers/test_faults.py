@@ -25,7 +25,9 @@ from tests.kvstore.segments import (
 PATHS = [chain_of([7] * 8, passage(i, 64)) for i in range(4)]
 
 
-def with_segments(folder: Path, *faults: str) -> tuple[KVStore, LocalStoreClient]:
+def with_segments(
+    folder: Path, *faults: str, read_timeout_s: float = 5.0
+) -> tuple[KVStore, LocalStoreClient]:
     """A store whose sound SSD was filled with all paths before its disk began to fail."""
     config = small_config(folder)
     filled = KVStore(config, "node")
@@ -34,21 +36,26 @@ def with_segments(folder: Path, *faults: str) -> tuple[KVStore, LocalStoreClient
     assert filled.flush(5)
     client.close()
     filled.close()
-    return opened(folder, *faults)
+    return opened(folder, *faults, read_timeout_s=read_timeout_s)
 
 
-def opened(folder: Path, *faults: str) -> tuple[KVStore, LocalStoreClient]:
-    config = small_config(folder, faults=faults)
+def opened(
+    folder: Path, *faults: str, read_timeout_s: float = 5.0
+) -> tuple[KVStore, LocalStoreClient]:
+    config = small_config(folder, faults=faults, read_timeout_s=read_timeout_s)
     store = KVStore(config, "node")
+    store.flush(5)  # it has read the headers now
     return store, LocalStoreClient(store, config.dram_dir)
 
 
-def closed(store: KVStore, client: LocalStoreClient) -> None:
+def disk_of(store: KVStore) -> FaultyFiles:
     medium = store._books.levels[0].tier._medium
-    assert isinstance(medium, Folder)
-    disk = medium._files
-    assert isinstance(disk, FaultyFiles)
-    disk.heal()
+    assert isinstance(medium, Folder) and isinstance(medium._files, FaultyFiles)
+    return medium._files
+
+
+def closed(store: KVStore, client: LocalStoreClient) -> None:
+    disk_of(store).heal()
     client.close()
     assert_balanced(store)
     store.close()
@@ -71,6 +78,25 @@ def test_a_hanging_disk_costs_the_deadline_and_no_more(tmp_path: Path) -> None:
     assert time.monotonic() - began < 3
     assert len(acquired.hits) + len(acquired.tickets) == 2 and acquired.tickets
     assert_right_bytes(client, acquired)
+    closed(store, client)
+
+
+def test_a_disk_that_hangs_is_left_alone_until_it_answers(tmp_path: Path) -> None:
+    store, client = with_segments(tmp_path, "read hang at 10", read_timeout_s=0.3)
+    began = time.monotonic()
+    acquired = client.acquire(PATHS[:1], 30)
+    assert 0.2 < time.monotonic() - began < 5 and acquired.tickets
+    began = time.monotonic()
+    others = client.acquire(PATHS[1:], 30)
+    assert time.monotonic() - began < 0.2 and len(others.tickets) >= 3
+    assert all(hit.tier == "dram" for hit in others.hits.values())
+    disk_of(store).heal()
+    client.release(acquired.lease_id)
+    client.release(others.lease_id)
+    give_up = time.monotonic() + 5
+    while store._books.levels[0].slow and time.monotonic() < give_up:
+        time.sleep(0.02)
+    assert len(client.acquire(PATHS, 5).hits) == 5
     closed(store, client)
 
 

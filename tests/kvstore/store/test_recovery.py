@@ -1,0 +1,123 @@
+"""What a predecessor left on the SSD, while it is being listed."""
+
+import os
+import threading
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from kvstore.config import StoreConfig
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
+from kvstore.tiers.slow import SlowTier, Stored
+from tests.kvstore.segments import (
+    assert_balanced,
+    assert_right_bytes,
+    chain_of,
+    compute,
+    passage,
+    store_path,
+)
+
+PATHS = [chain_of([7] * 8, passage(i, 64)) for i in range(12)]
+
+
+class Gate:
+    """Recovery waits here, before every segment, until it is opened."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open = threading.Event()
+        recover = SlowTier.recover
+
+        def slow(tier: SlowTier) -> Generator[Stored]:
+            for stored in recover(tier):
+                assert self.open.wait(20)
+                yield stored
+
+        monkeypatch.setattr(SlowTier, "recover", slow)
+
+
+@pytest.fixture
+def gate(config: StoreConfig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    """Recovery of a folder with all paths stands still."""
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    store_path(client, *PATHS)
+    client.close()
+    assert store.flush(10)
+    store.close()
+    gate = Gate(monkeypatch)
+    yield gate
+    gate.open.set()
+
+
+def test_a_segment_is_found_before_it_is_listed(gate: Gate, config: StoreConfig) -> None:
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    acquired = client.acquire(PATHS[:3], 5)
+    assert len(acquired.hits) == 4 and store.stats().ssd.num_segments == 4
+    assert_right_bytes(client, acquired)
+    assert_balanced(store)
+    gate.open.set()
+    assert store.flush(10)
+    assert store.stats().ssd.num_segments == 13 and store.stats().ssd.hits == 4
+    assert_balanced(store)
+    client.close()
+    store.close()
+
+
+def test_what_is_computed_meanwhile_is_written_afterwards(gate: Gate, config: StoreConfig) -> None:
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    new = chain_of([7] * 8, passage(99))
+    acquired = compute(client, new)
+    assert not store.flush(0.2) and store.stats().ssd.written_bytes == 0
+    gate.open.set()
+    assert store.flush(10) and store.stats().ssd.num_segments == 14
+    client.release(acquired.lease_id)
+    assert_balanced(store)
+    client.close()
+    store.close()
+
+
+def test_a_passage_removed_meanwhile_is_gone_afterwards(gate: Gate, config: StoreConfig) -> None:
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    client.remove_tags([PATHS[5][1].tag])
+    gate.open.set()
+    assert store.flush(10)
+    store.close()
+    client.close()
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    assert store.flush(10)
+    acquired = client.acquire([PATHS[5]], 5)
+    assert list(acquired.tickets) == [PATHS[5][1].key]
+    assert_balanced(store)
+    client.close()
+    store.close()
+
+
+def test_the_oldest_go_first_when_there_is_less_room(gate: Gate, config: StoreConfig) -> None:
+    gate.open.set()
+    for age, path in enumerate(reversed(PATHS)):
+        (file,) = Path(config.ssd_dir).glob(f"?/?/{path[1].key}.*")
+        os.utime(file, (1e9 - age, 1e9 - age))
+    store = KVStore(replace(config, policy="lru", ssd_bytes=6 * 28672), "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    assert store.flush(10)
+    acquired = client.acquire(PATHS, 5)
+    assert set(acquired.hits) == {PATHS[0][0].key, *(path[1].key for path in PATHS[-5:])}
+    client.close()
+    store.close()
+
+
+def test_a_store_can_be_closed_while_it_recovers(gate: Gate, config: StoreConfig) -> None:
+    store = KVStore(config, "node")
+    threading.Timer(0.2, gate.open.set).start()
+    store.close(5)
+    reopened = KVStore(config, "node")
+    assert reopened.flush(10) and reopened.stats().ssd.num_segments == 13
+    reopened.close()
