@@ -1,4 +1,4 @@
-"""Real segments as the objects of a medium."""
+"""Real segments as the objects of a medium, and a clock for what waits on one."""
 
 from kvstore.codec import Header, encode_header
 from kvstore.tiers.medium import Medium, Source
@@ -31,3 +31,12 @@ def read_all(source: Source, nbytes: int, offset: int = 0) -> bytes:
 def read_object(medium: Medium, name: str) -> bytes:
     with medium.open(name) as source:
         return read_all(source, source.nbytes)
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now

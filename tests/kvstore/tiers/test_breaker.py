@@ -6,17 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from kvstore.tiers.breaker import Breaker
+from tests.kvstore.media import Clock
 
 PAUSE_S = 10.0
-
-
-class Clock:
-    """Time that passes when it is told to."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

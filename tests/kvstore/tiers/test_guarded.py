@@ -12,12 +12,12 @@ from kvstore.tiers.guarded import Guarded
 from kvstore.tiers.medium import Listed, Source
 from kvstore.tiers.redis_server import RedisMedium
 from kvstore.types import SegmentKey
-from tests.kvstore.media import header_of, object_of, read_all, read_object, write
+from tests.kvstore.media import Clock, header_of, object_of, read_all, read_object, write
 from tests.kvstore.redis_server import redis_server
 from tests.kvstore.segments import chain_of, passage, payload
 
 SPEC, OTHER = chain_of(passage(1))[0], chain_of(passage(2))[0]
-DEADLINE_S = 0.3
+DEADLINE_S, PAUSE_S = 1.0, 10.0
 WAIT_S = 20.0
 
 
@@ -74,8 +74,13 @@ def bucket(tmp_path: Path) -> Iterator[HangingBucket]:
 
 
 @pytest.fixture
-def guarded(bucket: HangingBucket) -> Guarded:
-    return Guarded(bucket, failures=3, pause_s=0.5, deadline_s=DEADLINE_S)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def guarded(bucket: HangingBucket, clock: Clock) -> Guarded:
+    return Guarded(bucket, 3, PAUSE_S, DEADLINE_S, clock)
 
 
 def assert_in_time(begin: float) -> None:
@@ -97,7 +102,7 @@ def test_every_call_of_a_hanging_medium_ends_in_time(
         with pytest.raises(TimeoutError):
             call()
         assert_in_time(begin)
-    assert guarded.is_open and 0 < guarded.open_for_s <= 0.5
+    assert guarded.is_open and guarded.open_for_s == PAUSE_S
     calls = bucket.calls
     for refused in (lambda: guarded.open(name), lambda: list(guarded.list())):
         with pytest.raises(OSError) as caught:
@@ -107,14 +112,16 @@ def test_every_call_of_a_hanging_medium_ends_in_time(
     source.close()
 
 
-def test_a_medium_that_is_back_is_used_again(bucket: HangingBucket, guarded: Guarded) -> None:
+def test_a_medium_that_is_back_is_used_again(
+    bucket: HangingBucket, guarded: Guarded, clock: Clock
+) -> None:
     name = write(guarded, SPEC)
     bucket.back.clear()
     for _ in range(3):
         with pytest.raises(TimeoutError):
             guarded.find(SPEC.key)
     bucket.back.set()
-    time.sleep(0.6)
+    clock.now += PAUSE_S
     assert read_object(guarded, name) == object_of(SPEC) and not guarded.is_open
 
 
@@ -175,10 +182,12 @@ def test_a_listing_that_hangs_half_way_fails(bucket: HangingBucket, guarded: Gua
     assert_in_time(begin)
 
 
-def test_a_server_without_a_deadline_of_ours_opens_the_breaker_as_well(tmp_path: Path) -> None:
+def test_a_server_without_a_deadline_of_ours_opens_the_breaker_as_well(
+    tmp_path: Path, clock: Clock
+) -> None:
     with (
         redis_server(tmp_path) as server,
-        closing(Guarded(RedisMedium(server.url(), 0.3), 2, 0.5, deadline_s=None)) as guarded,
+        closing(Guarded(RedisMedium(server.url(), 1.0), 2, PAUSE_S, None, clock)) as guarded,
     ):
         source = guarded.open(write(guarded, SPEC))
         with server.frozen():
@@ -188,5 +197,5 @@ def test_a_server_without_a_deadline_of_ours_opens_the_breaker_as_well(tmp_path:
             with pytest.raises(OSError) as caught:
                 guarded.find(SPEC.key)
             assert caught.value.errno == errno.EHOSTDOWN
-        time.sleep(0.6)
+        clock.now += PAUSE_S
         assert read_all(source, source.nbytes) == object_of(SPEC)
