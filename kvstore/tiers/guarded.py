@@ -1,0 +1,153 @@
+"""A medium that fails costs its callers no more than a few waits, each of them bounded."""
+
+import errno
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TypeVar
+
+from kvstore.tiers.breaker import Breaker
+from kvstore.tiers.deadline import AbandonedError, Deadline
+from kvstore.tiers.medium import Listed, Medium, Source
+from kvstore.types import SegmentKey
+
+T = TypeVar("T")
+_THREADS = 8
+_PAGE = 512  # objects that a listing hands over at once
+
+
+class Guarded(Medium):
+    """A medium behind a breaker and, when its client library may hang, a deadline for each call.
+
+    A call that hangs is given up, not stopped: it goes on in its thread. So under a deadline a
+    write copies its payload and a read goes through a buffer of its own, lest a late one uses
+    memory that its caller has back: one copy each. A write that was given up may still appear.
+    """
+
+    def __init__(
+        self,
+        medium: Medium,
+        failures: int,
+        pause_s: float,
+        deadline_s: float | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.tier, self.exclusive = medium.tier, medium.exclusive
+        self._medium = medium
+        self._breaker = Breaker(failures, pause_s, clock)
+        self._deadline = None if deadline_s is None else Deadline(deadline_s, _THREADS)
+        self._page_s = math.inf if deadline_s is None else deadline_s / 4
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the medium is left alone; from the failure until a trial has succeeded."""
+        return self._breaker.is_open
+
+    @property
+    def open_for_s(self) -> float:
+        """Seconds until the next trial; 0 when a call may pass."""
+        return self._breaker.open_for_s
+
+    def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> str:
+        with self._breaker.call():
+            if self._deadline is None:
+                return self._medium.write(key, header, payload)
+            copy = memoryview(bytes(payload))
+            return self._deadline.run(lambda: self._medium.write(key, header, copy))
+
+    def open(self, name: str) -> Source:
+        with self._breaker.call():
+            if self._deadline is None:
+                return _GuardedSource(self._medium.open(name), self._breaker)
+            source = self._deadline.run(lambda: self._medium.open(name), _close)
+            return _TimedSource(source, self._breaker, self._deadline)
+
+    def find(self, key: SegmentKey) -> str | None:
+        return self._call(lambda: self._medium.find(key))
+
+    def list(self) -> Iterator[Listed]:
+        """In pages, each a call: of so many objects or of a quarter of the deadline."""
+        listed = self._medium.list()
+        while page := self._call(lambda: _page(listed, self._page_s)):
+            yield from page
+
+    def delete(self, name: str) -> None:
+        self._call(lambda: self._medium.delete(name))
+
+    def set_aside(self, name: str) -> None:
+        self._call(lambda: self._medium.set_aside(name))
+
+    @property
+    def aside_bytes(self) -> int:
+        return self._medium.aside_bytes
+
+    def close(self) -> None:
+        """Whether the breaker is open or not."""
+        if self._deadline is None:
+            return self._medium.close()
+        self._deadline.run(self._medium.close)
+
+    def _call(self, call: Callable[[], T]) -> T:
+        with self._breaker.call():
+            return call() if self._deadline is None else self._deadline.run(call)
+
+
+class _GuardedSource(Source):
+    def __init__(self, source: Source, breaker: Breaker) -> None:
+        self.nbytes = source.nbytes
+        self._source, self._breaker = source, breaker
+
+    def read(self, into: memoryview, offset: int) -> int:
+        with self._breaker.call():
+            return self._source.read(into, offset)
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class _TimedSource(Source):
+    """For one thread, since its reads share the buffer. After an abandoned one it is lost."""
+
+    def __init__(self, source: Source, breaker: Breaker, deadline: Deadline) -> None:
+        self.nbytes = source.nbytes
+        self._source, self._breaker, self._deadline = source, breaker, deadline
+        self._buffer = bytearray()
+        self._lost = False
+
+    def read(self, into: memoryview, offset: int) -> int:
+        if self._lost:
+            raise OSError(errno.EIO, "an earlier read was given up")
+        if len(self._buffer) < into.nbytes:
+            self._buffer = bytearray(into.nbytes)
+        buffer = memoryview(self._buffer)[: into.nbytes]
+        with self._breaker.call():
+            try:
+                done = self._deadline.run(
+                    lambda: self._source.read(buffer, offset), lambda _: self._source.close()
+                )
+            except AbandonedError:
+                self._lost = True
+                raise
+        into[:done] = buffer[:done]
+        return done
+
+    def close(self) -> None:
+        """A read that still hangs closes it when it ends; a hanging close is given up."""
+        if not self._lost:
+            with suppress(OSError):
+                self._deadline.run(self._source.close)
+
+
+def _close(source: Source | None) -> None:
+    if source is not None:
+        source.close()
+
+
+def _page(listed: Iterator[Listed], seconds: float) -> list[Listed]:
+    end, page = time.monotonic() + seconds, []
+    for each in listed:
+        page.append(each)
+        if len(page) == _PAGE or time.monotonic() > end:
+            break
+    return page

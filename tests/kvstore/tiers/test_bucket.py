@@ -1,0 +1,126 @@
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from kvstore.tiers.bucket import LEFTOVER_S, MAX_ASIDE, Bucket
+from tests.kvstore.media import object_of, read_all, read_object, write
+from tests.kvstore.segments import chain_of, passage
+
+SPEC = chain_of(passage(1))[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "a folder" / "segments"
+
+
+@pytest.fixture
+def bucket(folder: Path) -> Bucket:
+    return Bucket(folder.as_uri(), 5.0)
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_object_is_a_file_named_by_its_key(bucket: Bucket, folder: Path) -> None:
+    name = write(bucket, SPEC)
+    assert name == f"{SPEC.key.digest.hex()[:2]}/{SPEC.key}.segment"
+    assert files_in(folder) == {name}
+    assert (folder / name).read_bytes() == object_of(SPEC)
+
+
+def test_two_of_one_folder_share_it(bucket: Bucket, folder: Path) -> None:
+    name = write(bucket, SPEC)
+    other = Bucket(folder.as_uri() + "/", 5.0)
+    assert other.find(SPEC.key) == name and read_object(other, name) == object_of(SPEC)
+    other.delete(name)
+    assert bucket.find(SPEC.key) is None
+
+
+def test_a_whole_object_is_not_written_again_a_torn_one_is(bucket: Bucket, folder: Path) -> None:
+    path = folder / write(bucket, SPEC)
+    before = path.stat()
+    write(bucket, SPEC)
+    assert path.stat() == before
+    path.write_bytes(object_of(SPEC)[:5000])
+    assert read_object(bucket, write(bucket, SPEC)) == object_of(SPEC)
+
+
+def test_an_open_object_that_is_replaced_stays_what_it_was(bucket: Bucket, folder: Path) -> None:
+    name = write(bucket, SPEC)
+    torn = object_of(SPEC)[:5000]
+    (folder / name).write_bytes(torn)
+    with bucket.open(name) as source:
+        write(bucket, SPEC)
+        assert read_all(source, 10_000) == torn
+
+
+def test_a_listing_skips_what_is_being_written_and_removes_what_was_left(
+    bucket: Bucket, folder: Path
+) -> None:
+    name = write(bucket, SPEC)
+    fresh, stale = folder / "tmp/fresh.1234", folder / "tmp/stale.1234"
+    fresh.write_bytes(b"half")
+    stale.write_bytes(b"half")
+    os.utime(stale, (time.time() - 2 * LEFTOVER_S,) * 2)
+    assert [each.name for each in bucket.list()] == [name]
+    assert fresh.exists() and not stale.exists()
+
+
+def test_a_listing_skips_files_of_strangers(bucket: Bucket, folder: Path) -> None:
+    name = write(bucket, SPEC)
+    (folder / "README").write_text("ours")
+    (folder / name[:2] / "notes.txt").write_text("ours")
+    assert [each.name for each in bucket.list()] == [name]
+
+
+def test_the_newest_damaged_objects_are_kept(bucket: Bucket, folder: Path) -> None:
+    specs = [chain_of(passage(number))[0] for number in range(MAX_ASIDE + 3)]
+    for age, spec in enumerate(reversed(specs)):
+        name = write(bucket, spec)
+        os.utime(folder / name, (1e9 - age,) * 2)
+        bucket.set_aside(name)
+    kept = {f"quarantine/{spec.key}.segment" for spec in specs[-MAX_ASIDE:]}
+    assert files_in(folder) == kept
+    assert bucket.aside_bytes == sum((folder / name).stat().st_size for name in kept)
+    again = Bucket(folder.as_uri(), 5.0)
+    assert list(again.list()) == [] and again.aside_bytes == bucket.aside_bytes
+
+
+def test_a_failed_write_leaves_nothing_and_is_no_missing_object(
+    bucket: Bucket, folder: Path
+) -> None:
+    folder.parent.mkdir()
+    folder.write_text("a file where the folder should be")
+    with pytest.raises(OSError) as caught:
+        write(bucket, SPEC)
+    assert not isinstance(caught.value, FileNotFoundError) and caught.value.errno
+    folder.unlink()
+    assert read_object(bucket, write(bucket, SPEC)) == object_of(SPEC)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://key:secret@bucket/x?regoin=us-east-1",
+        "s3://",
+        "file://nas/segments",
+        "ftp://host/segments",
+    ],
+)
+def test_a_url_that_cannot_work_is_refused(url: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        Bucket(url, 1.0)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_bucket_that_cannot_be_reached_fails_with_a_number_and_a_text() -> None:
+    url = "s3://key:secret@bucket/x?scheme=http&endpoint_override=127.0.0.1:1&region=us-east-1"
+    bucket = Bucket(url, 1.0)
+    with pytest.raises(OSError) as caught:
+        bucket.find(SPEC.key)
+    assert caught.value.errno and caught.value.strerror
+    assert "secret" not in str(caught.value)
