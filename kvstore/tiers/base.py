@@ -25,7 +25,7 @@ class Entry:
 
 
 class Reader(ABC):
-    """An open segment. It stays readable when the segment is removed meanwhile."""
+    """An open segment."""
 
     def __init__(self, spec: SegmentSpec, crcs: tuple[int, ...]) -> None:
         self.spec = spec
@@ -81,7 +81,8 @@ class Tier(ABC):
 
     @abstractmethod
     def remove(self, key: SegmentKey) -> None:
-        """Idempotent. Open readers stay valid."""
+        """Idempotent. Open readers stay valid, or raise TierUnavailableError where the medium
+        knows no open objects."""
 
     @abstractmethod
     def keys(self) -> Iterator[Entry]:

@@ -19,8 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
+from kvstore.tiers.bucket_url import connect
 from kvstore.tiers.files import Files
 from kvstore.tiers.medium import Listed, Medium, Source
 from kvstore.types import SegmentKey, TierName
@@ -29,7 +29,6 @@ SUFFIX = ".segment"
 MAX_ASIDE = 8
 LEFTOVER_S = 3600.0
 """A file in `tmp` of this age has no writer any more."""
-_S3_OPTIONS = {"region", "scheme", "endpoint_override"}
 
 
 class Bucket(Medium):
@@ -42,7 +41,7 @@ class Bucket(Medium):
     def __init__(self, url: str, timeout_s: float) -> None:
         """Connects when it is first used, except to HDFS. Raises ValueError for a URL that cannot
         work, OSError when the file system's library or name node is missing."""
-        self._fs, base = _s3(url, timeout_s) if url.startswith("s3:") else _connect(url, timeout_s)
+        self._fs, base = connect(url, timeout_s)
         self._base = base.rstrip("/")
         if not self._base:
             raise ValueError("names no folder or bucket")
@@ -226,37 +225,3 @@ def _sync(path: str) -> None:
         files.sync(fd)
     finally:
         os.close(fd)
-
-
-def _connect(url: str, timeout_s: float) -> tuple[Any, str]:
-    from pyarrow.fs import FileSystem
-
-    if url.startswith("gs:"):
-        url += f"{'&' if '?' in url else '?'}retry_limit_seconds={timeout_s:g}"
-    fs, base = FileSystem.from_uri(url)
-    return fs, base
-
-
-def _s3(url: str, timeout_s: float) -> tuple[Any, str]:
-    """Without `from_uri`, which takes no timeouts and asks the network for the region."""
-    from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
-
-    parts = urlsplit(url)
-    options = dict(parse_qsl(parts.query))
-    if unknown := options.keys() - _S3_OPTIONS:
-        raise ValueError(
-            f"has the unknown option {', '.join(sorted(unknown))}, allowed are"
-            f" {', '.join(sorted(_S3_OPTIONS))}"
-        )
-    user, _, bucket = parts.netloc.rpartition("@")
-    access_key, _, secret_key = user.partition(":")
-    fs = S3FileSystem(
-        access_key=unquote(access_key) or None,
-        secret_key=unquote(secret_key) or None,
-        request_timeout=timeout_s,
-        connect_timeout=timeout_s,
-        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=2),
-        allow_delayed_open=True,  # a small object is one request
-        **options,
-    )
-    return fs, bucket + parts.path

@@ -57,7 +57,9 @@ class Medium(ABC):
 
     @abstractmethod
     def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> str:
-        """The new object's name. It is there whole and to stay on return, or not at all."""
+        """The object's name. It is there whole and to stay on return, or not at all. On a shared
+        medium one of this key that is there already stays as it is: its readers have its
+        checksums."""
 
     @abstractmethod
     def open(self, name: str) -> Source: ...

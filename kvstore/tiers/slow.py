@@ -91,10 +91,8 @@ class SlowTier(Tier):
             self._used += nbytes
             self._writing[spec.key] = nbytes
         try:
-            name = None if self.complete else self._medium.find(spec.key)
-            if name is None:
-                header = encode_header(Header(spec, tuple(crcs)))
-                name = self._medium.write(spec.key, header, data)
+            header = encode_header(Header(spec, tuple(crcs)))
+            name = self._medium.write(spec.key, header, data)
         except OSError as error:
             with self._lock:
                 self._used -= nbytes

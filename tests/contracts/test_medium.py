@@ -9,6 +9,7 @@ import pytest
 
 from kvstore.codec import decode_header, header_nbytes
 from kvstore.tiers.bucket import Bucket
+from kvstore.tiers.folder import Folder
 from kvstore.tiers.guarded import Guarded
 from kvstore.tiers.medium import Medium
 from kvstore.tiers.redis_server import RedisMedium
@@ -46,7 +47,12 @@ def guarded_redis(redis_medium: Medium) -> Medium:
     return Guarded(redis_medium, failures=3, pause_s=10.0, deadline_s=None)
 
 
-@pytest.fixture(params=["bucket", "redis_medium", "guarded_bucket", "guarded_redis"])
+@pytest.fixture
+def folder(tmp_path: Path) -> Medium:
+    return Folder(tmp_path / "segments", 8 * len(object_of(SPEC)))
+
+
+@pytest.fixture(params=["folder", "bucket", "redis_medium", "guarded_bucket", "guarded_redis"])
 def medium(request: pytest.FixtureRequest) -> Iterator[Medium]:
     medium: Medium = request.getfixturevalue(request.param)
     yield medium

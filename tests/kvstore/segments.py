@@ -55,7 +55,11 @@ def small_config(folder: FilePath, **changes: float | str | tuple[str, ...]) -> 
 
 def ssd_tier(folder: FilePath, max_bytes: int = 2**20, files: Files | None = None) -> SlowTier:
     """The SSD tier of a folder, recovered."""
-    tier = SlowTier(Folder(folder, max_bytes // 16, files), max_bytes)
+    return recovered(SlowTier(Folder(folder, max_bytes // 16, files), max_bytes))
+
+
+def recovered(tier: SlowTier) -> SlowTier:
+    """With all that its medium has."""
     for stored in tier.recover():
         if not tier.adopt(stored, recovered=True):
             tier.discard(stored)
