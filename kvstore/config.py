@@ -5,6 +5,8 @@ from typing import Literal, get_args
 
 PolicyName = Literal["lru", "lfu", "gdsf", "pgdsf", "lookahead_lru", "lookahead_pgdsf"]
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
+CodecName = Literal["raw", "int8", "fp8"]
+CODECS: tuple[CodecName, ...] = get_args(CodecName)
 GIB = 2**30
 
 
@@ -24,6 +26,8 @@ class StoreConfig:
     """Upper bound of all segment files."""
     ssd_free_share: float = 0.5
     """At most this share of what is free on the disk (and used by us) at start."""
+    codec: CodecName = "raw"
+    """How KV is kept below DRAM (see `kvstore.compression`); all but raw lose precision."""
     policy: PolicyName = "lookahead_pgdsf"
     """What goes first when a tier is full; with look-ahead, what queued requests need goes last."""
     lookahead_requests: int = 4
@@ -44,6 +48,8 @@ class StoreConfig:
             raise ValueError(
                 f"store.policy is {self.policy!r}, must be one of {', '.join(POLICIES)}"
             )
+        if self.codec not in CODECS:
+            raise ValueError(f"store.codec is {self.codec!r}, must be one of {', '.join(CODECS)}")
         if self.lookahead_requests < 0:
             raise ValueError(
                 f"store.lookahead_requests is {self.lookahead_requests}, must be 0 or more"
