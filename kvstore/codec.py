@@ -13,11 +13,11 @@
     104              4  num_tokens, u32
     108              4  head_dim, u32
     112              4  dtype, u32: 1 float32, 2 bfloat16, 3 float16
-    116              4  zero
-    120   4 x num_layers  CRC32C per layer over (key, layer index as u32, the layer's bytes)
+    116              4  codec of the payload, u32: 0 raw, 1 int8, 2 fp8 (`kvstore/compression.py`)
+    120   4 x num_layers  CRC32C per layer over (key, layer index as u32, the layer's bytes here)
     ...                 zero
     size - 4         4  CRC32C of all header bytes before it
-    size      payload   layers in order, each [2, num_kv_heads, num_tokens, head_dim]
+    size      payload   layers in order, each [2, num_kv_heads, num_tokens, head_dim], encoded
 
 The file ends with the last layer. So no byte of it can change unseen: the header's own checksum
 covers its padding, and each layer's covers the payload. The key says model and tenant, because its
@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 import crc32c
 
+from kvstore.compression import RAW, Codec, codec_of
 from kvstore.errors import CorruptSegmentError
 from kvstore.types import Dtype, Layout, SegmentKey, SegmentSpec
 
@@ -46,6 +47,8 @@ MAX_HEADER_NBYTES = 20480
 class Header:
     spec: SegmentSpec
     crcs: tuple[int, ...]
+    """Of the layers as they are encoded."""
+    codec: Codec = RAW
 
 
 def header_nbytes(num_layers: int) -> int:
@@ -53,9 +56,11 @@ def header_nbytes(num_layers: int) -> int:
     return -(-used // PAGE) * PAGE
 
 
-def file_nbytes(spec: SegmentSpec) -> int:
-    """Size of the segment's whole file."""
-    return header_nbytes(spec.layout.num_layers) + spec.layout.nbytes
+def file_nbytes(spec: SegmentSpec, codec: Codec = RAW) -> int:
+    """Size of the segment's whole file; raw is the largest."""
+    layout = spec.layout
+    layer_nbytes = codec.encoded_layer_nbytes(layout)
+    return header_nbytes(layout.num_layers) + layout.num_layers * layer_nbytes
 
 
 def encode_header(header: Header) -> bytes:
@@ -64,7 +69,7 @@ def encode_header(header: Header) -> bytes:
     fixed = _FIXED.pack(
         _MAGIC, _VERSION, size, spec.key.placement, spec.key.digest, spec.parent, spec.tag,
         layout.num_layers, layout.num_kv_heads, layout.num_tokens, layout.head_dim,
-        _DTYPES[layout.dtype], 0,
+        _DTYPES[layout.dtype], header.codec.code,
     )  # fmt: skip
     body = (fixed + struct.pack(f"<{layout.num_layers}I", *header.crcs)).ljust(
         size - _CRC.size, b"\0"
@@ -84,9 +89,12 @@ def decode_header(data: bytes, name: str) -> Header:
     body = data[: size - _CRC.size]
     if crc32c.crc32c(body) != _CRC.unpack_from(data, size - _CRC.size)[0]:
         raise CorruptSegmentError(name, "has a header with a wrong checksum")
-    layers, heads, tokens, head_dim, dtype, _ = numbers
+    layers, heads, tokens, head_dim, dtype, codec = numbers
     if dtype not in _DTYPE_NAMES or header_nbytes(layers) != size:
         raise CorruptSegmentError(name, f"has dtype {dtype} and {layers} layers in {size} bytes")
     layout = Layout(layers, heads, tokens, head_dim, _DTYPE_NAMES[dtype])
     spec = SegmentSpec(SegmentKey(placement, digest), parent, tag, layout)
-    return Header(spec, struct.unpack_from(f"<{layers}I", data, _FIXED.size))
+    try:
+        return Header(spec, struct.unpack_from(f"<{layers}I", data, _FIXED.size), codec_of(codec))
+    except ValueError as error:
+        raise CorruptSegmentError(name, f"has an unknown codec: {error}") from error

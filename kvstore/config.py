@@ -7,7 +7,12 @@ PolicyName = Literal["lru", "lfu", "gdsf", "pgdsf", "lookahead_lru", "lookahead_
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
 Admission = Literal["all", "second_use"]
 ADMISSIONS: tuple[Admission, ...] = get_args(Admission)
+CodecName = Literal["raw", "int8", "fp8"]
+CODECS: tuple[CodecName, ...] = get_args(CodecName)
 GIB = 2**30
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "policy": POLICIES, "ssd_admission": ADMISSIONS, "codec": CODECS,
+}  # fmt: skip
 _POSITIVE = (
     "dram_bytes", "ssd_bytes", "remote_bytes", "remote_timeout_s", "read_timeout_s",
     "write_queue", "ticket_ttl_s", "reap_interval_s",
@@ -30,6 +35,8 @@ class StoreConfig:
     """Upper bound of all segment files."""
     ssd_free_share: float = 0.5
     """At most this share of what is free on the disk (and used by us) at start."""
+    codec: CodecName = "raw"
+    """How KV is kept below DRAM (see `kvstore.compression`); all but raw lose precision."""
     policy: PolicyName = "lookahead_pgdsf"
     """What goes first when a tier is full; with look-ahead, what queued requests need goes last."""
     lookahead_requests: int = 4
@@ -59,18 +66,12 @@ class StoreConfig:
     """How often leases and tickets of processes that ended are collected."""
 
     def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            raise ValueError(
-                f"store.policy is {self.policy!r}, must be one of {', '.join(POLICIES)}"
-            )
+        for name, allowed in _CHOICES.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"store.{name} is {value!r}, must be one of {', '.join(allowed)}")
         if self.lookahead_requests < 0:
             raise ValueError(
                 f"store.lookahead_requests is {self.lookahead_requests}, must be 0 or more"
-            )
-        if self.ssd_admission not in ADMISSIONS:
-            raise ValueError(
-                f"store.ssd_admission is {self.ssd_admission!r}, must be one of "
-                f"{', '.join(ADMISSIONS)}"
             )
         for name in _POSITIVE:
             if getattr(self, name) <= 0:

@@ -15,7 +15,6 @@ from kvstore.codec import file_nbytes
 from kvstore.disposal import discard
 from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableError
 from kvstore.levels import Level
-from kvstore.tiers.base import Entry
 from kvstore.tiers.dram import Slot
 from kvstore.tiers.slow import Stored
 
@@ -149,8 +148,8 @@ class WriteBehind:
                 level.written_bytes += spec.layout.nbytes
             if written and not slot.published:  # removed while it was being written
                 unwanted = level.tier.detach(spec.key)
-            elif written and spec.key not in level.shelf:
-                level.shelf.add(Entry(spec, file_nbytes(spec), time.time()))
+            elif written and spec.key not in level.shelf and (entry := level.tier.entry(spec.key)):
+                level.shelf.add(entry)
             slot.borrows -= 1
             books.dram.free_if_unused(slot)
             books.work.notify_all()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from kvstore.arena import Arena
+from kvstore.compression import create_codec
 from kvstore.config import StoreConfig
 from kvstore.errors import StoreConfigError
 from kvstore.tiers.base import Entry, Reader, Tier
@@ -37,11 +38,12 @@ def create_ssd_tier(config: StoreConfig) -> SlowTier:
         raise StoreConfigError(f"store.faults: {error}") from error
     files = FaultyFiles(faults) if faults else Files()
     medium = Folder(folder, config.ssd_bytes // _QUARANTINE_SHARE, files)
-    return SlowTier(medium, config.ssd_bytes, config.ssd_free_share)
+    return SlowTier(medium, config.ssd_bytes, config.ssd_free_share, create_codec(config.codec))
 
 
 def create_remote_tier(config: StoreConfig) -> SlowTier:
     """Raises StoreConfigError for a URL that cannot be used here."""
     from kvstore.tiers.remote import create_medium  # it needs packages that others do without
 
-    return SlowTier(create_medium(config.remote, config.remote_timeout_s), config.remote_bytes)
+    medium = create_medium(config.remote, config.remote_timeout_s)
+    return SlowTier(medium, config.remote_bytes, codec=create_codec(config.codec))

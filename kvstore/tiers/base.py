@@ -25,7 +25,8 @@ class Entry:
 
 
 class Reader(ABC):
-    """An open segment."""
+    """An open segment. `crcs` are those of the layers as `layer` gives them; where the codec loses
+    precision, of a layer only once it was read."""
 
     def __init__(self, spec: SegmentSpec, crcs: tuple[int, ...]) -> None:
         self.spec = spec

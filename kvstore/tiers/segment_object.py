@@ -1,6 +1,6 @@
 """One segment in a medium: its header is read first, its layers one by one, each verified."""
 
-from kvstore.checksum import verify_layer
+from kvstore.checksum import layer_crc, verify_layer
 from kvstore.codec import PAGE, Header, decode_header, file_nbytes, header_nbytes
 from kvstore.errors import CorruptSegmentError, TierUnavailableError
 from kvstore.tiers.base import Reader
@@ -21,20 +21,32 @@ class ObjectReader(Reader):
             source.close()
             raise
         super().__init__(header.spec, header.crcs)
-        self._source, self._tier = source, tier
+        self._source, self._tier, self._codec = source, tier, header.codec
+        self._stored_crcs = header.crcs
 
     def layer(self, index: int, into: memoryview | None = None) -> memoryview:
-        size = self.spec.layout.layer_nbytes
-        data = memoryview(bytearray(size)) if into is None else into
-        offset = header_nbytes(self.spec.layout.num_layers) + index * size
+        layout = self.spec.layout
+        data = memoryview(bytearray(layout.layer_nbytes)) if into is None else into
+        if self._codec.lossless:
+            self._read(index, data)
+            return data
+        encoded = memoryview(bytearray(self._codec.encoded_layer_nbytes(layout)))
+        self._read(index, encoded)
+        self._codec.decode_layer(layout, encoded, data)
+        crc = layer_crc(self.spec.key, index, data)
+        self.crcs = (*self.crcs[:index], crc, *self.crcs[index + 1 :])
+        return data
+
+    def _read(self, index: int, data: memoryview) -> None:
+        """One layer as it is stored, verified."""
+        offset = header_nbytes(self.spec.layout.num_layers) + index * data.nbytes
         try:
             done = _read_all(self._source, data, offset)
         except OSError as error:
             raise TierUnavailableError(self._tier, f"{self.spec.key}: {error}") from error
-        if done != size:
+        if done != data.nbytes:
             raise CorruptSegmentError(str(self.spec.key), f"layer {index} ends after {done} bytes")
-        verify_layer(self.spec.key, index, data, self.crcs[index])
-        return data
+        verify_layer(self.spec.key, index, data, self._stored_crcs[index])
 
     def close(self) -> None:
         self._source.close()
@@ -49,10 +61,9 @@ def read_header(source: Source, name: str) -> Header:
         data = bytearray(size)
         done = _read_all(source, memoryview(data), 0)
     header = decode_header(bytes(data[:done]), name)
-    if source.nbytes != file_nbytes(header.spec):
-        raise CorruptSegmentError(
-            name, f"{source.nbytes} bytes, expected {file_nbytes(header.spec)}"
-        )
+    expected = file_nbytes(header.spec, header.codec)
+    if source.nbytes != expected:
+        raise CorruptSegmentError(name, f"{source.nbytes} bytes, expected {expected}")
     return header
 
 

@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
-from kvstore.checksum import verify_segment
-from kvstore.codec import Header, encode_header, file_nbytes
+from kvstore.checksum import layer_bytes, layer_crc, verify_segment
+from kvstore.codec import Header, encode_header
+from kvstore.compression import RAW, Codec
 from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableError
 from kvstore.tiers.base import Entry, Reader, Tier
 from kvstore.tiers.medium import Listed, Medium
@@ -38,9 +40,17 @@ class Stored:
 class SlowTier(Tier):
     """Thread-safe: its lock guards only the books, never a call to the medium."""
 
-    def __init__(self, medium: Medium, max_bytes: int, free_share: float = 1.0) -> None:
-        """`free_share` is of what is free, or ours, on a medium that knows that."""
+    def __init__(
+        self,
+        medium: Medium,
+        max_bytes: int,
+        free_share: float = 1.0,
+        codec: Codec = RAW,
+    ) -> None:
+        """`free_share` is of what is free, or ours, on a medium that knows that. `codec` is that of
+        what is written from now on, raw by default; what is there is read with its own."""
         self.name = medium.tier
+        self._codec = codec
         self._medium = medium
         self._max_bytes = max_bytes
         self._free_share = free_share
@@ -82,7 +92,8 @@ class SlowTier(Tier):
         """Returns when the object is there to stay. After recovery: before it, what counts
         towards the bound is not known."""
         verify_segment(spec, data, crcs)
-        nbytes = file_nbytes(spec)
+        header, payload = self._encode(spec, data, crcs)
+        nbytes = len(header) + payload.nbytes
         with self._lock:
             if spec.key in self._stored or spec.key in self._writing:
                 return
@@ -91,8 +102,7 @@ class SlowTier(Tier):
             self._used += nbytes
             self._writing[spec.key] = nbytes
         try:
-            header = encode_header(Header(spec, tuple(crcs)))
-            name = self._medium.write(spec.key, header, data)
+            name = self._medium.write(spec.key, header, payload)
         except OSError as error:
             with self._lock:
                 self._used -= nbytes
@@ -221,6 +231,23 @@ class SlowTier(Tier):
 
     def close(self) -> None:
         self._medium.close()
+
+    def entry(self, key: SegmentKey) -> Entry | None:
+        stored = self._stored.get(key)
+        return None if stored is None else stored.entry
+
+    def _encode(
+        self, spec: SegmentSpec, data: memoryview, crcs: Sequence[int]
+    ) -> tuple[bytes, memoryview]:
+        """Header and payload. What the codec cannot represent is written raw."""
+        if not self._codec.lossless:
+            layout, codec = spec.layout, self._codec
+            layers = (layer_bytes(spec, data, i) for i in range(layout.num_layers))
+            with suppress(ValueError):
+                encoded = [codec.encode_layer(layout, layer) for layer in layers]
+                coded = tuple(layer_crc(spec.key, i, layer) for i, layer in enumerate(encoded))
+                return encode_header(Header(spec, coded, codec)), memoryview(b"".join(encoded))
+        return encode_header(Header(spec, tuple(crcs))), data
 
     def _left(self, stored: Stored) -> None:
         with self._lock:

@@ -29,6 +29,8 @@ class Bench:
 
     runtime: Runtime
     store: KVStore
+    store_dir: str
+    """Folder of the store's arena, which its clients share."""
     client: LocalStoreClient
 
     @property
@@ -54,7 +56,7 @@ def bench(model: ModelConfig, store: StoreConfig | None = None) -> Iterator[Benc
         client = LocalStoreClient(kvstore, base.dram_dir)
         try:
             runtime = load_runtime(model, PromptConfig(), EngineConfig(), folder)
-            yield Bench(runtime, kvstore, client)
+            yield Bench(runtime, kvstore, base.dram_dir, client)
         finally:
             client.close()
             kvstore.close()

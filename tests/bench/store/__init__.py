@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.bench.harness import Options, Result
 from tests.bench.store import disk, memory, recovery, replay, throttled
+
 # from tests.kvstore.stress import run as stress
 
 _FOLDER = Path.home() / ".cache" / "hyperrag" / "bench"

@@ -3,6 +3,7 @@
 import multiprocessing
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from kvstore.checksum import segment_crcs
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.types import Acquired
+from kvstore.types import Path as Chain
 from tests.bench.harness import Options
 from tests.bench.store.segments import LAYOUT, config, specs
 
@@ -63,11 +65,11 @@ def measure(folder: Path, options: Options) -> tuple[dict[str, float], list[dict
 
 
 def _timed_acquire(
-    store: KVStore, client: LocalStoreClient, paths: list[tuple[object]], pipe: Connection
+    store: KVStore, client: LocalStoreClient, paths: Sequence[Chain], pipe: Connection
 ) -> tuple[float, float]:
     """Seconds of matching and pinning here, and of making tensors of it there."""
     began = time.perf_counter()
-    acquired = store.acquire(paths, client.holder_id, 10)  # type: ignore[arg-type]
+    acquired = store.acquire(paths, client.holder_id, 10)
     pinned = time.perf_counter() - began
     pipe.send(acquired)
     used: float = pipe.recv()
@@ -90,9 +92,8 @@ def _reader(pipe: Connection) -> None:
         assert sound and all(tensor.data_ptr() for tensor in tensors)
 
 
-def _seconds(call: object, repetitions: int) -> float:
+def _seconds(call: Callable[[], object], repetitions: int) -> float:
     """Median of one call."""
-    assert callable(call)
     times = []
     for _ in range(repetitions):
         began = time.perf_counter()

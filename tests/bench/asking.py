@@ -1,0 +1,51 @@
+"""Questions put to an engine, and how two of its answers compare."""
+
+import itertools
+import time
+from collections.abc import Sequence
+
+from actors.engine.generate import GenerateEngine
+from actors.engine.rerank import RerankEngine
+from actors.messages import GenerateRequest, Message, Sampling
+from tests.bench.corpus import Lists, python_reference, squad
+from tests.bench.harness import CannotRun
+
+NUM_CANDIDATES = 10
+NEW_TOKENS = 16
+Scores = tuple[float, ...]
+
+
+def question_lists(num: int, seed: int) -> Lists:
+    """Real questions, each with passages: SQuAD where it is at hand, else the Python reference."""
+    try:
+        return squad(num, NUM_CANDIDATES, seed)
+    except CannotRun:
+        return python_reference(num, NUM_CANDIDATES, seed)
+
+
+def scores(engine: RerankEngine, item: tuple[str, list[str]]) -> Scores:
+    return engine.score("bench", item[0], item[1], timeout_s=300).log_likelihoods
+
+
+def answer(engine: GenerateEngine, item: tuple[str, list[str]]) -> list[int]:
+    """Greedy tokens from the question and its first three passages."""
+    request = GenerateRequest(
+        "bench", "bench", (Message("user", item[0]),), tuple(item[1][:3]), Sampling(NEW_TOKENS), 300
+    )
+    sequence = engine.start(request, time.monotonic() + 300)
+    tokens = [sequence.last]
+    while len(tokens) < NEW_TOKENS and not engine.ends(tokens[-1]):
+        engine.step([sequence])
+        tokens.append(sequence.last)
+    return tokens
+
+
+def order(scores: Sequence[float]) -> list[int]:
+    return sorted(range(len(scores)), key=lambda i: -scores[i])
+
+
+def kendall(a: Sequence[float], b: Sequence[float]) -> float:
+    """Kendall's tau-a of two score lists."""
+    pairs = list(itertools.combinations(range(len(a)), 2))
+    agree = sum((a[i] - a[j]) * (b[i] - b[j]) > 0 for i, j in pairs)
+    return 2 * agree / len(pairs) - 1
