@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Literal, get_args
+from urllib.parse import urlsplit
 
 PolicyName = Literal["lru", "lfu", "gdsf", "pgdsf", "lookahead_lru", "lookahead_pgdsf"]
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
@@ -49,6 +50,8 @@ class StoreConfig:
     """URL of a tier behind the SSD, shared by nodes and clusters: a bucket or folder (`s3://`,
     `gs://`, `hdfs://`, `file://`) or a server (`redis://`, `rediss://`, `valkey://`); empty:
     none."""
+    remote_secret_file: str = ""
+    """File with its password (or `user:password`, `access key:secret key`), which no URL holds."""
     remote_bytes: int = 64 * GIB
     """Upper bound of what this store knows to be there."""
     remote_timeout_s: float = 2.0
@@ -72,6 +75,11 @@ class StoreConfig:
         if self.lookahead_requests < 0:
             raise ValueError(
                 f"store.lookahead_requests is {self.lookahead_requests}, must be 0 or more"
+            )
+        if ":" in urlsplit(self.remote).netloc.rpartition("@")[0]:
+            raise ValueError(
+                "store.remote holds a password, which a configuration is no place for: write it "
+                "into the file that store.remote_secret_file names"
             )
         for name in _POSITIVE:
             if getattr(self, name) <= 0:

@@ -43,7 +43,8 @@ def create_ssd_tier(config: StoreConfig) -> SlowTier:
 
 def create_remote_tier(config: StoreConfig) -> SlowTier:
     """Raises StoreConfigError for a URL that cannot be used here."""
-    from kvstore.tiers.remote import create_medium  # it needs packages that others do without
+    from kvstore.tiers.remote import create_medium, with_secret  # packages that others lack
 
-    medium = create_medium(config.remote, config.remote_timeout_s)
+    url = with_secret(config.remote, config.remote_secret_file)
+    medium = create_medium(url, config.remote_timeout_s)
     return SlowTier(medium, config.remote_bytes, codec=create_codec(config.codec))

@@ -1,5 +1,8 @@
 """The medium of a remote tier, by the scheme of `store.remote`."""
 
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
 from kvstore.errors import StoreConfigError
 from kvstore.tiers.guarded import Guarded
 
@@ -29,6 +32,26 @@ def create_medium(url: str, timeout_s: float) -> Guarded:
     except (ValueError, OSError) as error:
         text = str(error).replace(url, _shown(url))
         raise StoreConfigError(f"store.remote is {_shown(url)}: {text}") from None
+
+
+def with_secret(url: str, secret_file: str) -> str:
+    """The URL with what the file holds: `password` or `user:password` (a password with a
+    colon is `:password`). Raises StoreConfigError,
+    which shows nothing of it."""
+    if not secret_file:
+        return url
+    try:
+        secret = Path(secret_file).expanduser().read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreConfigError(f"store.remote_secret_file {secret_file}: {error}") from error
+    user, separator, password = secret.partition(":")
+    if not separator:
+        user, password = "", secret
+    parts = urlsplit(url)
+    named, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(
+        parts._replace(netloc=f"{quote(user, safe='') or named}:{quote(password, safe='')}@{host}")
+    )
 
 
 def _bucket(url: str, timeout_s: float) -> Guarded:

@@ -19,7 +19,7 @@ def measure(folder: Path, options: Options) -> tuple[dict[str, float], list[dict
     gains = {name: _gain(folder, name, dram, options) for name, dram in traces}
     rows: list[dict[str, object]] = [
         {"what": f"replay of {Path(name).parent.name or name}: mean TTFT, LRU without prefetch /"
-                 f" {StoreConfig.policy} with", "value": gain}
+                 f" {StoreConfig().policy} with", "value": gain}
         for name, gain in gains.items()
     ]  # fmt: skip
     return {"replay_ttft_gain": min(gains["zipf"], gains["drift"])}, rows
@@ -29,7 +29,7 @@ def _gain(folder: Path, trace: str, dram_gib: str, options: Options) -> float:
     found = folder / "replay.json"
     with redirect_stdout(StringIO()):
         status = replay_main(
-            [trace, "--policy", StoreConfig.policy, "--dram", dram_gib, "--json", str(found),
+            [trace, "--policy", StoreConfig().policy, "--dram", dram_gib, "--json", str(found),
              "--requests", "800" if options.quick else "0", "--seed", str(options.seed)]
         )  # fmt: skip
     assert status == 0, f"the replay of {trace} failed"

@@ -67,7 +67,8 @@ def _serve(
     client = LocalStoreClient(store, settings.dram_dir)
     assert store.flush(60)
     waiting: deque[int] = deque()
-    began, arrived, ttft = time.monotonic(), 0, []
+    began, arrived = time.monotonic(), 0
+    ttft: list[float] = []
     while len(ttft) < len(requests):
         now = time.monotonic() - began
         while arrived < len(requests) and arrivals[arrived] <= now:

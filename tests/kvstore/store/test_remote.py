@@ -162,3 +162,22 @@ def test_a_url_that_cannot_work_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreConfigError, match="store.remote is ftp://host, must begin with one"):
         KVStore(replace(config, remote="ftp://host"), "node")
     KVStore(config, "node").close()
+
+
+def test_a_password_comes_from_a_file_and_from_nowhere_else(tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--requirepass", "a/b:c@d") as server:
+        secret = tmp_path / "secret"
+        secret.write_text(":a/b:c@d\n")
+        locked = Node(tmp_path / "locked", server.url(), remote_timeout_s=1.0)
+        assert not locked.store.flush(0.5) and locked.store.stats().remote.write_failures == 1
+        locked.client.close()
+        locked.store.close(1)
+        one = Node(tmp_path / "one", server.url(), remote_secret_file=str(secret))
+        store_path(one.client, *PATHS[:2])
+        assert one.store.flush(10) and one.store.stats().remote.num_segments == 3
+        one.close()
+    with pytest.raises(ValueError, match="store.remote holds a password") as caught:
+        StoreConfig(remote="redis://user:hidden@host")
+    assert "hidden" not in str(caught.value)
+    with pytest.raises(StoreConfigError, match="store.remote_secret_file"):
+        Node(tmp_path / "no", "redis://host", remote_secret_file=str(tmp_path / "absent"))
