@@ -1,11 +1,11 @@
 """Do the books balance, and are the bytes what they were? Payloads are read without the lock."""
 
 from kvstore.books import Books
-from kvstore.checksum import verify_segment
 from kvstore.disposal import discard
 from kvstore.errors import CorruptSegmentError, TierUnavailableError
 from kvstore.levels import Level
 from kvstore.loads import Loads
+from kvstore.scrub import damage_of
 from kvstore.tiers.dram import Slot
 from kvstore.types import CheckReport, SegmentSpec
 
@@ -59,11 +59,8 @@ class Audit:
 
     def _check_slot(self, slot: Slot) -> None:
         books = self._books
-        problem = None
-        try:
-            verify_segment(slot.spec, books.dram.view(slot.extent), slot.crcs)
-        except CorruptSegmentError as error:
-            problem = f"dram: {error}"
+        damage = damage_of(books, slot)
+        problem = f"dram: {damage}" if damage else None
         self._count(slot.spec, problem)
         with books.lock:
             slot.borrows -= 1

@@ -8,11 +8,14 @@ PolicyName = Literal["lru", "lfu", "gdsf", "pgdsf", "lookahead_lru", "lookahead_
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
 Admission = Literal["all", "second_use"]
 ADMISSIONS: tuple[Admission, ...] = get_args(Admission)
+VerifyDram = Literal["fill", "always"]
+VERIFY_DRAM: tuple[VerifyDram, ...] = get_args(VerifyDram)
 CodecName = Literal["raw", "int8", "fp8"]
 CODECS: tuple[CodecName, ...] = get_args(CodecName)
 GIB = 2**30
 _CHOICES: dict[str, tuple[str, ...]] = {
     "policy": POLICIES, "ssd_admission": ADMISSIONS, "codec": CODECS,
+    "verify_dram": VERIFY_DRAM,
 }  # fmt: skip
 _POSITIVE = (
     "dram_bytes", "ssd_bytes", "remote_bytes", "remote_timeout_s", "read_timeout_s",
@@ -63,6 +66,10 @@ class StoreConfig:
     (counted)."""
     ticket_ttl_s: float = 60.0
     """A computation silent for this long loses its claim: the next to ask computes."""
+    verify_dram: VerifyDram = "fill"
+    """When DRAM is verified, besides by the scrubber: on the way in, or at every hit too."""
+    scrub_bytes_per_s: float = 16 * 2**20
+    """How fast a thread verifies all of DRAM, over and over; 0: never."""
     faults: tuple[str, ...] = ()
     """Makes the disk fail on purpose (see `kvstore.tiers.faults`): for tests, never for service."""
     reap_interval_s: float = 1.0
@@ -72,10 +79,9 @@ class StoreConfig:
         for name, allowed in _CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"store.{name} is {value!r}, must be one of {', '.join(allowed)}")
-        if self.lookahead_requests < 0:
-            raise ValueError(
-                f"store.lookahead_requests is {self.lookahead_requests}, must be 0 or more"
-            )
+        for name in ("lookahead_requests", "scrub_bytes_per_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"store.{name} is {getattr(self, name)}, must be 0 or more")
         if ":" in urlsplit(self.remote).netloc.rpartition("@")[0]:
             raise ValueError(
                 "store.remote holds a password, which a configuration is no place for: write it "

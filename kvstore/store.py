@@ -5,16 +5,15 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 
+from kvstore.acquisition import Acquisitions
 from kvstore.audit import Audit
 from kvstore.books import Books
-from kvstore.checksum import verify_segment
 from kvstore.config import StoreConfig
-from kvstore.errors import CorruptSegmentError, DeadlineError, StoreUnavailableError
-from kvstore.leases import Lease
-from kvstore.loads import Load, Loads
-from kvstore.matching import Matcher
+from kvstore.errors import DeadlineError, StoreUnavailableError
+from kvstore.loads import Loads
 from kvstore.prefetch import Prefetcher
 from kvstore.removal import remove_tags
+from kvstore.scrub import Scrubber, damage_of
 from kvstore.singleflight import OpenTicket
 from kvstore.tiers.dram import Slot
 from kvstore.types import (
@@ -25,7 +24,6 @@ from kvstore.types import (
     LeaseId,
     Path,
     SegmentKey,
-    SegmentSpec,
     StoreStats,
     TicketId,
 )
@@ -44,7 +42,9 @@ class KVStore:
         self._config = config
         self._books = Books(config, node)
         self._loads = Loads(self._books, config.read_timeout_s)
+        self._acquisitions = Acquisitions(self._books, self._loads, config.verify_dram)
         self._prefetcher = Prefetcher(self._books, self._loads)
+        self._scrubber = Scrubber(self._books, config.scrub_bytes_per_s)
         self._writes = [
             WriteBehind(self._books, level, self._forget_removed) for level in self._books.levels
         ]
@@ -71,22 +71,7 @@ class KVStore:
         A read that is not done after `deadline_s` is left behind and its segment becomes a ticket:
         running late is no error here. Raises ValueError for paths that are not chains.
         """
-        _require_chains(paths)
-        books, give_up = self._books, time.monotonic() + deadline_s
-        with books.lock:
-            books.require_open()
-            books.holders.ensure(holder)
-            lease = books.leases.open(LeaseId(books.next_id()), holder)
-            matcher = Matcher(books, self._loads, lease, paths)
-            while pending := matcher.look(may_read=time.monotonic() < give_up):
-                books.changed.wait_for(
-                    lambda: books.closed or not lease.open or _are_over(pending),
-                    max(0.0, give_up - time.monotonic()),
-                )
-                matcher.settle(pending)
-                _require_lease(lease)
-                books.require_open()
-            return matcher.claim()
+        return self._acquisitions.acquire(paths, holder, time.monotonic() + deadline_s)
 
     def commit(self, ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
         """Verify what was written into the tickets' extents, layer by layer, and publish it.
@@ -104,7 +89,7 @@ class KVStore:
                 books.claims.renew(ticket.lease)
             pairs = zip(tickets, crcs, strict=True)
             taken = [(ticket, self._take(ticket, crc)) for ticket, crc in pairs]
-        damaged = {slot: error for _, slot in taken if (error := self._verify(slot))}
+        damaged = {slot: error for _, slot in taken if (error := damage_of(books, slot))}
         with books.lock:
             for ticket, slot in taken:
                 self._land(ticket, slot, slot not in damaged)
@@ -182,6 +167,7 @@ class KVStore:
             books.changed.notify_all()
             books.queue_changed.notify_all()
         self._prefetcher.close(timeout_s)
+        self._scrubber.close(timeout_s)
         self._loads.close(timeout_s)
         self._reaper.join(timeout_s)
         with books.lock:
@@ -205,13 +191,6 @@ class KVStore:
         slot.borrows += 1
         books.leases.pin(ticket.lease, slot)
         return slot
-
-    def _verify(self, slot: Slot) -> CorruptSegmentError | None:
-        try:
-            verify_segment(slot.spec, self._books.dram.view(slot.extent), slot.crcs)
-        except CorruptSegmentError as error:
-            return error
-        return None
 
     def _land(self, ticket: OpenTicket, slot: Slot, sound: bool) -> None:
         books = self._books
@@ -246,28 +225,3 @@ class KVStore:
         if tags:
             with suppress(StoreUnavailableError):  # closed: what is left there is found by no key
                 remove_tags(books, self._loads, tags)
-
-
-def _require_chains(paths: Sequence[Path]) -> None:
-    """Raises ValueError where a segment does not follow the one before it, or a key means two
-    things."""
-    seen: dict[SegmentKey, SegmentSpec] = {}
-    for path in paths:
-        parent = path[0].parent if path else b""
-        for spec in path:
-            sizes = (len(spec.key.placement), len(spec.key.digest), len(spec.parent), len(spec.tag))
-            if sizes != (8, 32, 32, 8) or spec.layout.nbytes <= 0:
-                raise ValueError(f"segment {spec.key} has fields of {sizes} bytes, {spec.layout}")
-            if spec.parent != parent or seen.setdefault(spec.key, spec) != spec:
-                raise ValueError(f"segment {spec.key} does not follow {parent.hex()} in its path")
-            parent = spec.key.digest
-
-
-def _are_over(loads: Sequence[Load]) -> bool:
-    """Whether there is nothing left to wait for."""
-    return all(load.done or load.late for load in loads)
-
-
-def _require_lease(lease: Lease) -> None:
-    if not lease.open:
-        raise StoreUnavailableError(f"holder {lease.holder} ended during the call")

@@ -1,0 +1,88 @@
+"""`acquire`: match, pin, wait for what is being read, claim the rest; all of it under one lease."""
+
+import time
+from collections.abc import Sequence
+
+from kvstore.books import Books
+from kvstore.config import VerifyDram
+from kvstore.errors import StoreUnavailableError
+from kvstore.leases import Lease
+from kvstore.loads import Load, Loads
+from kvstore.matching import Matcher
+from kvstore.scrub import damage_of
+from kvstore.tiers.dram import Slot
+from kvstore.types import Acquired, HolderId, LeaseId, Path, SegmentKey, SegmentSpec
+
+
+class Acquisitions:
+    def __init__(self, books: Books, loads: Loads, verify_dram: VerifyDram) -> None:
+        self._books = books
+        self._loads = loads
+        self._verify_hits = verify_dram == "always"
+
+    def acquire(self, paths: Sequence[Path], holder: HolderId, give_up: float) -> Acquired:
+        """`give_up` is the monotonic time at which reads are left behind. Raises ValueError for
+        paths that are not chains."""
+        _require_chains(paths)
+        books = self._books
+        with books.lock:
+            books.require_open()
+            books.holders.ensure(holder)
+            lease = books.leases.open(LeaseId(books.next_id()), holder)
+        matcher = Matcher(books, self._loads, lease, paths)
+        verified: set[Slot] = set()
+        while True:
+            with books.lock:
+                self._match(matcher, lease, give_up)
+                unverified = lease.slots - verified if self._verify_hits else set()
+                if not unverified:
+                    return matcher.claim()
+            self._verify(unverified, lease)
+            verified |= unverified
+
+    def _match(self, matcher: Matcher, lease: Lease, give_up: float) -> None:
+        """Until there is nothing left to read, or no time. Called with the lock held."""
+        books = self._books
+        self._require_open(lease)
+        while pending := matcher.look(may_read=time.monotonic() < give_up):
+            books.changed.wait_for(
+                lambda: books.closed or not lease.open or _are_over(pending),
+                max(0.0, give_up - time.monotonic()),
+            )
+            matcher.settle(pending)
+            self._require_open(lease)
+
+    def _verify(self, slots: set[Slot], lease: Lease) -> None:
+        """What is damaged goes out of sight. The lease pins the slots while they are read."""
+        books = self._books
+        damaged = [slot for slot in slots if damage_of(books, slot)]
+        with books.lock:
+            for slot in damaged if lease.open else ():
+                books.counters.corrupt += 1
+                if slot.published:
+                    books.withdraw(slot)
+
+    def _require_open(self, lease: Lease) -> None:
+        self._books.require_open()
+        if not lease.open:
+            raise StoreUnavailableError(f"holder {lease.holder} ended during the call")
+
+
+def _are_over(loads: Sequence[Load]) -> bool:
+    """Whether there is nothing left to wait for."""
+    return all(load.done or load.late for load in loads)
+
+
+def _require_chains(paths: Sequence[Path]) -> None:
+    """Raises ValueError where a segment does not follow the one before it, or a key means two
+    things."""
+    seen: dict[SegmentKey, SegmentSpec] = {}
+    for path in paths:
+        parent = path[0].parent if path else b""
+        for spec in path:
+            sizes = (len(spec.key.placement), len(spec.key.digest), len(spec.parent), len(spec.tag))
+            if sizes != (8, 32, 32, 8) or spec.layout.nbytes <= 0:
+                raise ValueError(f"segment {spec.key} has fields of {sizes} bytes, {spec.layout}")
+            if spec.parent != parent or seen.setdefault(spec.key, spec) != spec:
+                raise ValueError(f"segment {spec.key} does not follow {parent.hex()} in its path")
+            parent = spec.key.digest
