@@ -5,7 +5,7 @@ import logging
 from kvstore.books import Books
 from kvstore.errors import TierUnavailableError
 from kvstore.levels import Level
-from kvstore.tiers.slow import Stored
+from kvstore.tiers.segment_object import Stored
 
 logger = logging.getLogger(__name__)
 

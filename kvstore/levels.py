@@ -10,7 +10,8 @@ from kvstore.config import Admission
 from kvstore.policies import EvictionPolicy
 from kvstore.shelf import Shelf
 from kvstore.tiers.dram import Slot
-from kvstore.tiers.slow import SlowTier, Stored
+from kvstore.tiers.segment_object import Stored
+from kvstore.tiers.slow import SlowTier
 from kvstore.types import SegmentKey, TierName, TierStats
 
 _SEEN = 65_536

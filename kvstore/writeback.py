@@ -16,7 +16,7 @@ from kvstore.disposal import discard
 from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableError
 from kvstore.levels import Level
 from kvstore.tiers.dram import Slot
-from kvstore.tiers.slow import Stored
+from kvstore.tiers.segment_object import Stored
 
 logger = logging.getLogger(__name__)
 

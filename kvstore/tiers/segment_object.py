@@ -1,11 +1,31 @@
 """One segment in a medium: its header is read first, its layers one by one, each verified."""
 
-from kvstore.checksum import layer_crc, verify_layer
-from kvstore.codec import PAGE, Header, decode_header, file_nbytes, header_nbytes
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from kvstore.checksum import layer_bytes, layer_crc, verify_layer
+from kvstore.codec import (
+    PAGE,
+    Header,
+    decode_header,
+    encode_header,
+    file_nbytes,
+    header_nbytes,
+)
+from kvstore.compression import Codec
 from kvstore.errors import CorruptSegmentError, TierUnavailableError
-from kvstore.tiers.base import Reader
-from kvstore.tiers.medium import Source
+from kvstore.tiers.base import Entry, Reader
+from kvstore.tiers.medium import Listed, Medium, Source
 from kvstore.types import SegmentSpec, TierName
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object of a medium, by which it is named until its bytes are gone."""
+
+    entry: Entry
+    name: str
 
 
 class ObjectReader(Reader):
@@ -50,6 +70,30 @@ class ObjectReader(Reader):
 
     def close(self) -> None:
         self._source.close()
+
+
+def encode_segment(
+    spec: SegmentSpec, data: memoryview, crcs: Sequence[int], codec: Codec
+) -> tuple[bytes, memoryview]:
+    """Header and payload of a segment with the checksums `crcs`. What the codec cannot represent is
+    written raw."""
+    if not codec.lossless:
+        layers = (layer_bytes(spec, data, i) for i in range(spec.layout.num_layers))
+        with suppress(ValueError):
+            encoded = [codec.encode_layer(spec.layout, layer) for layer in layers]
+            coded = tuple(layer_crc(spec.key, i, layer) for i, layer in enumerate(encoded))
+            return encode_header(Header(spec, coded, codec)), memoryview(b"".join(encoded))
+    return encode_header(Header(spec, tuple(crcs))), data
+
+
+def identify(medium: Medium, listed: Listed) -> Stored:
+    """What an object is, by its header. Raises OSError, or CorruptSegmentError when header, size
+    and name do not agree."""
+    with medium.open(listed.name) as source:
+        spec, nbytes = read_header(source, listed.name).spec, source.nbytes
+    if spec.key.placement.hex() not in listed.name or spec.key.digest.hex() not in listed.name:
+        raise CorruptSegmentError(str(spec.key), f"is in an object named {listed.name}")
+    return Stored(Entry(spec, nbytes, listed.last_use), listed.name)
 
 
 def read_header(source: Source, name: str) -> Header:

@@ -7,20 +7,17 @@ know the same.
 """
 
 import logging
-import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
 
-from kvstore.checksum import layer_bytes, layer_crc, verify_segment
-from kvstore.codec import Header, encode_header
+from kvstore.checksum import verify_segment
 from kvstore.compression import RAW, Codec
 from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableError
 from kvstore.tiers.base import Entry, Reader, Tier
+from kvstore.tiers.ledger import Ledger
 from kvstore.tiers.medium import Listed, Medium
-from kvstore.tiers.segment_object import ObjectReader, read_header
+from kvstore.tiers.segment_object import ObjectReader, Stored, encode_segment, identify
 from kvstore.types import SegmentKey, SegmentSpec
 
 logger = logging.getLogger(__name__)
@@ -29,16 +26,8 @@ _HEADERS_AT_ONCE = 64
 _RECOVERY_THREADS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An object of the medium, by which it is named until its bytes are gone."""
-
-    entry: Entry
-    name: str
-
-
 class SlowTier(Tier):
-    """Thread-safe: its lock guards only the books, never a call to the medium."""
+    """Thread-safe."""
 
     def __init__(
         self,
@@ -48,21 +37,16 @@ class SlowTier(Tier):
         codec: Codec = RAW,
     ) -> None:
         """`free_share` is of what is free, or ours, on a medium that knows that. `codec` is that of
-        what is written from now on, raw by default; what is there is read with its own."""
+        what is written from now on; what is there is read with its own."""
         self.name = medium.tier
-        self._codec = codec
         self._medium = medium
+        self._codec = codec
         self._max_bytes = max_bytes
         self._free_share = free_share
         self._free_bytes = medium.free_bytes()
-        self._lock = threading.Lock()
-        self._stored: dict[SegmentKey, Stored] = {}
-        self._writing: dict[SegmentKey, int] = {}  # bytes of objects on their way in
-        self._leaving: set[Stored] = set()  # out of sight, not yet off the medium
-        self._unread: dict[str, int] = {}  # listed, but their header was not read yet
-        self._used = 0
         self._found_bytes = 0
-        self._listed = self._recovered = False
+        self._recovered = False
+        self._ledger = Ledger(medium.exclusive)
 
     @property
     def complete(self) -> bool:
@@ -83,40 +67,36 @@ class SlowTier(Tier):
 
     @property
     def used_bytes(self) -> int:
-        return self._used + self._medium.aside_bytes
+        return self._ledger.used + self._medium.aside_bytes
 
     def contains(self, key: SegmentKey) -> bool:
-        return key in self._stored
+        return self._ledger.find(key) is not None
+
+    def entry(self, key: SegmentKey) -> Entry | None:
+        stored = self._ledger.find(key)
+        return None if stored is None else stored.entry
 
     def put(self, spec: SegmentSpec, data: memoryview, crcs: Sequence[int]) -> None:
         """Returns when the object is there to stay. After recovery: before it, what counts
         towards the bound is not known."""
         verify_segment(spec, data, crcs)
-        header, payload = self._encode(spec, data, crcs)
+        header, payload = encode_segment(spec, data, crcs, self._codec)
         nbytes = len(header) + payload.nbytes
-        with self._lock:
-            if spec.key in self._stored or spec.key in self._writing:
-                return
-            if self.used_bytes + nbytes > self.capacity_bytes:
-                raise CapacityError(nbytes, self.capacity_bytes - self.used_bytes)
-            self._used += nbytes
-            self._writing[spec.key] = nbytes
+        begun = self._ledger.begin(spec.key, nbytes, self.usable_bytes)
+        if begun is None:
+            raise CapacityError(nbytes, self.capacity_bytes - self.used_bytes)
+        if not begun:
+            return
+        name = None
         try:
             name = self._medium.write(spec.key, header, payload)
         except OSError as error:
-            with self._lock:
-                self._used -= nbytes
-                del self._writing[spec.key]
             raise TierUnavailableError(self.name, f"{spec.key}: {error}") from error
-        with self._lock:
-            del self._writing[spec.key]
-            if spec.key in self._stored:  # found by another reader the moment it was there
-                self._used -= nbytes
-            else:
-                self._stored[spec.key] = Stored(Entry(spec, nbytes, time.time()), name)
+        finally:
+            self._ledger.end(spec, name)
 
     def open(self, key: SegmentKey) -> Reader | None:
-        stored = self._stored.get(key)
+        stored = self._ledger.find(key)
         if stored is None:
             return None
         try:
@@ -124,7 +104,7 @@ class SlowTier(Tier):
             return ObjectReader(source, stored.entry.spec, self.name, stored.name)
         except FileNotFoundError:  # somebody tidied up, or a removal won the race
             if gone := self.detach(key):
-                self._left(gone)
+                self._ledger.left(gone)
             return None
         except OSError as error:
             raise TierUnavailableError(self.name, f"{stored.name}: {error}") from error
@@ -135,11 +115,10 @@ class SlowTier(Tier):
 
     def detach(self, key: SegmentKey) -> Stored | None:
         """First half of `remove`, in memory alone: out of sight, its bytes still counted."""
-        with self._lock:
-            stored = self._stored.pop(key, None)
-            if stored is not None:
-                self._leaving.add(stored)
-        return stored
+        return self._ledger.detach(key)
+
+    def is_leaving(self, stored: Stored) -> bool:
+        return self._ledger.is_leaving(stored)
 
     def discard(self, stored: Stored, damaged: bool = False) -> None:
         """Second half: the bytes are gone, or set aside for an operator when they are damaged. A
@@ -148,7 +127,7 @@ class SlowTier(Tier):
             (self._medium.set_aside if damaged else self._medium.delete)(stored.name)
         except OSError as error:
             raise TierUnavailableError(self.name, f"{stored.name}: {error}") from error
-        self._left(stored)
+        self._ledger.left(stored)
 
     def find(self, key: SegmentKey) -> Stored | None:
         """Ask the medium for what the books do not have. Raises TierUnavailableError."""
@@ -166,12 +145,8 @@ class SlowTier(Tier):
             listed = sorted(self._medium.list(), key=lambda it: it.last_use, reverse=True)
         except OSError as error:
             raise TierUnavailableError(self.name, f"cannot be listed: {error}") from error
-        with self._lock:
-            known = {stored.name for stored in self._stored.values()}
-            self._unread = {it.name: it.nbytes for it in listed if it.name not in known}
-            self._used += sum(self._unread.values())
-            self._found_bytes = self._used
-            self._listed = True
+        self._ledger.listed(listed)
+        self._found_bytes = self._ledger.used
         starts = range(0, len(listed), _HEADERS_AT_ONCE)
         batches = [listed[i : i + _HEADERS_AT_ONCE] for i in starts]
         pool = ThreadPoolExecutor(_RECOVERY_THREADS, f"kvstore-recover-{self.name}")
@@ -185,80 +160,38 @@ class SlowTier(Tier):
     def adopt(self, stored: Stored, recovered: bool = False) -> bool:
         """Know of it from now on. False when it was adopted, or is gone, already; or when the key
         is known by another name: this double is leaving now, and the caller discards it."""
-        key = stored.entry.key
-        with self._lock:
-            known = self._stored.get(key)
-            was_listed = recovered or (self._listed and self._medium.exclusive)
-            if was_listed and stored.name not in self._unread:
-                return False
-            if known is not None and known.name == stored.name:
-                return False
-            self._used += stored.entry.nbytes - self._unread.pop(stored.name, 0)
-            if known is None:
-                self._stored[key] = stored
-            else:  # a crash between a new object and the end of the old one
-                self._leaving.add(stored)
-        return known is None
-
-    def is_leaving(self, stored: Stored) -> bool:
-        return stored in self._leaving
+        return self._ledger.adopt(stored, recovered)
 
     def keys(self) -> Iterator[Entry]:
-        with self._lock:
-            entries = [stored.entry for stored in self._stored.values()]
+        entries = [stored.entry for stored in self._ledger.stored()]
         return iter(sorted(entries, key=lambda entry: entry.last_use))
 
     def check(self) -> list[str]:
-        """Sizes add up, and every visible object is there with its size."""
-        with self._lock:
-            stored, used = list(self._stored.values()), self._used
-            moving = sum(self._writing.values()) + sum(s.entry.nbytes for s in self._leaving)
-            moving += sum(self._unread.values())
-        problems = []
-        if (total := sum(s.entry.nbytes for s in stored) + moving) != used:
-            problems.append(f"{self.name}: {len(stored)} objects of {total} bytes, counted {used}")
+        """Sizes add up, and every visible object is there with its size, if nobody else writes."""
+        stored, problem = self._ledger.stored(), self._ledger.imbalance()
+        problems = [f"{self.name}: {problem}"] if problem else []
         if self.used_bytes > self.capacity_bytes:
             problems.append(f"{self.name}: {self.used_bytes} bytes used of {self.capacity_bytes}")
+        if not self._medium.exclusive:
+            return problems
         try:
             sizes = {it.name: it.nbytes for it in self._medium.list()}
         except OSError as error:
             return [*problems, f"{self.name}: cannot be listed: {error}"]
         for one in stored:
             size = sizes.get(one.name, -1)
-            if size != one.entry.nbytes and self._stored.get(one.entry.key) is one:
+            if size != one.entry.nbytes and self._ledger.find(one.entry.key) is one:
                 problems.append(f"{self.name}: {one.name} has {size} bytes, not {one.entry.nbytes}")
         return problems
 
     def close(self) -> None:
         self._medium.close()
 
-    def entry(self, key: SegmentKey) -> Entry | None:
-        stored = self._stored.get(key)
-        return None if stored is None else stored.entry
-
-    def _encode(
-        self, spec: SegmentSpec, data: memoryview, crcs: Sequence[int]
-    ) -> tuple[bytes, memoryview]:
-        """Header and payload. What the codec cannot represent is written raw."""
-        if not self._codec.lossless:
-            layout, codec = spec.layout, self._codec
-            layers = (layer_bytes(spec, data, i) for i in range(layout.num_layers))
-            with suppress(ValueError):
-                encoded = [codec.encode_layer(layout, layer) for layer in layers]
-                coded = tuple(layer_crc(spec.key, i, layer) for i, layer in enumerate(encoded))
-                return encode_header(Header(spec, coded, codec)), memoryview(b"".join(encoded))
-        return encode_header(Header(spec, tuple(crcs))), data
-
-    def _left(self, stored: Stored) -> None:
-        with self._lock:
-            self._leaving.discard(stored)
-            self._used -= stored.entry.nbytes
-
     def _read_all(self, batch: Sequence[Listed]) -> list[Stored]:
         found = []
         for listed in batch:
             try:
-                stored = self._read(listed) if listed.name in self._unread else None
+                stored = self._read(listed) if self._ledger.is_unread(listed.name) else None
             except OSError as error:  # it may be sound: left alone, and counted, until a restart
                 logger.warning("%s: %s cannot be read: %s", self.name, listed.name, error)
                 continue
@@ -269,22 +202,11 @@ class SlowTier(Tier):
     def _read(self, listed: Listed) -> Stored | None:
         """None for one that is damaged, and now set aside, or gone."""
         try:
-            with self._medium.open(listed.name) as source:
-                header, nbytes = read_header(source, listed.name), source.nbytes
-            key = header.spec.key
-            if key.placement.hex() not in listed.name or key.digest.hex() not in listed.name:
-                raise CorruptSegmentError(str(key), f"is in an object named {listed.name}")
+            return identify(self._medium, listed)
         except FileNotFoundError:
-            self._forget(listed.name)
-            return None
+            pass
         except CorruptSegmentError as error:
             logger.warning("%s: set aside: %s", self.name, error)
             self._medium.set_aside(listed.name)
-            self._forget(listed.name)
-            return None
-        return Stored(Entry(header.spec, nbytes, listed.last_use), listed.name)
-
-    def _forget(self, name: str) -> None:
-        """An object that was listed and is not there any more."""
-        with self._lock:
-            self._used -= self._unread.pop(name, 0)
+        self._ledger.forget(listed.name)
+        return None

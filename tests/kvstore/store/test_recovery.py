@@ -11,7 +11,8 @@ import pytest
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from kvstore.tiers.slow import SlowTier, Stored
+from kvstore.tiers.segment_object import Stored
+from kvstore.tiers.slow import SlowTier
 from tests.kvstore.segments import (
     assert_balanced,
     assert_right_bytes,

@@ -1,0 +1,117 @@
+"""What a slow tier knows of its medium: every object, in which state, and the bytes of all."""
+
+import threading
+import time
+from collections.abc import Iterable
+
+from kvstore.tiers.base import Entry
+from kvstore.tiers.medium import Listed
+from kvstore.tiers.segment_object import Stored
+from kvstore.types import SegmentKey, SegmentSpec
+
+
+class Ledger:
+    """Thread-safe. `used` is the sum of all that is stored, on its way in or out, or listed and not
+    read yet: what an operation may leave behind is counted until it is known to be gone."""
+
+    def __init__(self, exclusive: bool) -> None:
+        """`exclusive`: nobody else writes, so what was listed is all there is."""
+        self._exclusive = exclusive
+        self._lock = threading.Lock()
+        self._stored: dict[SegmentKey, Stored] = {}
+        self._writing: dict[SegmentKey, int] = {}
+        self._leaving: set[Stored] = set()  # out of sight, not yet off the medium
+        self._unread: dict[str, int] = {}  # listed, but their header was not read yet
+        self._is_listed = False
+        self.used = 0
+
+    def find(self, key: SegmentKey) -> Stored | None:
+        return self._stored.get(key)
+
+    def stored(self) -> list[Stored]:
+        with self._lock:
+            return list(self._stored.values())
+
+    def is_leaving(self, stored: Stored) -> bool:
+        return stored in self._leaving
+
+    def is_unread(self, name: str) -> bool:
+        return name in self._unread
+
+    def begin(self, key: SegmentKey, nbytes: int, limit: int) -> bool | None:
+        """Count an object that is about to be written: True. None when it would pass `limit`, False
+        when the key is there or on its way already."""
+        with self._lock:
+            if key in self._stored or key in self._writing:
+                return False
+            if self.used + nbytes > limit:
+                return None
+            self.used += nbytes
+            self._writing[key] = nbytes
+        return True
+
+    def end(self, spec: SegmentSpec, name: str | None) -> None:
+        """The write that was begun is over; without a name it failed and left nothing."""
+        with self._lock:
+            nbytes = self._writing.pop(spec.key)
+            if (
+                name is None or spec.key in self._stored
+            ):  # else a reader adopted it already
+                self.used -= nbytes
+            else:
+                self._stored[spec.key] = Stored(Entry(spec, nbytes, time.time()), name)
+
+    def detach(self, key: SegmentKey) -> Stored | None:
+        """Out of sight, still counted."""
+        with self._lock:
+            stored = self._stored.pop(key, None)
+            if stored is not None:
+                self._leaving.add(stored)
+        return stored
+
+    def left(self, stored: Stored) -> None:
+        """A detached one's bytes are gone."""
+        with self._lock:
+            self._leaving.discard(stored)
+            self.used -= stored.entry.nbytes
+
+    def listed(self, objects: Iterable[Listed]) -> None:
+        """Count what a listing shows and nobody knows."""
+        with self._lock:
+            known = {stored.name for stored in self._stored.values()}
+            self._unread = {it.name: it.nbytes for it in objects if it.name not in known}
+            self.used += sum(self._unread.values())
+            self._is_listed = True
+
+    def forget(self, name: str) -> None:
+        """One that was listed is not there any more."""
+        with self._lock:
+            self.used -= self._unread.pop(name, 0)
+
+    def adopt(self, stored: Stored, recovered: bool) -> bool:
+        """Store what was found on the medium. False when it was adopted, or is gone, already; or
+        when the key has another object: then this one is leaving now."""
+        key = stored.entry.key
+        with self._lock:
+            was_listed = recovered or (self._is_listed and self._exclusive)
+            known = self._stored.get(key)
+            if was_listed and stored.name not in self._unread:
+                return False
+            if known is not None and known.name == stored.name:
+                return False
+            self.used += stored.entry.nbytes - self._unread.pop(stored.name, 0)
+            if known is None:
+                self._stored[key] = stored
+            else:  # a crash between a new object and the end of the old one
+                self._leaving.add(stored)
+        return known is None
+
+    def imbalance(self) -> str:
+        """What does not add up; empty is right."""
+        with self._lock:
+            moving = sum(self._writing.values()) + sum(s.entry.nbytes for s in self._leaving)
+            moving += sum(self._unread.values())
+            total = sum(s.entry.nbytes for s in self._stored.values()) + moving
+            if total != self.used:
+                return f"{len(self._stored)} objects of {total} bytes, counted {self.used}"
+        return ""
