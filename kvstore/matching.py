@@ -26,7 +26,7 @@ class Matcher:
         self._tickets: dict[SegmentKey, Ticket] = {}
         self._waiters: set[SegmentKey] = set()
         self.mistaken: list[SegmentFile] = []
-        """Files with another layout than their key's owner expects, to be quarantined."""
+        """Files that say something else of their key than its owner, to be quarantined."""
 
     def look(self, may_read: bool) -> list[Load]:
         """Pin what DRAM has of every path; then start or join the reads of what only the SSD
@@ -84,7 +84,7 @@ class Matcher:
 
     def _join(self, spec: SegmentSpec) -> Load | None:
         on_disk = self._books.ssd_shelf.spec(spec.key)
-        if on_disk is not None and on_disk.layout != spec.layout:
+        if on_disk is not None and on_disk != spec:
             self._books.counters.corrupt += 1
             file = self._books.detach_file(spec.key)
             self.mistaken += [file] if file else []

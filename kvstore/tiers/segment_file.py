@@ -18,6 +18,7 @@ from kvstore.codec import (
 from kvstore.errors import CorruptSegmentError, TierUnavailableError
 from kvstore.tiers.base import Entry, Reader
 from kvstore.tiers.files import Files
+from kvstore.tiers.folders import Folders
 from kvstore.types import SegmentKey, SegmentSpec
 
 SUFFIX = ".segment"
@@ -75,12 +76,12 @@ def validated(files: Files, path: Path) -> SegmentFile:
 
 
 def write_file(
-    files: Files, folder: Path, spec: SegmentSpec, data: memoryview, crcs: tuple[int, ...]
+    files: Files, folders: Folders, spec: SegmentSpec, data: memoryview, crcs: tuple[int, ...]
 ) -> Path:
     """Write, sync, rename, sync the name. Raises OSError and leaves nothing behind then."""
     header = encode_header(Header(spec, crcs))
     name = f"{spec.key}.{secrets.token_hex(4)}{SUFFIX}"
-    temporary, path = folder / "tmp" / name, _path(folder, spec.key, name)
+    temporary, path = folders.root / "tmp" / name, _path(folders.root, spec.key, name)
     fd = files.create(temporary)
     try:
         try:
@@ -89,7 +90,7 @@ def write_file(
             files.sync(fd)
         finally:
             os.close(fd)
-        _make_folders(files, path.parent, folder)
+        folders.make(path.parent)
         files.rename(temporary, path)
         files.sync_folder(path.parent)
     except OSError:
@@ -124,11 +125,3 @@ def _read_all(files: Files, fd: int, data: memoryview, offset: int) -> int:
 def _write_all(files: Files, fd: int, data: memoryview) -> None:
     while data.nbytes:
         data = data[files.write(fd, data) :]
-
-
-def _make_folders(files: Files, folder: Path, root: Path) -> None:
-    """Create it and make its name, and its parents' up to the root, last."""
-    if not folder.is_dir():
-        _make_folders(files, folder.parent, root)
-        files.make_folder(folder)
-        files.sync_folder(folder.parent)

@@ -22,6 +22,7 @@ from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableEr
 from kvstore.locks import lock_folder
 from kvstore.tiers.base import Entry, Reader, Tier
 from kvstore.tiers.files import Files
+from kvstore.tiers.folders import Folders
 from kvstore.tiers.quarantine import Quarantine
 from kvstore.tiers.segment_file import (
     SUFFIX,
@@ -49,6 +50,7 @@ class SsdTier(Tier):
         """
         self._folder = folder
         self._disk = files or Files()
+        self._folders = Folders(folder, self._disk)
         self._lock_fd = lock_folder(folder, "store.ssd_dir")
         self._lock = threading.Lock()
         self._files: dict[SegmentKey, SegmentFile] = {}
@@ -91,7 +93,7 @@ class SsdTier(Tier):
             self._used += nbytes
             self._writing[spec.key] = nbytes
         try:
-            path = write_file(self._disk, self._folder, spec, data, tuple(crcs))
+            path = write_file(self._disk, self._folders, spec, data, tuple(crcs))
         except OSError as error:
             with self._lock:
                 self._used -= nbytes
@@ -177,6 +179,7 @@ class SsdTier(Tier):
             self._used -= file.entry.nbytes
 
     def _recover(self) -> None:
+        self._folders.recover()
         for leftover in (self._folder / "tmp").iterdir():
             leftover.unlink()
         for path in sorted(self._folder.glob(f"?/?/*{SUFFIX}"), key=lambda p: p.stat().st_mtime):
