@@ -33,6 +33,7 @@ class Audit:
             self._check_slot(slot)
         for spec in specs:
             self._check_file(spec)
+        self._check_strays()
         return CheckReport(self._segments, self._bytes, tuple(self._problems), self._repaired)
 
     def _balance(self) -> list[str]:
@@ -78,7 +79,8 @@ class Audit:
         try:
             reader = books.ssd.open(spec.key)
             if reader is None:
-                return  # evicted meanwhile
+                self._settle(spec)
+                return
             with reader:
                 for layer in range(spec.layout.num_layers):
                     reader.layer(layer)
@@ -91,6 +93,26 @@ class Audit:
             if file is not None:
                 discard(books, file, damaged=True)
                 self._repaired += 1
+
+    def _settle(self, spec: SegmentSpec) -> None:
+        """The tier has dropped a file that vanished; one that was evicted is off the shelf too."""
+        books = self._books
+        assert books.ssd is not None
+        with books.lock:
+            if spec.key in books.ssd_shelf and not books.ssd.contains(spec.key):
+                books.ssd_shelf.remove(spec.key)
+                self._repaired += self._repair
+
+    def _check_strays(self) -> None:
+        ssd = self._books.ssd
+        for path in ssd.strays() if ssd else ():
+            self._problems.append(f"ssd: {path} is no segment of this store")
+            if ssd and self._repair:
+                try:
+                    ssd.discard_stray(path)
+                    self._repaired += 1
+                except TierUnavailableError as error:
+                    self._problems.append(f"ssd: {error}")
 
     def _count(self, spec: SegmentSpec, problem: str | None) -> None:
         self._segments += 1

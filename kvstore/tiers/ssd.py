@@ -161,8 +161,24 @@ class SsdTier(Tier):
         for file in files:
             size = file.path.stat().st_size if file.path.exists() else -1
             if size != file.entry.nbytes and self._files.get(file.entry.key) is file:
-                problems.append(f"ssd: {file.path} has {size} bytes, not {file.entry.nbytes}")
+                found = f"has {size} bytes, not {file.entry.nbytes}" if size >= 0 else "is gone"
+                problems.append(f"ssd: {file.path} {found}")
         return problems
+
+    def strays(self) -> list[Path]:
+        """Files where segments are, or are being written, that are in no book."""
+        listed = [path for where in ("tmp/*", "?/?/*") for path in self._folder.glob(where)]
+        with self._lock:
+            known = {file.path for file in (*self._files.values(), *self._leaving)}
+            coming = {str(key) for key in self._writing}
+        unknown = [p for p in listed if p not in known and p.name.partition(".")[0] not in coming]
+        return [path for path in unknown if path.is_file()]  # else evicted, or renamed, meanwhile
+
+    def discard_stray(self, path: Path) -> None:
+        try:
+            self._disk.unlink(path)
+        except OSError as error:
+            raise TierUnavailableError(self.name, f"{path}: {error.strerror}") from error
 
     def close(self) -> None:
         if self._lock_fd >= 0:
