@@ -56,6 +56,7 @@ class SsdTier(Tier):
         self._files: dict[SegmentKey, SegmentFile] = {}
         self._writing: dict[SegmentKey, int] = {}  # bytes of files on their way in
         self._leaving: dict[SegmentFile, None] = {}  # out of sight, not yet off the disk
+        self._unread: dict[Path, int] = {}  # bytes of files that the disk did not let us recover
         self._used = 0
         self._quarantine = Quarantine(folder / "quarantine", max_bytes // 16)
         for name in ("tmp", "quarantine"):
@@ -152,9 +153,10 @@ class SsdTier(Tier):
         """Sizes add up, and every visible file is there with its size."""
         with self._lock:
             files, used = list(self._files.values()), self._used
-            moving = sum(self._writing.values()) + sum(f.entry.nbytes for f in self._leaving)
+            others = sum(self._writing.values()) + sum(self._unread.values())
+            others += sum(file.entry.nbytes for file in self._leaving)
         problems = []
-        if (total := sum(file.entry.nbytes for file in files) + moving) != used:
+        if (total := sum(file.entry.nbytes for file in files) + others) != used:
             problems.append(f"ssd: {len(files)} files of {total} bytes, counted {used}")
         if self.used_bytes > self._capacity:
             problems.append(f"ssd: {self.used_bytes} bytes used of {self._capacity}")
@@ -170,6 +172,7 @@ class SsdTier(Tier):
         listed = [path for where in ("tmp/*", "?/?/*") for path in self._folder.glob(where)]
         with self._lock:
             known = {file.path for file in (*self._files.values(), *self._leaving)}
+            known.update(self._unread)
             coming = {str(key) for key in self._writing}
         unknown = [p for p in listed if p not in known and p.name.partition(".")[0] not in coming]
         return [path for path in unknown if path.is_file()]  # else evicted, or renamed, meanwhile
@@ -206,6 +209,8 @@ class SsdTier(Tier):
                 continue
             except OSError as error:  # it may be sound: left alone until the next start
                 logger.warning("segment file %s cannot be read: %s", path, error.strerror)
+                self._unread[path] = path.stat().st_size
+                self._used += self._unread[path]
                 continue
             if file.entry.key in self._files:  # the same key twice: a crash between put and unlink
                 path.unlink()
