@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help env demo serve test lint format clean
+.PHONY: help env demo serve test stress lint format clean
 
 help:
 	@echo "make demo    sample corpus, local cluster, questions cold and warm, a table, clean stop"
 	@echo "make serve   start the service on this machine and print its URLs; Ctrl-C stops it"
 	@echo "make test    everything that must hold: style, types, layers, tests"
+	@echo "make stress  ten minutes of random requests to one store from four processes, some killed"
 	@echo "make lint    the same without the tests"
 	@echo "make format  put the sources into their canonical form"
 	@echo "make clean   remove the environment and what the tools left behind"
@@ -45,6 +46,9 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
+
+stress: $(READY)
+	$(BIN)/python -m tests.kvstore.stress --seconds 600 --processes 4 $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix

@@ -35,6 +35,8 @@ class Audit:
             self._check_slot(slot)
         for level, spec in stored:
             self._check_object(level, spec)
+        for level in books.levels:
+            self._check_strays(level)
         return CheckReport(self._segments, self._bytes, tuple(self._problems), self._repaired)
 
     def _balance(self) -> list[str]:
@@ -76,7 +78,7 @@ class Audit:
             reader = level.tier.open(spec.key)
             if reader is None:  # evicted meanwhile, or it vanished
                 with books.lock:
-                    level.forget(spec.key)
+                    self._repaired += level.forget(spec.key) and self._repair
                 return
             with reader:
                 for layer in range(spec.layout.num_layers):
@@ -90,6 +92,16 @@ class Audit:
             if stored is not None:
                 discard(books, level, stored, damaged=True)
                 self._repaired += 1
+
+    def _check_strays(self, level: Level) -> None:
+        try:
+            for name in level.tier.strays():
+                self._problems.append(f"{level.name}: {name} is no segment of this store")
+                if self._repair:
+                    level.tier.discard_stray(name)
+                    self._repaired += 1
+        except TierUnavailableError as error:
+            self._problems.append(str(error))
 
     def _count(self, spec: SegmentSpec, problem: str | None) -> None:
         self._segments += 1

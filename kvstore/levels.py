@@ -87,10 +87,12 @@ class Level:
         self.shelf.remove(key, evicted)
         return self.tier.detach(key)
 
-    def forget(self, key: SegmentKey) -> None:
-        """The tier found that its object is gone."""
-        if key in self.shelf and not self.tier.contains(key):
+    def forget(self, key: SegmentKey) -> bool:
+        """The tier found that its object is gone; whether that was news here."""
+        gone = key in self.shelf and not self.tier.contains(key)
+        if gone:
             self.shelf.remove(key)
+        return gone
 
     def stats(self) -> TierStats:
         return TierStats(

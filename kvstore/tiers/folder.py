@@ -20,6 +20,7 @@ from pathlib import Path
 
 from kvstore.locks import lock_folder
 from kvstore.tiers.files import Files
+from kvstore.tiers.folders import Folders
 from kvstore.tiers.medium import Listed, Medium, Source
 from kvstore.tiers.quarantine import Quarantine
 from kvstore.types import SegmentKey, TierName
@@ -37,6 +38,7 @@ class Folder(Medium):
         self._folder = folder
         self._files = files or Files()
         self._lock_fd = lock_folder(folder, "store.ssd_dir")
+        self._folders = Folders(folder, self._files)
         for name in ("tmp", "quarantine"):
             self._files.make_folder(folder / name)
         self._quarantine = Quarantine(folder / "quarantine", quarantine_bytes, self._files)
@@ -56,7 +58,7 @@ class Folder(Medium):
                 self._files.sync(fd)
             finally:
                 os.close(fd)
-            self._make_folders(path.parent)
+            self._folders.make(path.parent)
             self._files.rename(temporary, path)
             self._files.sync_folder(path.parent)
         except OSError:
@@ -85,6 +87,15 @@ class Folder(Medium):
                         stat = file.stat()
                         yield Listed(f"{folder}/{file.name}", stat.st_size, stat.st_mtime)
 
+    def settle(self) -> None:
+        self._folders.recover()
+
+    def strays(self) -> Iterator[str]:
+        for pattern in ("tmp/*", "?/?/*"):
+            for path in self._folder.glob(pattern):
+                if path.parent.name == "tmp" or path.suffix != SUFFIX:
+                    yield str(path.relative_to(self._folder))
+
     def delete(self, name: str) -> None:
         self._files.unlink(self._folder / name)
 
@@ -108,13 +119,6 @@ class Folder(Medium):
     def _write_all(self, fd: int, data: memoryview) -> None:
         while data.nbytes:
             data = data[self._files.write(fd, data) :]
-
-    def _make_folders(self, folder: Path) -> None:
-        """Create it and make its name, and its parents' up to the root, last."""
-        if not folder.is_dir():
-            self._make_folders(folder.parent)
-            self._files.make_folder(folder)
-            self._files.sync_folder(folder.parent)
 
 
 class _File(Source):

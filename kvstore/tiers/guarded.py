@@ -72,6 +72,12 @@ class Guarded(Medium):
         while page := self._call(lambda: _page(listed, self._page_s)):
             yield from page
 
+    def settle(self) -> None:
+        self._call(self._medium.settle)
+
+    def strays(self) -> Iterator[str]:
+        return iter(self._call(lambda: list(self._medium.strays())))
+
     def delete(self, name: str) -> None:
         self._call(lambda: self._medium.delete(name))
 

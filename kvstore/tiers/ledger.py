@@ -38,6 +38,15 @@ class Ledger:
     def is_unread(self, name: str) -> bool:
         return name in self._unread
 
+    def unknown(self, names: Iterable[str]) -> list[str]:
+        """Those that are in no state here, and cannot be of an object that is being written."""
+        with self._lock:
+            known = {stored.name for stored in (*self._stored.values(), *self._leaving)}
+            known.update(self._unread)
+            coming = [str(key) for key in self._writing]
+        strange = [name for name in names if name not in known]
+        return [name for name in strange if not any(key in name for key in coming)]
+
     def begin(self, key: SegmentKey, nbytes: int, limit: int) -> bool | None:
         """Count an object that is about to be written: True. None when it would pass `limit`, False
         when the key is there or on its way already."""
@@ -54,9 +63,7 @@ class Ledger:
         """The write that was begun is over; without a name it failed and left nothing."""
         with self._lock:
             nbytes = self._writing.pop(spec.key)
-            if (
-                name is None or spec.key in self._stored
-            ):  # else a reader adopted it already
+            if name is None or spec.key in self._stored:  # else a reader adopted it already
                 self.used -= nbytes
             else:
                 self._stored[spec.key] = Stored(Entry(spec, nbytes, time.time()), name)

@@ -72,6 +72,13 @@ class Medium(ABC):
     def list(self) -> Iterator[Listed]:
         """Every object, in any order."""
 
+    def settle(self) -> None:  # noqa: B027  # most media have nothing to do
+        """Make last what a predecessor left, before it is relied on. Once, before the listing."""
+
+    def strays(self) -> Iterator[str]:
+        """Names of what is there and no object: a writer's that is gone, a stranger's."""
+        return iter(())
+
     @abstractmethod
     def delete(self, name: str) -> None:
         """One that is gone already is no error."""

@@ -142,6 +142,7 @@ class SlowTier(Tier):
         """What the medium has and nobody adopted, most recently used first. From the first one on
         all of it counts. Raises TierUnavailableError when the medium cannot be listed."""
         try:
+            self._medium.settle()
             listed = sorted(self._medium.list(), key=lambda it: it.last_use, reverse=True)
         except OSError as error:
             raise TierUnavailableError(self.name, f"cannot be listed: {error}") from error
@@ -181,11 +182,34 @@ class SlowTier(Tier):
         for one in stored:
             size = sizes.get(one.name, -1)
             if size != one.entry.nbytes and self._ledger.find(one.entry.key) is one:
-                problems.append(f"{self.name}: {one.name} has {size} bytes, not {one.entry.nbytes}")
+                found = f"has {size} bytes, not {one.entry.nbytes}" if size >= 0 else "is gone"
+                problems.append(f"{self.name}: {one.name} {found}")
         return problems
+
+    def strays(self) -> list[str]:
+        """Names of what is on the medium and in no book, once all is recovered; none where others
+        write too. Raises TierUnavailableError."""
+        if not self.complete or not (first := self._strange()):
+            return []
+        again = self._strange()  # what was moving at first is settled by now
+        return [name for name in first if name in again]
+
+    def discard_stray(self, name: str) -> None:
+        """Raises TierUnavailableError."""
+        try:
+            self._medium.delete(name)
+        except OSError as error:
+            raise TierUnavailableError(self.name, f"{name}: {error}") from error
 
     def close(self) -> None:
         self._medium.close()
+
+    def _strange(self) -> list[str]:
+        try:
+            found = [*self._medium.strays(), *(it.name for it in self._medium.list())]
+        except OSError as error:
+            raise TierUnavailableError(self.name, f"cannot be listed: {error}") from error
+        return self._ledger.unknown(found)
 
     def _read_all(self, batch: Sequence[Listed]) -> list[Stored]:
         found = []

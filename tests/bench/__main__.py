@@ -9,7 +9,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, a
 
 from tests.bench.harness import CannotRun, Options, finish
 
-SCENARIOS = ("rerank_reuse", "rerank_quality", "exactness", "codec_error")
+SCENARIOS = (
+    "rerank_reuse", "rerank_quality", "exactness", "codec_error", "store", "store_faults",
+)  # fmt: skip
 
 
 def main() -> int:

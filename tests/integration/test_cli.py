@@ -48,6 +48,25 @@ def test_state_is_shown_for_people_and_for_programs(
     assert json.loads(run("--url", service.url, *command, "--json").stdout)
 
 
+def test_check_names_a_damaged_segment_and_mends_it(service: Service, facts: str) -> None:
+    segments = service.folder / "data" / "segments"
+    assert run("--url", service.url, "warm", "--collection", facts).returncode == 0
+    give_up = time.monotonic() + 30
+    while not (files := list(segments.glob("?/?/*.segment"))) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    with files[0].open("r+b") as file:
+        file.seek(-1, 2)
+        last = file.read(1)[0]
+        file.seek(-1, 2)
+        file.write(bytes([last ^ 1]))
+    key = files[0].name.partition(".")[0]
+    for option in ([], ["--repair"]):
+        done = run("--url", service.url, "check", "--json", *option)
+        (line,) = json.loads(done.stdout)["problems"]
+        assert done.returncode == 1 and f"ssd: segment {key}: layer" in line, line
+    assert run("--url", service.url, "check").returncode == 0
+
+
 def test_rerank_orders_lines(service: Service, facts: str) -> None:
     lines = "Whales breathe air.\nIda Feld built the bridge.\n"
     question = QUESTIONS["bridge"]

@@ -12,38 +12,11 @@ from hypothesis import strategies as st
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.types import Acquired
-from kvstore.types import Path as Chain
-from tests.kvstore.segments import assert_right_bytes, chain_of, fill, passage, small_config
+from tests.kvstore.acting import Actor
+from tests.kvstore.segments import assert_balanced, chain_of, fill, passage, small_config
+from tests.kvstore.stress import run as run_stress
 
 _SECONDS = 4.0
-
-
-def some_path(rng: random.Random) -> Chain:
-    pieces = [rng.randrange(12) for _ in range(rng.randint(1, 3))]
-    return chain_of([7] * 8, *[passage(n, 8 + 24 * (n % 4)) for n in pieces])
-
-
-def act(client: LocalStoreClient, store: KVStore, rng: random.Random) -> None:
-    """One request: acquire, compute all or part, look at every hit, give it back."""
-    paths = [some_path(rng) for _ in range(rng.randint(1, 4))]
-    if rng.random() < 0.3:
-        client.announce(f"r{rng.randrange(8)}", paths, 0.5)
-    acquired = client.acquire(paths, rng.choice([0.0, 0.001, 5.0]))
-    kept = [t for t in acquired.tickets.values() if t.extent]
-    done = [t for t in kept if rng.random() < 0.8]
-    fill(client, acquired, done)
-    client.commit(acquired, done)
-    assert_right_bytes(client, acquired)
-    if rng.random() < 0.5:
-        client.abort(acquired, [t for t in kept if t not in done])
-    if rng.random() < 0.1:
-        client.remove_tags([rng.choice(paths)[-1].tag])
-    if rng.random() < 0.05:
-        assert store.check().ok
-    stats = store.stats()
-    assert stats.dram.used_bytes <= stats.dram.capacity_bytes
-    assert stats.ssd.used_bytes <= stats.ssd.capacity_bytes
-    client.release(acquired.lease_id)
 
 
 @pytest.mark.slow
@@ -53,9 +26,11 @@ def test_random_requests_from_many_threads(tmp_path: Path) -> None:
 
     def run(seed: int) -> int:
         client, rng, count = LocalStoreClient(store, config.dram_dir), random.Random(seed), 0
-        give_up = time.monotonic() + _SECONDS
+        actor, give_up = Actor(client, rng), time.monotonic() + _SECONDS
         while time.monotonic() < give_up:
-            act(client, store, rng)
+            actor.act()
+            if rng.random() < 0.05:
+                assert_balanced(store)
             count += 1
         client.close()
         return count
@@ -69,6 +44,15 @@ def test_random_requests_from_many_threads(tmp_path: Path) -> None:
     report = store.check()
     assert report.ok, report.problems
     store.close()
+
+
+@pytest.mark.slow
+def test_random_requests_from_many_processes() -> None:
+    """A minute of `make stress`."""
+    result = run_stress(60, 4, 0)
+    assert not result.violations
+    assert result.requests > 500 and result.kills > 5 and result.samples > 500
+    assert result.stats.ssd.hits and result.stats.ssd.evictions and result.stats.dram.evictions
 
 
 _STEPS = st.lists(

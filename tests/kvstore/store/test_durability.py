@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kvstore.codec import Header, encode_header
 from kvstore.config import StoreConfig
 from kvstore.errors import StoreUnavailableError
 from kvstore.levels import Level
@@ -21,8 +22,10 @@ from tests.kvstore.segments import (
     assert_right_bytes,
     chain_of,
     compute,
+    crcs_of,
     fill,
     passage,
+    payload,
     store_path,
 )
 
@@ -112,6 +115,26 @@ def test_a_bit_flip_on_the_ssd_is_a_miss_and_quarantined(config: StoreConfig) ->
     assert_right_bytes(client, again)
     assert len(again.hits) == 3
     store.flush(5)
+    assert_balanced(store)
+    store.close()
+
+
+def test_a_file_with_another_idea_of_its_segment_is_a_miss(config: StoreConfig) -> None:
+    """A right checksum over a wrong header: a tag that a delete would not find."""
+    path = chain_of(passage(1))
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    store_path(client, path)
+    client.close()
+    store.close()
+    (file,) = Path(config.ssd_dir).glob(f"?/?/{path[0].key}*")
+    wrong = Header(replace(path[0], tag=b"wrongtag"), crcs_of(path[0]))
+    file.write_bytes(encode_header(wrong) + payload(path[0]))
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    acquired = client.acquire([path], 5)
+    assert list(acquired.tickets) == [path[0].key] and store.stats().corrupt == 1
+    client.close()
     assert_balanced(store)
     store.close()
 

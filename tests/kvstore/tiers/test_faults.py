@@ -111,6 +111,18 @@ def test_what_cannot_be_read_is_computed(tmp_path: Path, fault: str) -> None:
     closed(store, client)
 
 
+def test_files_that_cannot_be_read_at_the_start_keep_their_room(tmp_path: Path) -> None:
+    """They may be sound, so they stay, and what stays counts."""
+    store, client = with_segments(tmp_path, "open eio")
+    stats = store.stats()
+    on_disk = sum(path.stat().st_size for path in (tmp_path / "ssd").glob("?/?/*"))
+    assert stats.ssd.num_segments == 0 and stats.ssd.used_bytes == on_disk > 0
+    closed(store, client)
+    store, client = opened(tmp_path, "read delay 0")
+    assert store.stats().ssd.num_segments == 5
+    closed(store, client)
+
+
 @pytest.mark.parametrize("fault", ["read flip share 0.5", "read short"])
 def test_wrong_bytes_never_reach_a_reader(tmp_path: Path, fault: str) -> None:
     store, client = with_segments(tmp_path)
