@@ -4,17 +4,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from actors.engine.device import DevicePool
 from kvstore.errors import CapacityError, CorruptSegmentError
 from kvstore.tiers import Tier, create_tier
 from kvstore.types import SegmentSpec, TierName
 from tests.kvstore.segments import chain_of, crcs_of, passage, payload, small_config
 
 
-@pytest.fixture(params=["dram", "ssd"])
+def create_pool() -> Tier:
+    """The device tier's memory, of a CPU."""
+    return DevicePool(torch.device("cpu"), 2**20)
+
+
+@pytest.fixture(params=["dram", "ssd", "device"])
 def tier(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tier]:
     name: TierName = request.param
-    tier = create_tier(name, small_config(tmp_path, ssd_bytes=2**20), "node")
+    config = small_config(tmp_path, ssd_bytes=2**20)
+    tier = create_pool() if name == "device" else create_tier(name, config, "node")
     yield tier
     assert tier.check() == []
     tier.close()
