@@ -9,7 +9,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, a
 
 from tests.bench.harness import CannotRun, Options, finish
 
-SCENARIOS = ("rerank_reuse", "rerank_quality", "exactness")
+SCENARIOS = ("rerank_reuse", "rerank_quality", "exactness", "device_tier")
 
 
 def main() -> int:

@@ -74,7 +74,7 @@ class DeviceTier(ABC):
 
     @abstractmethod
     def _meet(self, acquired: Acquired | None) -> None:
-        """The store answered from this arena; None: nobody has asked it. What must go, goes."""
+        """The store answered from this arena; None: a request begins. What must go, goes."""
 
     @abstractmethod
     def unchanged(self, client: StoreClient, loan: Loan) -> bool:
@@ -82,7 +82,8 @@ class DeviceTier(ABC):
 
     @abstractmethod
     def shed(self) -> None:
-        """The store had no room for us: keep nothing that it could use."""
+        """The store had no room for this request: keep nothing that it could use, nor anything
+        new before the next one."""
 
     def lend(self, paths: Sequence[Path]) -> Loan:
         """The head of each path, as far as it is kept."""

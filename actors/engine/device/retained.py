@@ -29,6 +29,7 @@ class RetainedTier(DeviceTier):
         super().__init__(config)
         self._arena: ArenaRef | None = None
         self._pinned_bytes = 0
+        self._is_crowded = False  # since the last request began
 
     @property
     def capacity_bytes(self) -> int:
@@ -50,9 +51,10 @@ class RetainedTier(DeviceTier):
     def shed(self) -> None:
         with self._lock:
             self._doom(list(self._residents.values()))
+            self._is_crowded = True
 
     def _has_room(self, nbytes: int) -> bool:
-        return self.used_bytes + nbytes <= self.capacity_bytes
+        return not self._is_crowded and self.used_bytes + nbytes <= self.capacity_bytes
 
     def _nbytes(self, spec: SegmentSpec) -> int:
         return granules(spec.layout.nbytes) * GRANULE
@@ -72,6 +74,7 @@ class RetainedTier(DeviceTier):
         return [key for key, resident in residents if resident.acquired.lease_id == lease_id]
 
     def _meet(self, acquired: Acquired | None) -> None:
+        self._is_crowded = self._is_crowded and acquired is not None
         arena = acquired.arena if acquired else self._arena
         if arena != self._arena or (arena and not Path(arena.path).exists()):
             self._doom(list(self._residents.values()))
