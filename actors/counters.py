@@ -23,7 +23,8 @@ class ReuseCounters:
             total, num_requests = self._total, self._num_requests
         return {
             "requests": num_requests,
-            "segment_hits": total.dram_hits + total.ssd_hits,
+            "segment_hits": total.hits,
+            "device_hits": total.device_hits,
             "segments_computed": total.computed,
             "tokens_reused": total.tokens_reused,
             "tokens_computed": total.tokens_computed,

@@ -2,8 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Any
+from uuid import uuid4
 
+from actors.announcements import Announcement
 from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, GeneratorConfig, ModelConfig, PromptConfig
 from actors.errors import UnavailableError
@@ -37,25 +40,34 @@ class Generator:
     async def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         """Chunks of one answer; raises RequestError, OverloadedError, ExpiredError.
 
-        The chunks of one answer are bounded by its `max_tokens`, so their queue is too.
+        The chunks of one answer are bounded by its `max_tokens`, so their queue is too. While the
+        request waits for a place in the batch, the store may fetch what it will need.
         """
         loop = asyncio.get_running_loop()
         chunks: asyncio.Queue[GenerateChunk | Exception] = asyncio.Queue()
-        job = self._batcher.submit(
-            request, lambda item: loop.call_soon_threadsafe(chunks.put_nowait, item)
+        request_id = uuid4().hex
+        announcement = Announcement(
+            lambda: self._engine.announce(request_id, request),
+            lambda: self._engine.retire(request_id),
         )
-        try:
-            while True:
-                async with asyncio.timeout(request.timeout_s + 1.0):
-                    item = await chunks.get()
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-                if item.finish_reason is not None:
-                    self._reuse.count(item.cache or CacheReport())
-                    return
-        finally:
-            self._batcher.cancel(job)
+        async with announcement.made(self._batcher.must_wait):
+            job = self._batcher.submit(
+                request,
+                lambda item: loop.call_soon_threadsafe(chunks.put_nowait, item),
+                announcement.end,
+            )
+            try:
+                while True:
+                    async with asyncio.timeout(request.timeout_s + 1.0):
+                        item = await chunks.get()
+                    if isinstance(item, Exception):
+                        raise item
+                    yield item
+                    if item.finish_reason is not None:
+                        self._reuse.count(item.cache or CacheReport())
+                        return
+            finally:
+                self._batcher.cancel(job)
 
     async def forget(self, tenant: str, texts: tuple[str, ...]) -> int:
         """Remove the segments of passages that no longer exist."""
@@ -66,6 +78,7 @@ class Generator:
         return {
             **self._runtime.status(),
             "mode": self._mode,
+            "device_tier": asdict(self._engine.device_stats()),
             "waiting": self._batcher.num_waiting,
             "active": self._batcher.num_active,
             **self._reuse.status(),

@@ -108,6 +108,8 @@ class PassagePage:
 class CacheReport:
     """What reuse did for one request or stage."""
 
+    device_hits: int = 0
+    """Segments that the engine had kept: the store was not asked for them."""
     dram_hits: int = 0
     ssd_hits: int = 0
     computed: int = 0
@@ -115,12 +117,18 @@ class CacheReport:
     tokens_reused: int = 0
     tokens_computed: int = 0
     bytes_moved: int = 0
-    """Bytes of KV read from the arena or the SSD."""
+    """Bytes of KV that the store handed out, from the arena or the SSD."""
     store: Literal["used", "off", "unavailable"] = "used"
+
+    @property
+    def hits(self) -> int:
+        """Segments that were not computed, wherever they were found."""
+        return self.device_hits + self.dram_hits + self.ssd_hits
 
     def __add__(self, other: "CacheReport") -> "CacheReport":
         worst = {"used": 0, "off": 1, "unavailable": 2}
         return CacheReport(
+            self.device_hits + other.device_hits,
             self.dram_hits + other.dram_hits,
             self.ssd_hits + other.ssd_hits,
             self.computed + other.computed,

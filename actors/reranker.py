@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from actors.announcements import Announcement
 from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, ModelConfig, PromptConfig, RerankerConfig
 from actors.errors import OverloadedError
@@ -50,15 +51,14 @@ class Reranker:
     async def rerank(self, request: RerankRequest) -> RerankResult:
         """Raises RequestError, OverloadedError, ExpiredError. While it waits for its turn, the
         store may fetch what it will need."""
-        if self._waiting == 0:
-            return await self._scored(request)
+        texts = request.texts[: self._config.max_candidates]
         request_id = uuid4().hex
-        announcing = asyncio.create_task(self._announce(request_id, request))
-        try:
-            return await self._scored(request, lambda: self._engine.retire(request_id))
-        finally:
-            await asyncio.gather(announcing, return_exceptions=True)  # never after its end
-            await asyncio.to_thread(self._engine.retire, request_id)
+        announcement = Announcement(
+            lambda: self._engine.announce(request_id, request.tenant, texts, request.timeout_s),
+            lambda: self._engine.retire(request_id),
+        )
+        async with announcement.made(self._waiting > 0):
+            return await self._scored(request, announcement.end)
 
     async def precompute(self, request: PrecomputeRequest) -> CacheReport:
         """Fill the store for passages ahead of questions."""
@@ -85,13 +85,12 @@ class Reranker:
             "store": store,
             **self._runtime.status(),
             "reuse": self._config.reuse,
+            "device_tier": asdict(self._engine.device_stats()),
             "waiting": self._waiting,
             **self._reuse.status(),
         }
 
-    async def _scored(
-        self, request: RerankRequest, begin: Callable[[], None] = lambda: None
-    ) -> RerankResult:
+    async def _scored(self, request: RerankRequest, begin: Callable[[], None]) -> RerankResult:
         def score() -> RerankResult:
             begin()
             return self._engine.score(
@@ -101,12 +100,6 @@ class Reranker:
         result = await self._run(score)
         self._reuse.count(result.cache)
         return result
-
-    async def _announce(self, request_id: str, request: RerankRequest) -> None:
-        texts = request.texts[: self._config.max_candidates]
-        await asyncio.to_thread(
-            self._engine.announce, request_id, request.tenant, texts, request.timeout_s
-        )
 
     async def _run(self, work: Callable[[], T]) -> T:
         with self._lock:

@@ -2,7 +2,7 @@
 killed."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -57,6 +57,11 @@ class KVShardShell:
 
     def release(self, lease_id: LeaseId) -> None:
         self._store.release(lease_id)
+
+    def trim(
+        self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey]
+    ) -> None:
+        self._store.trim(kept, used)
 
     @ray.method(concurrency_group="wait")  # type: ignore[untyped-decorator]  # Ray has no types
     def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:

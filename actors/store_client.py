@@ -2,7 +2,7 @@
 arena."""
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -54,6 +54,11 @@ class RayStoreClient(MappedClient):
 
     def _release(self, lease_id: LeaseId) -> None:
         _result(self._shard.release.remote(lease_id), _CALL_TIMEOUT_S)
+
+    def _trim(
+        self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey]
+    ) -> None:
+        _result(self._shard.trim.remote(dict(kept), list(used)), _CALL_TIMEOUT_S)
 
     def _announce(self, request_id: str, keys: list[SegmentKey], deadline_s: float) -> None:
         _result(self._shard.announce.remote(request_id, keys, deadline_s), _CALL_TIMEOUT_S)

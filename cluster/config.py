@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from actors.engine.config import (
+    MAX_ARENA_SHARE,
     EngineConfig,
     GeneratorConfig,
     ModelConfig,
@@ -96,9 +97,29 @@ class HyperRagConfig(BaseModel):
     def parse(cls, raw: Mapping[str, Any]) -> Self:
         """Raises ConfigError that names the first key that is wrong, its value, what is allowed."""
         try:
-            return cls.model_validate(raw)
+            config = cls.model_validate(raw)
         except ValidationError as error:
             raise _explain(error) from None
+        config._require_an_arena_to_evict()
+        return config
+
+    def _require_an_arena_to_evict(self) -> None:
+        """What device tiers on CPUs pin of one arena, were all replicas on one node."""
+        arena, pinned = self.store.dram_bytes, 0.0
+        for stage, model in (
+            (self.reranker, self.models.reranker),
+            (self.generator, self.models.generator),
+        ):
+            tier = stage.device_tier
+            if model.device != "cuda":
+                pinned += stage.num_replicas * min(tier.bytes, tier.arena_share * arena)
+        if pinned > MAX_ARENA_SHARE * arena:
+            raise ConfigError(
+                "device_tier",
+                f"{pinned:.0f} bytes for all replicas",
+                f"must be at most {MAX_ARENA_SHARE:g} of store.dram_bytes = {arena}: lower bytes "
+                "or arena_share of reranker.device_tier and generator.device_tier",
+            )
 
 
 def load(

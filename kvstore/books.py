@@ -7,7 +7,7 @@ that makes it right is the same: under the lock nothing waits, reads a payload o
 
 import itertools
 import threading
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -123,6 +123,11 @@ class Books:
             self.ahead.remove(slot.spec.key)
             self.counters.prefetch_unused += 1
         self.dram.withdraw(slot)
+
+    def touch(self, leaf_first: Sequence[SegmentKey]) -> None:
+        """A use of each, in every tier that has it."""
+        for shelf in (self.dram_shelf, *(level.shelf for level in self.levels)):
+            shelf.touch(leaf_first)
 
     def stored_in(self, key: SegmentKey) -> Level | None:
         """The fastest slow tier that is known to have it."""

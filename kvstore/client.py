@@ -1,6 +1,6 @@
 """The contract between whoever computes KV and the store, in this process or behind an actor."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from kvstore.types import Acquired, Extent, LeaseId, Path, SegmentKey, StoreStats, Ticket
@@ -44,6 +44,16 @@ class StoreClient(Protocol):
 
     def release(self, lease_id: LeaseId) -> None:
         """Unpin everything under the lease; open tickets under it are aborted. Idempotent."""
+        ...
+
+    def trim(
+        self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey] = ()
+    ) -> None:
+        """Unpin all but these keys under each lease and abort its open tickets; a lease of which
+        nothing is kept ends. Idempotent; a lease that is gone is passed over.
+
+        `used` were read without asking since the last call, leaf first: eviction is to know.
+        """
         ...
 
     def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:

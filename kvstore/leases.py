@@ -1,10 +1,10 @@
 """Who holds what: a lease pins slots for one `acquire`; its holder is a process of the node."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from kvstore.tiers.dram import DramTier, Slot
-from kvstore.types import HolderId, LeaseId, TicketId
+from kvstore.types import HolderId, LeaseId, SegmentKey, TicketId
 
 
 @dataclass(eq=False, slots=True)
@@ -51,6 +51,13 @@ class Leases:
             slot.pins -= 1
             self._tier.free_if_unused(slot)
         lease.slots.clear()
+
+    def keep(self, lease: Lease, keys: Collection[SegmentKey]) -> None:
+        """Unpin all but these, which it may hold already; it stays open."""
+        for slot in [slot for slot in lease.slots if slot.spec.key not in keys]:
+            lease.slots.remove(slot)
+            slot.pins -= 1
+            self._tier.free_if_unused(slot)
 
     def check(self, slots: Iterable[Slot]) -> list[str]:
         """Pins of every slot are the leases that hold it."""

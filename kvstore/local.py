@@ -1,6 +1,6 @@
 """The store in this process: for tests, benches and engines without Ray."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from kvstore.mapping import MappedClient
 from kvstore.store import KVStore
@@ -26,6 +26,11 @@ class LocalStoreClient(MappedClient):
 
     def _release(self, lease_id: LeaseId) -> None:
         self._store.release(lease_id)
+
+    def _trim(
+        self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey]
+    ) -> None:
+        self._store.trim(kept, used)
 
     def _announce(self, request_id: str, keys: list[SegmentKey], deadline_s: float) -> None:
         self._store.announce(request_id, keys, deadline_s)

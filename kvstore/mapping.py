@@ -3,7 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from kvstore.arena import ArenaMap
 from kvstore.checksum import segment_crcs
@@ -52,6 +52,11 @@ class MappedClient(ABC):
 
     @abstractmethod
     def _release(self, lease_id: LeaseId) -> None: ...
+
+    @abstractmethod
+    def _trim(
+        self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey]
+    ) -> None: ...
 
     @abstractmethod
     def _announce(self, request_id: str, keys: list[SegmentKey], deadline_s: float) -> None: ...
@@ -109,6 +114,16 @@ class MappedClient(ABC):
             self._leases.pop(lease_id, None)
             self._drop_old_maps()
         self._release(lease_id)
+
+    def trim(
+        self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey] = ()
+    ) -> None:
+        with self._lock:
+            for lease_id, keys in kept.items():
+                if not keys:
+                    self._leases.pop(lease_id, None)
+            self._drop_old_maps()
+        self._trim(kept, used)
 
     def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
         keys = dict.fromkeys(spec.key for path in paths for spec in path)

@@ -95,9 +95,7 @@ class Matcher:
         for spec in path[:num_hits]:
             self._hits.setdefault(spec.key, self._hit(spec))
         leaf_first = [spec.key for spec in reversed(path[:num_hits])]
-        self._books.dram_shelf.touch(leaf_first)
-        for level in self._books.levels:
-            level.shelf.touch(leaf_first)
+        self._books.touch(leaf_first)
         rest = path[num_hits:]
         if not rest:
             return

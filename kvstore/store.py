@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
 from kvstore.acquisition import Acquisitions
@@ -10,6 +10,7 @@ from kvstore.audit import Audit
 from kvstore.books import Books
 from kvstore.config import StoreConfig
 from kvstore.errors import DeadlineError, StoreUnavailableError
+from kvstore.leases import Lease
 from kvstore.loads import Loads
 from kvstore.prefetch import Prefetcher
 from kvstore.removal import remove_tags
@@ -111,6 +112,19 @@ class KVStore:
             if lease := self._books.leases.find(lease_id):
                 self._books.end_lease(lease)
 
+    def trim(
+        self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey] = ()
+    ) -> None:
+        """Unpin all but these keys under each lease and abort its open tickets; a lease of which
+        nothing is kept ends. Idempotent. `used`, leaf first, counts as a use of each."""
+        books = self._books
+        with books.lock:
+            books.require_open()
+            for lease_id, keys in kept.items():
+                if lease := books.leases.find(lease_id):
+                    self._trim(lease, frozenset(keys))
+            books.touch(used)
+
     def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
         """Until none of the keys is being computed; raises DeadlineError."""
         books, give_up = self._books, time.monotonic() + deadline_s
@@ -175,6 +189,14 @@ class KVStore:
             books.dram.close()
             for level in books.levels:
                 level.tier.close()
+
+    def _trim(self, lease: Lease, keys: frozenset[SegmentKey]) -> None:
+        books = self._books
+        for ticket in [t for t in books.claims.tickets() if t.lease is lease]:
+            books.end_ticket(ticket)
+        books.leases.keep(lease, keys)
+        if not lease.slots:
+            books.leases.close(lease)
 
     def _open_ticket(self, ticket_id: TicketId) -> OpenTicket:
         ticket = self._books.claims.find(ticket_id)

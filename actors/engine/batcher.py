@@ -22,6 +22,8 @@ Emit = Callable[[GenerateChunk | Exception], object]
 class Job:
     request: GenerateRequest
     emit: Emit
+    begin: Callable[[], None] = lambda: None
+    """Called on the engine thread when the job leaves the queue, whatever comes of it."""
     submitted: float = field(default_factory=time.monotonic)
     cancelled: bool = False
     ttft_s: float = 0.0
@@ -42,6 +44,7 @@ class Batcher:
         self._engine, self._config = engine, config
         self._waiting: queue.Queue[Job | None] = queue.Queue(config.max_waiting)
         self._active: list[tuple[Job, Sequence]] = []
+        self._admitting = False
         self._thread = threading.Thread(target=self._run, name="generator-engine", daemon=True)
         self._thread.start()
 
@@ -57,11 +60,20 @@ class Batcher:
     def num_active(self) -> int:
         return len(self._active)
 
-    def submit(self, request: GenerateRequest, emit: Emit) -> Job:
-        """Queue a request; raises OverloadedError when the queue is full."""
+    @property
+    def must_wait(self) -> bool:
+        """Whether a request submitted now waits for others: queued, in prefill, in every place."""
+        full = self.num_active >= self._config.max_batch
+        return full or self._admitting or self.num_waiting > 0
+
+    def submit(
+        self, request: GenerateRequest, emit: Emit, begin: Callable[[], None] = lambda: None
+    ) -> Job:
+        """Queue a request; `begin` is called when its turn comes. Raises OverloadedError when the
+        queue is full."""
         if not self.alive:
             raise UnavailableError("the generator's engine thread has ended")
-        job = Job(request, emit)
+        job = Job(request, emit, begin)
         try:
             self._waiting.put_nowait(job)
         except queue.Full:
@@ -88,13 +100,16 @@ class Batcher:
                     break
                 if job is None:
                     return
+                self._admitting = True
                 self._admit(job)
+                self._admitting = False
             self._advance()
 
     def _admit(self, job: Job) -> None:
-        if job.cancelled:
-            return
         try:
+            job.begin()
+            if job.cancelled:
+                return
             if time.monotonic() > job.deadline:
                 raise ExpiredError("the request's time was up while it waited for the generator")
             sequence = self._engine.start(job.request, job.deadline)

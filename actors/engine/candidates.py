@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from actors.engine.compute import ComputeSlot
+from actors.engine.lease import Lease
 from actors.engine.models import Decoder
 from actors.engine.packed import Batch, Lane
-from actors.engine.segments import Lease, Segments
+from actors.engine.segments import Segments
 from actors.messages import CacheReport
 from kvstore.types import Path, SegmentKey, SegmentSpec
 
@@ -117,6 +118,7 @@ class CandidateSegments:
             lanes.append(Lane(tokens, sink=sink))
         with self._slot.held():
             self._decoder.forward(Batch(lanes, prefix))
+        written: dict[SegmentKey, Tensor] = {}
         for (spec, _), lane, extent in zip(work, lanes, extents, strict=True):
             assert lane.sink is not None
             if extent is None:
@@ -124,8 +126,8 @@ class CandidateSegments:
             else:
                 if lane.sink is not extent:
                     extent.copy_(lane.sink)
-                lease.tensors[spec.key] = extent
-        self._segments.publish(lease, [spec.key for spec, _ in work])
+                lease.tensors[spec.key] = written[spec.key] = lane.sink
+        self._segments.publish(lease, written)
         group.count_computed(work)
 
     def kv(self, group: Group, lease: Lease, key: SegmentKey) -> Tensor:

@@ -1,7 +1,12 @@
 """Settings of the engines. Defaults run on a laptop's CPU with the embedded model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from kvstore.config import POLICIES, PolicyName
+
+MAX_ARENA_SHARE = 0.5
+"""Of the arena, what all engines of a node may keep pinned between requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,37 @@ class PromptConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceTierConfig:
+    """KV that one engine keeps beyond a request: copies in a GPU's memory; on a CPU, pins of the
+    store's arena, so that a request whose segments are all kept does not call the store.
+
+    Every replica has its own. On a CPU the pins of all of a node's replicas come out of one arena:
+    together their shares must leave the store enough to evict, at most half is allowed.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    bytes: int = 0
+    """Upper bound; 0 keeps nothing. On a GPU it is allocated in full at start."""
+    arena_share: float = 0.25
+    """On a CPU, keep at most this share of the arena pinned, however large `bytes` is."""
+    policy: PolicyName = "lookahead_pgdsf"
+    """What goes first when it is full; with look-ahead, what its engine's queue needs goes last."""
+
+    def __post_init__(self) -> None:
+        if self.bytes < 0:
+            raise ValueError(f"device_tier.bytes is {self.bytes}, must be 0 or more")
+        if not 0 < self.arena_share <= MAX_ARENA_SHARE:
+            raise ValueError(
+                f"device_tier.arena_share is {self.arena_share}, must be in (0, {MAX_ARENA_SHARE}]"
+            )
+        if self.policy not in POLICIES:
+            raise ValueError(
+                f"device_tier.policy is {self.policy!r}, must be one of {', '.join(POLICIES)}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class RerankerConfig:
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -87,6 +123,7 @@ class RerankerConfig:
     dense_weight: float = 2.0
     """Order of the sources = log-likelihood + dense_weight x cosine; 0 leaves the cosine out.
     Chosen by `rerank_quality`: R@1 .81 without, .85 with it."""
+    device_tier: DeviceTierConfig = field(default_factory=DeviceTierConfig)
 
     def __post_init__(self) -> None:
         for name in ("num_replicas", "max_candidates", "max_question_tokens", "batch_tokens"):
@@ -118,6 +155,7 @@ class GeneratorConfig:
     stream_interval_s: float = 0.1
     """After the first piece of a stream the next follows no sooner: every piece costs the processes
     it passes through some 30 ms of a core, which decoding needs as well."""
+    device_tier: DeviceTierConfig = field(default_factory=DeviceTierConfig)
 
     def __post_init__(self) -> None:
         for name in ("num_replicas", "max_batch", "max_waiting", "max_context_tokens"):

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from actors.engine.config import GeneratorConfig
+from actors.engine.device import create_device_tier
+from actors.engine.lease import Lease
 from actors.engine.packed import Batch, Lane
 from actors.engine.runtime import Runtime
 from actors.engine.sampling import Sampler, TextStream, validate
-from actors.engine.segments import Lease, Segments, remaining
+from actors.engine.segments import Segments, remaining
 from actors.errors import RequestError
 from actors.messages import CacheReport, GenerateRequest
 from kvstore.client import StoreClient
 from kvstore.keys import make_path, root_digest, tag
-from kvstore.types import Path
+from kvstore.types import Path, SegmentKey, TierStats
 
 Tokens = tuple[int, ...]
 
@@ -71,7 +73,9 @@ class GenerateEngine:
     ) -> None:
         self._decoder, self._prompt, self._slot = runtime.decoder, runtime.prompt, runtime.slot
         self._config = config
-        self._segments = Segments(store if config.mode == "prefix" else None)
+        client = store if config.mode == "prefix" else None
+        tier = create_device_tier(client, self._decoder.device, config.device_tier)
+        self._segments = Segments(client, tier)
         self._tokenizer = self._decoder.tokenizer.backend_tokenizer
 
     def start(self, request: GenerateRequest, deadline: float) -> Sequence:
@@ -104,6 +108,20 @@ class GenerateEngine:
 
     def ends(self, token: int) -> bool:
         return token in self._decoder.eos_ids
+
+    def announce(self, request_id: str, request: GenerateRequest) -> None:
+        """Tell the store what a request that waits will need. From any thread."""
+        path = self._plan(request).path
+        if path:
+            self._segments.announce(request_id, [path], request.timeout_s)
+
+    def retire(self, request_id: str) -> None:
+        """It is served now, or has gone. From any thread; idempotent."""
+        self._segments.retire(request_id)
+
+    def device_stats(self) -> TierStats:
+        """Of the device tier. From any thread."""
+        return self._segments.stats()
 
     def forget(self, tenant: str, texts: Seq[str]) -> int:
         """Remove the stored segments of passages that no longer exist; how many went."""
@@ -188,11 +206,12 @@ class GenerateEngine:
     def _store(self, plan: _Plan, kv: Tensor, lease: Lease, num_hits: int) -> None:
         """Write the computed segments that are ours into their extents, and publish them."""
         at = sum(map(len, plan.pieces[:num_hits]))
-        written = []
+        written: dict[SegmentKey, Tensor] = {}
         for spec in plan.path[num_hits:]:
+            computed = kv[:, :, :, at : at + spec.layout.num_tokens]
             extent = self._segments.sink(lease, spec)
             if extent is not None:
-                extent.copy_(kv[:, :, :, at : at + spec.layout.num_tokens])
-                written.append(spec.key)
+                extent.copy_(computed)
+                written[spec.key] = computed
             at += spec.layout.num_tokens
         self._segments.publish(lease, written)

@@ -13,6 +13,7 @@ import torch
 
 from actors.engine.candidates import CandidateSegments, Group, Tokens
 from actors.engine.config import RerankerConfig
+from actors.engine.device import create_device_tier
 from actors.engine.packed import Batch, Lane
 from actors.engine.runtime import Runtime
 from actors.engine.segments import Segments, remaining
@@ -20,6 +21,7 @@ from actors.errors import RequestError, UnavailableError
 from actors.messages import CacheReport, RerankResult
 from kvstore.client import StoreClient
 from kvstore.keys import make_path, root_digest, tag
+from kvstore.types import TierStats
 
 
 class RerankEngine:
@@ -28,7 +30,9 @@ class RerankEngine:
     def __init__(self, runtime: Runtime, config: RerankerConfig, store: StoreClient | None) -> None:
         self._decoder, self._prompt, self._slot = runtime.decoder, runtime.prompt, runtime.slot
         self._config = config
-        self._segments = Segments(store if config.reuse == "on" else None)
+        client = store if config.reuse == "on" else None
+        tier = create_device_tier(client, self._decoder.device, config.device_tier)
+        self._segments = Segments(client, tier)
         self._candidates = CandidateSegments(
             self._decoder, self._prompt.prefix, self._segments, self._slot, config.batch_tokens
         )
@@ -70,6 +74,10 @@ class RerankEngine:
     def retire(self, request_id: str) -> None:
         """It is served now, or has gone. From any thread; idempotent."""
         self._segments.retire(request_id)
+
+    def device_stats(self) -> TierStats:
+        """Of the device tier. From any thread."""
+        return self._segments.stats()
 
     def precompute(self, tenant: str, texts: Sequence[str], timeout_s: float) -> CacheReport:
         """Fill the store for these passages, without scoring anything."""

@@ -3,89 +3,87 @@
 What the store has is read in place. What nobody has, this engine computes into the extent that the
 store reserved, and commits. What another engine is computing is waited for, holding no claim, so
 that two engines can never wait for each other (ALGORITHMS 2.4). A store that cannot be reached,
-or has no room, costs time, never an answer.
+or has no room, costs time, never an answer. What the device tier kept of earlier requests comes
+first: the store is asked only for paths that are not wholly there.
 """
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Literal
 
-import torch
 from torch import Tensor
 
-from actors.engine.models import TORCH_DTYPES
+from actors.engine.device import DeviceTier, Stored
+from actors.engine.lease import Lease, as_tensor
 from actors.errors import ExpiredError
-from actors.messages import CacheReport
 from kvstore.client import StoreClient
 from kvstore.errors import DeadlineError, KVStoreError
-from kvstore.types import Acquired, Path, SegmentKey, SegmentSpec, Ticket
+from kvstore.types import Acquired, Extent, Path, SegmentKey, SegmentSpec, TierStats
 
 _WAIT_SLICE_S = 5.0
 """A wait for another's computation is cut here: its holder may have died, or be slower than we."""
 
 
-@dataclass(slots=True)
-class Lease:
-    """Pinned hits and claimed tickets of some paths; tensors are valid until the lease ends."""
-
-    tensors: dict[SegmentKey, Tensor] = field(default_factory=dict)
-    """KV [L, 2, Hkv, T, dh] that is there: views of the arena."""
-    tickets: dict[SegmentKey, Ticket] = field(default_factory=dict)
-    """What is ours to compute."""
-    waiting: frozenset[SegmentKey] = frozenset()
-    """What another holder is computing."""
-    acquired: Acquired | None = None
-    store: Literal["used", "off", "unavailable"] = "used"
-
-    def hits(self, keys: Collection[SegmentKey]) -> CacheReport:
-        """Report on those of the keys that were found."""
-        found = [hit for key in keys if self.acquired and (hit := self.acquired.hits.get(key))]
-        return CacheReport(
-            dram_hits=sum(hit.tier == "dram" for hit in found),
-            ssd_hits=sum(hit.tier == "ssd" for hit in found),
-            tokens_reused=sum(hit.spec.layout.num_tokens for hit in found),
-            bytes_moved=sum(hit.spec.layout.nbytes for hit in found),
-            store=self.store,
-        )
-
-
 class Segments:
     """Lends the KV of paths. Without a client, or a store that answers, nothing is there."""
 
-    def __init__(self, client: StoreClient | None) -> None:
-        self._client = client
+    def __init__(self, client: StoreClient | None, tier: DeviceTier) -> None:
+        self._client, self._tier = client, tier
 
     @property
     def on(self) -> bool:
         return self._client is not None
 
+    def stats(self) -> TierStats:
+        """Of the device tier."""
+        return self._tier.stats()
+
     @contextmanager
     def lease(self, paths: Sequence[Path], deadline: float) -> Iterator[Lease]:
-        """Acquire once; release at the end, whatever happens. `deadline` is a monotonic time."""
+        """Acquire once, or not at all; release at the end, whatever happens. `deadline` is a
+        monotonic time."""
         if self._client is None:
             yield Lease(store="off")
             return
+        left = remaining(deadline)
+        loan = self._tier.lend(paths)
+        lease = Lease(loan=loan, kept=frozenset(loan.residents), tensors=loan.tensors)
         try:
-            acquired = self._client.acquire(paths, remaining(deadline))
-        except KVStoreError:
-            yield Lease(store="unavailable")
-            return
-        try:
-            yield self._open(self._client, acquired)
+            lease.paths = [path for path in paths if any(s.key not in loan for s in path)]
+            if lease.paths:
+                self._acquire(self._client, lease, left)
+            yield lease
         finally:
-            with suppress(KVStoreError):  # the shard is gone, and the lease with it
-                self._client.release(acquired.lease_id)
+            self._tier.give_back(loan)
+            lease_id = lease.acquired.lease_id if lease.acquired else None
+            self._tier.settle(self._client, lease_id)
 
-    def _open(self, client: StoreClient, acquired: Acquired) -> Lease:
-        hits = acquired.hits.values()
-        return Lease(
-            tensors={h.spec.key: as_tensor(client.view(acquired, h.extent), h.spec) for h in hits},
-            tickets=dict(acquired.tickets),
-            waiting=acquired.waiters,
-            acquired=acquired,
-        )
+    def _acquire(self, client: StoreClient, lease: Lease, deadline_s: float) -> None:
+        try:
+            acquired = lease.acquired = client.acquire(lease.paths, deadline_s)
+        except KVStoreError:
+            lease.store = "unavailable"
+            return
+        lease.tickets = dict(acquired.tickets)
+        lease.waiting = acquired.waiters
+        if any(ticket.extent is None for ticket in acquired.tickets.values()):
+            self._tier.shed()
+        hits = lease.store_hits
+        found = {h.spec.key: _stored(client, acquired, h.spec, h.extent) for h in hits}
+        lease.tensors |= {key: stored.kv for key, stored in found.items()}
+        self._tier.take_in(client, lease.loan, lease.paths, acquired, found)
+        lease.tensors |= lease.loan.tensors
+        self._restore(lease)
+
+    def _restore(self, lease: Lease) -> None:
+        """What the store has lost and the device tier has not is copied out, not computed again."""
+        restored = {}
+        for key in lease.kept & lease.tickets.keys():
+            kv = lease.tensors[key]
+            extent = self.sink(lease, lease.tickets[key].spec)
+            if extent is not None:
+                restored[key] = extent.copy_(kv)
+        self.publish(lease, restored)
 
     def sink(self, lease: Lease, spec: SegmentSpec) -> Tensor | None:
         """Where to write a ticket's KV: the reserved extent, or None when there is no room."""
@@ -94,16 +92,24 @@ class Segments:
             return None
         return as_tensor(self._client.writable(lease.acquired, ticket), spec)
 
-    def publish(self, lease: Lease, keys: Sequence[SegmentKey]) -> None:
-        """Commit what was written for these tickets; a store that fails meanwhile is ignored."""
-        tickets = [lease.tickets.pop(key) for key in keys if key in lease.tickets]
-        written = [ticket for ticket in tickets if ticket.extent is not None]
-        if self._client is None or lease.acquired is None or not written:
+    def publish(self, lease: Lease, written: Mapping[SegmentKey, Tensor]) -> None:
+        """Commit these tickets; `written` has the KV that was computed. A store that fails
+        meanwhile is ignored, and what was computed from bytes that changed is not the segment."""
+        client, acquired = self._client, lease.acquired
+        tickets = [lease.tickets.pop(key) for key in written]
+        if client is None or acquired is None or not tickets or not self.unchanged(lease):
             return
         try:
-            self._client.commit(lease.acquired, written)
+            client.commit(acquired, tickets)
         except KVStoreError:
             lease.store = "unavailable"
+            return
+        stored = {
+            ticket.spec.key: _stored(client, acquired, ticket.spec, ticket.extent, kv)
+            for ticket, kv in zip(tickets, written.values(), strict=True)
+            if ticket.extent is not None
+        }
+        self._tier.take_in(client, lease.loan, lease.paths, acquired, stored)
 
     def await_others(self, keys: frozenset[SegmentKey], deadline: float) -> bool:
         """Whether the keys are settled; False when it took too long and we should compute."""
@@ -120,21 +126,26 @@ class Segments:
     def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
         """A queued request will need these. A store that cannot be told does without."""
         if self._client is not None:
+            self._tier.announce(request_id, paths, deadline_s)
             with suppress(KVStoreError):
                 self._client.announce(request_id, paths, deadline_s)
 
     def retire(self, request_id: str) -> None:
         """It is served now, or has gone. Idempotent."""
         if self._client is not None:
+            self._tier.retire(request_id)
             with suppress(KVStoreError):
                 self._client.retire(request_id)
 
     def unchanged(self, lease: Lease) -> bool:
         """Whether every byte that was read was still the segment's at the time of asking."""
-        if self._client is None or lease.acquired is None:
+        if self._client is None:
             return True
-        extents = [hit.extent for hit in lease.acquired.hits.values()]
-        return self._client.unchanged(lease.acquired, extents)
+        kept = self._tier.unchanged(self._client, lease.loan)
+        if lease.acquired is None:
+            return kept
+        extents = [hit.extent for hit in lease.store_hits]
+        return self._client.unchanged(lease.acquired, extents) and kept
 
     def forget(self, tags: Sequence[bytes]) -> int:
         """Remove the segments of passages that were deleted; 0 when the store cannot be reached."""
@@ -144,11 +155,18 @@ class Segments:
             return self._client.remove_tags(tags)
         except KVStoreError:
             return 0
+        finally:
+            self._tier.forget(tags)  # second, or a request could take them in again
 
 
-def as_tensor(buffer: memoryview, spec: SegmentSpec) -> Tensor:
-    """A tensor over the buffer's bytes, without a copy."""
-    return torch.frombuffer(buffer, dtype=TORCH_DTYPES[spec.layout.dtype]).view(spec.layout.shape)
+def _stored(
+    client: StoreClient,
+    acquired: Acquired,
+    spec: SegmentSpec,
+    extent: Extent,
+    computed: Tensor | None = None,
+) -> Stored:
+    return Stored(extent, as_tensor(client.view(acquired, extent), spec), computed)
 
 
 def remaining(deadline: float) -> float:

@@ -80,7 +80,8 @@ def _summary(report: CacheReport) -> str:
     if report.store != "used":
         return f"store {report.store}"
     return (
-        f"{report.dram_hits} hits in DRAM, {report.ssd_hits} on SSD, {report.computed} computed; "
+        f"{report.device_hits} hits on the device, {report.dram_hits} in DRAM, "
+        f"{report.ssd_hits} on SSD, {report.computed} computed; "
         f"{report.tokens_reused} tokens reused, {report.tokens_computed} computed, "
         f"{report.bytes_moved / 2**20:.1f} MiB read"
     )

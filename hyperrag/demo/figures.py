@@ -51,7 +51,7 @@ def figures(asked: Sequence[Asked]) -> Figures:
 
 def _candidates(reply: Reply) -> int:
     report = reply.rerank_cache
-    return report.dram_hits + report.ssd_hits + report.computed
+    return report.hits + report.computed
 
 
 def record(

@@ -29,8 +29,7 @@ class Reply:
     def hit_rate(self) -> float:
         """Of the candidates' segments, those that were not computed for this request."""
         report = self.rerank_cache
-        hits = report.dram_hits + report.ssd_hits
-        return hits / max(1, hits + report.computed)
+        return report.hits / max(1, report.hits + report.computed)
 
     @property
     def tokens_reused(self) -> int:

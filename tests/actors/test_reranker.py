@@ -6,8 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
-from actors.engine.config import EngineConfig, ModelConfig, PromptConfig, RerankerConfig
+from actors.engine.config import (
+    DeviceTierConfig,
+    EngineConfig,
+    ModelConfig,
+    PromptConfig,
+    RerankerConfig,
+)
 from actors.errors import OverloadedError, RequestError
 from actors.messages import PrecomputeRequest, RerankRequest
 from actors.reranker import Reranker
@@ -86,3 +93,28 @@ async def test_refusals_leave_nothing_waiting(store: StoreConfig, tmp_path: Path
     assert [type(r) for r in results[1:]] == [RequestError, OverloadedError]
     status = await reranker.status()
     assert (status["waiting"], status["requests"], status["segments_computed"]) == (0, 1, 1)
+
+
+async def test_what_is_kept_is_not_asked_for_and_a_killed_shard_changes_no_score(
+    store: StoreConfig, tmp_path: Path
+) -> None:
+    """Half of the arena holds one passage for sure."""
+    kept = DeviceTierConfig(2**30, arena_share=0.5)
+    reranker = made(store, tmp_path, device_tier=kept)
+    cold = await reranker.rerank(request(QUESTIONS[0], PASSAGES[0]))
+    await on_ssd(reranker)
+    before = (await reranker.status())["store"]
+    warm = await reranker.rerank(request(QUESTIONS[0], PASSAGES[0]))
+    assert (warm.cache.device_hits, warm.cache.computed) == (1, 0)
+    status = await reranker.status()
+    assert status["store"] == before and before["leases"] == 1
+    assert (status["device_hits"], status["device_tier"]["num_segments"]) == (1, 2)
+    ray.kill(ensure_shard(store), no_restart=False)
+    lost = await reranker.rerank(request(QUESTIONS[0], PASSAGES[0]))
+    async with asyncio.timeout(30):
+        while not (await reranker.status())["store"]:
+            await asyncio.sleep(0.05)
+    back = await reranker.rerank(request(QUESTIONS[0], PASSAGES[0]))
+    assert back.cache.ssd_hits == 1, "the former arena is gone, what it kept there too"
+    for result in (warm, lost, back):
+        assert result.log_likelihoods == cold.log_likelihoods

@@ -80,6 +80,9 @@ def test_given_paths_are_kept(tmp_path: Path) -> None:
         ("ingress.port", 70000, ["ingress.port is 70000", "1 to 65535"]),
         ("ingress.default_collection", "a/b", ["ingress.default_collection", "a/b"]),
         ("retrieval.top_k", 99, ["top_k <= top_n", "99"]),
+        ("reranker.device_tier.bytes", -1, ["device_tier.bytes is -1", "0 or more"]),
+        ("generator.device_tier.arena_share", 0.6, ["arena_share is 0.6", "(0, 0.5]"]),
+        ("reranker.device_tier.policy", "mru", ["reranker.device_tier.policy", "'lru'"]),
         ("placement.reranker_gpus", 1.5, ["placement.reranker_gpus is 1.5"]),
         ("store", "big", ["store", "'big'"]),
         ("reuse.x", 1, ["reuse"]),
@@ -107,3 +110,17 @@ def test_a_missing_file_is_named() -> None:
 
 def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
     assert load(write(tmp_path, ""), environ={}) == HyperRagConfig()
+
+
+def test_device_tiers_on_cpus_leave_half_of_the_arena_to_evict() -> None:
+    """Three replicas of at most a quarter each are too many; on a GPU they pin nothing."""
+    many = {
+        "store.dram_bytes": 1000,
+        "reranker.num_replicas": 2,
+        "reranker.device_tier.bytes": 10**9,
+        "generator.device_tier.bytes": 250,
+    }
+    with pytest.raises(ConfigError, match=r"750 bytes.*0\.5 of store\.dram_bytes = 1000"):
+        load(overrides=many, environ={})
+    load(overrides=many | {"reranker.device_tier.arena_share": 0.125}, environ={})
+    load(overrides=many | {"models.reranker.device": "cuda"}, environ={})

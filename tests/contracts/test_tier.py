@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from actors.engine.device import DevicePool
 from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableError
 from kvstore.tiers import Tier, create_dram_tier
 from kvstore.tiers.remote import create_medium
@@ -48,7 +50,13 @@ def remote_server(server: RedisServer, tmp_path: Path) -> Tier:
     return recovered(SlowTier(create_medium(server.url(prefix=tmp_path.name), 10.0), 2**20))
 
 
-@pytest.fixture(params=["dram", "ssd", "remote_folder", "remote_server"])
+@pytest.fixture
+def device() -> Tier:
+    """The device tier's memory, of a CPU."""
+    return DevicePool(torch.device("cpu"), 2**20)
+
+
+@pytest.fixture(params=["device", "dram", "ssd", "remote_folder", "remote_server"])
 def tier(request: pytest.FixtureRequest) -> Iterator[Tier]:
     tier: Tier = request.getfixturevalue(request.param)
     yield tier

@@ -34,6 +34,7 @@ def service() -> Iterator[Service]:
 def answer() -> dict[str, Any]:
     """A whole answer of `POST /v1/rag/query`, with a field of a newer service."""
     report = {
+        "device_hits": 0,
         "dram_hits": 18,
         "ssd_hits": 1,
         "computed": 1,

@@ -109,6 +109,24 @@ def test_a_full_queue_refuses_and_recovers(start: Start) -> None:
     assert all(_collect(chunks)[1].finish_reason for chunks in taken)
 
 
+def test_requests_behind_others_wait_and_begin_when_their_turn_comes(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full", max_batch=1))
+    assert not batcher.must_wait
+    begun: list[int] = []
+    answers: list[Chunks] = []
+    for i, timeout_s in enumerate((60, 60, 0.001)):
+        answers.append(queue.Queue())
+        request = _request(i, timeout_s, max_tokens=3)
+        job = batcher.submit(request, answers[-1].put, lambda i=i: begun.append(i))  # type: ignore[misc]
+        if i == 1:
+            batcher.cancel(job)
+        assert batcher.must_wait
+    assert _collect(answers[0])[1].finish_reason == "length"
+    with pytest.raises(ExpiredError):
+        _collect(answers[2])
+    assert begun == [0, 1, 2] and not batcher.must_wait
+
+
 def test_cancelled_requests_leave_the_batch_and_emit_nothing_more(start: Start) -> None:
     batcher = start(GeneratorConfig(mode="full", max_new_tokens=512))
     chunks: Chunks = queue.Queue()

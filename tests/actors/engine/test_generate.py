@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from actors.engine.config import GeneratorConfig, RerankerConfig
+from actors.engine.config import DeviceTierConfig, GeneratorConfig, RerankerConfig
 from actors.engine.generate import GenerateEngine, Sequence
 from actors.engine.rerank import RerankEngine
 from actors.engine.runtime import Runtime
@@ -14,6 +14,7 @@ from actors.messages import GenerateRequest, Message, Sampling
 from kvstore.client import StoreClient
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
+from tests.actors.engine.device.conftest import pool_tier
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
 
@@ -54,6 +55,25 @@ def test_reused_prefixes_of_any_length_give_the_same_tokens(
         reused.append(sequence.cache.dram_hits)
         assert _tokens(prefix, sequence) == _tokens(full, _start(full, request))
     assert reused == [0, 4, 2, 1, 1, 4]  # the prefix counts, and the leading passages
+    assert store.check().ok
+
+
+@pytest.mark.parametrize("kind", ["pins", "copies"])
+def test_tokens_are_the_same_with_a_device_tier(
+    runtime: Runtime, client: LocalStoreClient, store: KVStore, kind: str
+) -> None:
+    tier = DeviceTierConfig(2**26, arena_share=0.5)
+    engine = GenerateEngine(runtime, GeneratorConfig(device_tier=tier), client)
+    if kind == "copies":
+        engine._segments._tier = pool_tier(tier)
+    plain = _engine(runtime, client)
+    found = []
+    for order in ((0, 1), (0, 1), (0, 2), (0, 1)):
+        request = _request(passages=tuple(PASSAGES[i] for i in order))
+        sequence = _start(engine, request)
+        found.append((sequence.cache.device_hits, sequence.cache.computed))
+        assert _tokens(engine, sequence) == _tokens(plain, _start(plain, request))
+    assert found == [(0, 3), (3, 0), (2, 1), (3, 0)]
     assert store.check().ok
 
 

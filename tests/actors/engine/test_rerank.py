@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from actors.engine.config import PromptConfig, RerankerConfig
+from actors.engine.config import DeviceTierConfig, PromptConfig, RerankerConfig
 from actors.engine.prompt import Prompt
 from actors.engine.rerank import RerankEngine
 from actors.engine.runtime import Runtime
@@ -14,6 +14,7 @@ from actors.errors import ExpiredError, RequestError
 from kvstore.client import StoreClient
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
+from tests.actors.engine.device.conftest import pool_tier
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
 
@@ -159,6 +160,29 @@ def test_no_room_in_the_store_costs_time_not_answers(
     result = engine.score("t", QUESTIONS[0], texts, 120)
     assert result.cache.computed == 24
     _assert_same(result.log_likelihoods, _full(runtime, QUESTIONS[0], texts))
+
+
+@pytest.mark.parametrize("kind", ["pins", "copies"])
+def test_scores_are_the_same_whatever_the_device_tier_keeps(
+    runtime: Runtime, client: LocalStoreClient, store: KVStore, kind: str
+) -> None:
+    """All of it, then two of four passages, then none: of the first the store hears nothing."""
+    expected = _engine(runtime, client, RerankerConfig()).score("t", QUESTIONS[0], PASSAGES[:4], 60)
+    hits = []
+    for num_bytes in (2**26, 20 * 2**20, 0):
+        config = DeviceTierConfig(num_bytes, arena_share=0.5)
+        engine = _engine(runtime, client, RerankerConfig(device_tier=config))
+        if kind == "copies":
+            engine._segments._tier = pool_tier(config)
+        for _ in range(2):
+            result = engine.score("t", QUESTIONS[0], PASSAGES[:4], 60)
+            assert result.log_likelihoods == expected.log_likelihoods
+            assert result.cache.tokens_reused == expected.cache.tokens_computed
+        hits.append((result.cache.device_hits, result.cache.dram_hits))
+        assert engine.device_stats().hits == result.cache.device_hits + (num_bytes > 0)
+    assert hits[0] == (4, 0) and hits[2] == (0, 4)
+    assert min(hits[1]) > 0 and sum(hits[1]) == 4
+    assert store.check().ok
 
 
 def test_bad_requests_name_the_field(runtime: Runtime) -> None:

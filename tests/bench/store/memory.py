@@ -79,7 +79,7 @@ def _timed_acquire(
 
 def _reader(pipe: Connection) -> None:
     """Another process of the node: it maps the arena once, as a client does."""
-    from actors.engine.segments import as_tensor
+    from actors.engine.lease import as_tensor
 
     arena: ArenaMap | None = None
     while (acquired := pipe.recv()) is not None:

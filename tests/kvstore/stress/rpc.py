@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
@@ -82,6 +82,11 @@ class RemoteClient(MappedClient):
 
     def _release(self, lease_id: LeaseId) -> None:
         self._call("release", lease_id)
+
+    def _trim(
+        self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey]
+    ) -> None:
+        self._call("trim", kept, used)
 
     def _announce(self, request_id: str, keys: list[SegmentKey], deadline_s: float) -> None:
         self._call("announce", request_id, keys, deadline_s)

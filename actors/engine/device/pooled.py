@@ -1,0 +1,62 @@
+"""The device tier of a GPU: copies in a pool that the engine allocates at its start."""
+
+from torch import Tensor
+
+from actors.engine.config import DeviceTierConfig
+from actors.engine.device.base import DeviceTier
+from actors.engine.device.pool import DevicePool
+from actors.engine.device.residents import Loan, Resident, Stored
+from kvstore.client import StoreClient
+from kvstore.types import Acquired, LeaseId, SegmentKey, SegmentSpec
+
+
+class PoolTier(DeviceTier):
+    """Holds no pin beyond a request, and outlives restarts of the store: the bytes are its own."""
+
+    def __init__(self, pool: DevicePool, config: DeviceTierConfig) -> None:
+        super().__init__(config)
+        self._pool = pool
+
+    @property
+    def capacity_bytes(self) -> int:
+        return self._pool.capacity_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        return self._pool.used_bytes
+
+    def unchanged(self, client: StoreClient, loan: Loan) -> bool:
+        """Copies cannot change; what they were copied from was looked at after the copy."""
+        return True
+
+    def shed(self) -> None:
+        """Nothing here is of the arena."""
+
+    def check(self) -> list[str]:
+        return super().check() + self._pool.check()
+
+    def _has_room(self, nbytes: int) -> bool:
+        return self._pool.can_reserve(nbytes)
+
+    def _nbytes(self, spec: SegmentSpec) -> int:
+        return self._pool.nbytes_of(spec)
+
+    def _load(
+        self, client: StoreClient, acquired: Acquired, stored: Stored, spec: SegmentSpec
+    ) -> Tensor | None:
+        if stored.computed is not None:
+            return self._pool.fill(spec, stored.computed)
+        kv = self._pool.fill(spec, stored.kv)
+        if client.unchanged(acquired, [stored.extent]):
+            return kv
+        self._pool.remove(spec.key)
+        return None
+
+    def _free(self, resident: Resident) -> None:
+        self._pool.remove(resident.spec.key)
+
+    def _kept_under(self, lease_id: LeaseId) -> list[SegmentKey]:
+        return []
+
+    def _meet(self, acquired: Acquired | None) -> None:
+        """Which arena a copy came from does not matter."""

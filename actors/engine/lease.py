@@ -1,0 +1,57 @@
+"""What a request holds of the KV that is there, from the device tier and from the store."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from actors.engine.device import Loan
+from actors.engine.models import TORCH_DTYPES
+from actors.messages import CacheReport
+from kvstore.types import Acquired, Hit, Path, SegmentKey, SegmentSpec, Ticket
+
+
+@dataclass(slots=True)
+class Lease:
+    """Pinned hits and claimed tickets of some paths; tensors are valid until the lease ends."""
+
+    paths: Sequence[Path] = ()
+    """Those that the store was asked for."""
+    loan: Loan = field(default_factory=Loan)
+    """What the device tier keeps for us until the lease ends."""
+    kept: frozenset[SegmentKey] = frozenset()
+    """Of the loan, what was there before: hits of the device tier."""
+    tensors: dict[SegmentKey, Tensor] = field(default_factory=dict)
+    """KV [L, 2, Hkv, T, dh] that is there: on the device, or views of the arena."""
+    tickets: dict[SegmentKey, Ticket] = field(default_factory=dict)
+    """What is ours to compute."""
+    waiting: frozenset[SegmentKey] = frozenset()
+    """What another holder is computing."""
+    acquired: Acquired | None = None
+    store: Literal["used", "off", "unavailable"] = "used"
+
+    def hits(self, keys: Collection[SegmentKey]) -> CacheReport:
+        """Report on those of the keys that were found."""
+        device = [self.loan.residents[key].spec for key in keys if key in self.kept]
+        found = [hit for hit in self.store_hits if hit.spec.key in keys]
+        return CacheReport(
+            device_hits=len(device),
+            dram_hits=sum(hit.tier == "dram" for hit in found),
+            ssd_hits=sum(hit.tier == "ssd" for hit in found),
+            tokens_reused=sum(s.layout.num_tokens for s in [*device, *(h.spec for h in found)]),
+            bytes_moved=sum(hit.spec.layout.nbytes for hit in found),
+            store=self.store,
+        )
+
+    @property
+    def store_hits(self) -> list[Hit]:
+        """What was read from the store, and not from the device tier."""
+        hits = self.acquired.hits.values() if self.acquired else ()
+        return [hit for hit in hits if hit.spec.key not in self.kept]
+
+
+def as_tensor(buffer: memoryview, spec: SegmentSpec) -> Tensor:
+    """A tensor over the buffer's bytes, without a copy."""
+    return torch.frombuffer(buffer, dtype=TORCH_DTYPES[spec.layout.dtype]).view(spec.layout.shape)
