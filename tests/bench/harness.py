@@ -114,7 +114,11 @@ def finish(name: str, result: Result, json_path: str | None) -> None:
             "artifacts": result.artifacts,
         }
         Path(json_path).write_text(json.dumps(document, indent=1, default=str) + "\n")
-    print(f"{name}: " + " ".join(f"{k}={v:g}" for k, v in result.figures.items()))
+    print(f"{name}: " + " ".join(f"{k}={_plain(v)}" for k, v in result.figures.items()))
+
+
+def _plain(figure: float) -> str:
+    return str(int(figure)) if float(figure).is_integer() else f"{figure:.4g}"
 
 
 def _print_rows(name: str, rows: Sequence[dict[str, Any]]) -> None:

@@ -19,9 +19,16 @@ def some_path(rng: random.Random) -> Path:
 class Actor:
     """For one thread. A few of its leases stay open over its next requests."""
 
-    def __init__(self, client: MappedClient, rng: random.Random) -> None:
+    def __init__(
+        self,
+        client: MappedClient,
+        rng: random.Random,
+        deadlines_s: Sequence[float] = (0.0, 0.001, 5.0),
+    ) -> None:
+        """`deadlines_s` are drawn from; short ones make tickets of what is not read in time."""
         self._client = client
         self._rng = rng
+        self._deadlines_s = deadlines_s
         self._held: deque[tuple[Acquired, list[Ticket]]] = deque()
 
     def act(self) -> None:
@@ -31,7 +38,7 @@ class Actor:
         request_id = f"r{rng.randrange(8)}"
         if rng.random() < 0.3:
             client.announce(request_id, paths, 0.5)
-        acquired = client.acquire(paths, rng.choice([0.0, 0.001, 5.0]))
+        acquired = client.acquire(paths, rng.choice(self._deadlines_s))
         if acquired.waiters and rng.random() < 0.3:
             self._wait(acquired)
         self._held.append((acquired, self._compute(acquired)))

@@ -1,0 +1,36 @@
+"""Chains over the tiers: what can be matched from the root is kept, what cannot is not."""
+
+import random
+from pathlib import Path
+
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
+from tests.kvstore.acting import Actor
+from tests.kvstore.segments import assert_balanced, small_config
+
+
+def orphans(store: KVStore) -> list[str]:
+    """Segments in DRAM whose parent only a slower tier has."""
+    books = store._books
+    with books.lock:
+        if list(store._loads):
+            return []  # a child may land a moment before its parent
+        slots = books.dram.slots()
+        here = {slot.spec.key.digest for slot in slots}
+        below = {spec.key.digest for level in books.levels for spec in level.shelf.specs()}
+        return [str(s.spec.key) for s in slots if s.spec.parent in below - here]
+
+
+def test_a_parent_is_never_in_a_slower_tier_than_its_children(tmp_path: Path) -> None:
+    config = small_config(tmp_path, dram_bytes=2**17, ssd_bytes=2**17, write_queue=8)
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    actor = Actor(client, random.Random(1), deadlines_s=(20.0,))
+    for _ in range(400):
+        actor.act()
+        assert orphans(store) == []
+    stats = store.stats()
+    assert stats.dram.evictions > 50 and stats.ssd.evictions > 50 and stats.ssd.hits > 20
+    client.close()
+    assert_balanced(store)
+    store.close()
