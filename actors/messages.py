@@ -112,18 +112,19 @@ class CacheReport:
     """Segments that the engine had kept: the store was not asked for them."""
     dram_hits: int = 0
     ssd_hits: int = 0
+    remote_hits: int = 0
     computed: int = 0
     """Segments that were missing and had to be computed."""
     tokens_reused: int = 0
     tokens_computed: int = 0
     bytes_moved: int = 0
-    """Bytes of KV that the store handed out, from the arena or the SSD."""
+    """Bytes of KV that the store handed out, from whichever tier."""
     store: Literal["used", "off", "unavailable"] = "used"
 
     @property
     def hits(self) -> int:
         """Segments that were not computed, wherever they were found."""
-        return self.device_hits + self.dram_hits + self.ssd_hits
+        return self.device_hits + self.dram_hits + self.ssd_hits + self.remote_hits
 
     def __add__(self, other: "CacheReport") -> "CacheReport":
         worst = {"used": 0, "off": 1, "unavailable": 2}
@@ -131,6 +132,7 @@ class CacheReport:
             self.device_hits + other.device_hits,
             self.dram_hits + other.dram_hits,
             self.ssd_hits + other.ssd_hits,
+            self.remote_hits + other.remote_hits,
             self.computed + other.computed,
             self.tokens_reused + other.tokens_reused,
             self.tokens_computed + other.tokens_computed,

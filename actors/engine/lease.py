@@ -1,5 +1,6 @@
 """What a request holds of the KV that is there, from the device tier and from the store."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -36,10 +37,12 @@ class Lease:
         """Report on those of the keys that were found."""
         device = [self.loan.residents[key].spec for key in keys if key in self.kept]
         found = [hit for hit in self.store_hits if hit.spec.key in keys]
+        tiers = Counter(hit.tier for hit in found)
         return CacheReport(
             device_hits=len(device),
-            dram_hits=sum(hit.tier == "dram" for hit in found),
-            ssd_hits=sum(hit.tier == "ssd" for hit in found),
+            dram_hits=tiers["dram"],
+            ssd_hits=tiers["ssd"],
+            remote_hits=tiers["remote"],
             tokens_reused=sum(s.layout.num_tokens for s in [*device, *(h.spec for h in found)]),
             bytes_moved=sum(hit.spec.layout.nbytes for hit in found),
             store=self.store,
