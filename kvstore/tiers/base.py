@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
+from kvstore.checksum import layer_bytes, verify_layer
+from kvstore.tiers.closable import Closable
 from kvstore.types import SegmentKey, SegmentSpec, TierName
 
 
@@ -24,7 +24,7 @@ class Entry:
         return self.spec.key
 
 
-class Reader(ABC):
+class Reader(Closable):
     """An open segment. `crcs` are those of the layers as `layer` gives them; where the codec loses
     precision, of a layer only once it was read."""
 
@@ -40,19 +40,21 @@ class Reader(ABC):
         medium fails. What `into` holds after an error is undefined.
         """
 
-    @abstractmethod
-    def close(self) -> None: ...
 
-    def __enter__(self) -> Self:
-        return self
+class MemoryReader(Reader):
+    """A segment whose bytes are in memory, for as long as it is open."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
+    def __init__(self, spec: SegmentSpec, crcs: tuple[int, ...], data: memoryview) -> None:
+        super().__init__(spec, crcs)
+        self._data = data
+
+    def layer(self, index: int, into: memoryview | None = None) -> memoryview:
+        data = layer_bytes(self.spec, self._data, index)
+        verify_layer(self.spec.key, index, data, self.crcs[index])
+        if into is None:
+            return data
+        into[:] = data
+        return into
 
 
 class Tier(ABC):

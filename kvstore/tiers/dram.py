@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 from kvstore.allocator import Allocator
 from kvstore.arena import GRANULE, Arena, granules
-from kvstore.checksum import layer_bytes, verify_layer, verify_segment
+from kvstore.checksum import verify_segment
 from kvstore.errors import CapacityError
-from kvstore.tiers.base import Entry, Reader, Tier
+from kvstore.tiers.base import Entry, MemoryReader, Reader, Tier
 from kvstore.types import ArenaRef, Extent, SegmentKey, SegmentSpec, TierName
 
 
@@ -179,19 +179,11 @@ class DramTier(Tier):
         self._allocator.free(self._arena.start_of(extent))
 
 
-class _DramReader(Reader):
+class _DramReader(MemoryReader):
     def __init__(self, tier: DramTier, slot: Slot) -> None:
-        super().__init__(slot.spec, slot.crcs)
+        super().__init__(slot.spec, slot.crcs, tier.view(slot.extent))
         self._tier, self._slot = tier, slot
         slot.borrows += 1
-
-    def layer(self, index: int, into: memoryview | None = None) -> memoryview:
-        data = layer_bytes(self.spec, self._tier.view(self._slot.extent), index)
-        verify_layer(self.spec.key, index, data, self.crcs[index])
-        if into is None:
-            return data
-        into[:] = data
-        return into
 
     def close(self) -> None:
         self._slot.borrows -= 1

@@ -7,9 +7,8 @@ A tier keeps the books, a medium keeps the bytes. An object is one segment in th
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
+from kvstore.tiers.closable import Closable
 from kvstore.types import SegmentKey, TierName
 
 
@@ -23,7 +22,7 @@ class Listed:
     """Seconds since the epoch, as far as the medium knows."""
 
 
-class Source(ABC):
+class Source(Closable):
     """An open object. It stays readable when it is deleted meanwhile, or raises
     FileNotFoundError."""
 
@@ -32,20 +31,6 @@ class Source(ABC):
     @abstractmethod
     def read(self, into: memoryview, offset: int) -> int:
         """Bytes that were read; fewer than asked for are no error, 0 is the end."""
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Medium(ABC):

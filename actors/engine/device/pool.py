@@ -11,9 +11,9 @@ from actors.engine.device.staging import Staging
 from actors.engine.models import TORCH_DTYPES
 from kvstore.allocator import Allocator
 from kvstore.arena import GRANULE, granules
-from kvstore.checksum import layer_bytes, segment_crcs, verify_layer, verify_segment
+from kvstore.checksum import segment_crcs, verify_segment
 from kvstore.errors import CapacityError
-from kvstore.tiers.base import Entry, Reader, Tier
+from kvstore.tiers.base import Entry, MemoryReader, Reader, Tier
 from kvstore.types import SegmentKey, SegmentSpec, TierName
 
 
@@ -135,23 +135,15 @@ class DevicePool(Tier):
         return self._raw(run).view(TORCH_DTYPES[layout.dtype]).view(layout.shape)
 
 
-class _PoolReader(Reader):
+class _PoolReader(MemoryReader):
     """Reads back to the host. What came from the arena without checksums gets those of its bytes
     here: the device's memory is trusted as the arena's is."""
 
     def __init__(self, pool: DevicePool, run: Run, raw: Tensor) -> None:
         self._pool, self._run = pool, run
-        self._data = raw.cpu().numpy().data
-        super().__init__(run.spec, run.crcs or segment_crcs(run.spec, self._data))
+        data = raw.cpu().numpy().data
+        super().__init__(run.spec, run.crcs or segment_crcs(run.spec, data), data)
         run.readers += 1
-
-    def layer(self, index: int, into: memoryview | None = None) -> memoryview:
-        data = layer_bytes(self.spec, self._data, index)
-        verify_layer(self.spec.key, index, data, self.crcs[index])
-        if into is None:
-            return data
-        into[:] = data
-        return into
 
     def close(self) -> None:
         self._run.readers -= 1
