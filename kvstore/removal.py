@@ -11,7 +11,7 @@ from kvstore.types import SegmentKey, SegmentSpec
 
 def remove_tags(books: Books, loads: Loads, tags: Collection[bytes]) -> int:
     """Out of sight when this returns, and off the slow tiers; bytes in DRAM go when the last pin
-    does. A tier that is still recovering loses them when it has recovered.
+    does. While a tier recovers they are removed once more at its end, with what was computed anew.
 
     Computations and reads under way end normally for their callers; their results are not
     published. Returns the number of segments that were stored.

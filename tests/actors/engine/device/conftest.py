@@ -33,6 +33,7 @@ def config(tmp_path: Path) -> StoreConfig:
 @pytest.fixture
 def store(config: StoreConfig) -> Iterator[KVStore]:
     store = KVStore(config, "node")
+    assert store.flush(10), "it has looked at its folder, which is empty"
     yield store
     store.close()
 

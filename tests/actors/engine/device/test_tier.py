@@ -21,6 +21,7 @@ def test_what_was_computed_or_read_is_read_again_without_the_store(
     assert use(segments, path_of(1), path_of(2)).computed == 3
     store_path(client, path_of(3))
     assert use(segments, path_of(3)).dram_hits == 1, "the trunk is kept, the passage is the store's"
+    assert store.flush(5)
     before = store.stats()
     report = use(segments, path_of(1), path_of(3))
     assert (report.device_hits, report.dram_hits, report.computed) == (3, 0, 0)
