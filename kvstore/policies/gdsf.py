@@ -15,6 +15,7 @@ class Gdsf(RankedPolicy):
         super().__init__(looks_ahead)
         self._profile = profile
         self._clock = 0.0
+        self._alone: dict[int, float] = {}  # cost per token of a segment of so many, by itself
 
     def value(self, node: Node) -> float:
         return self._clock + node.history.uses * self._cost_per_token(node)
@@ -23,7 +24,10 @@ class Gdsf(RankedPolicy):
         self._clock = max(self._clock, node.rank[0])
 
     def _cost_per_token(self, node: Node) -> float:
-        return self._profile.seconds_per_token(0, node.entry.spec.layout.num_tokens)
+        num_tokens = node.entry.spec.layout.num_tokens
+        if num_tokens not in self._alone:
+            self._alone[num_tokens] = self._profile.seconds_per_token(0, num_tokens)
+        return self._alone[num_tokens]
 
 
 class Pgdsf(Gdsf):

@@ -76,7 +76,7 @@ class FaultyFiles(Files):
         self._faults = ()
         self._healed.set()
 
-    def open(self, path: Path) -> int:
+    def open(self, path: Path | str) -> int:
         self._strike("open")
         return super().open(path)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 class Files:
     """Each is one step on the disk; they raise OSError. Thread-safe."""
 
-    def open(self, path: Path) -> int:
+    def open(self, path: Path | str) -> int:
         """For reading."""
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
