@@ -1,5 +1,6 @@
 """Damaged files, power cuts and `kill -9`: nothing wrong is read, nothing acknowledged is lost."""
 
+import logging
 import multiprocessing
 import random
 from collections.abc import Callable, Sequence
@@ -83,6 +84,7 @@ def _spread(
 
 
 def _portion(job: Job[T], count: int, seed: int, parent: str | None) -> T:
+    logging.disable(logging.WARNING)  # a tier says of every damaged file that it set it aside
     with TemporaryDirectory(dir=parent) as folder:
         return job(count, seed, Path(folder))
 
