@@ -89,10 +89,11 @@ class Guarded(Medium):
         return self._medium.aside_bytes
 
     def close(self) -> None:
-        """Whether the breaker is open or not."""
+        """Whether the breaker is open or not; what hangs is given up."""
         if self._deadline is None:
             return self._medium.close()
-        self._deadline.run(self._medium.close)
+        with suppress(OSError):
+            self._deadline.run(self._medium.close)
 
     def _call(self, call: Callable[[], T]) -> T:
         with self._breaker.call():
