@@ -7,6 +7,7 @@ that makes it right is the same: under the lock nothing waits, reads a payload o
 
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -77,6 +78,9 @@ class Books:
         self.window = PendingWindow()
         self.ahead: set[SegmentKey] = set()
         """Read ahead and not needed since."""
+        self.awaited: Counter[bytes] = Counter()
+        """Digests of segments whose children are being read: evicted now, they would leave what
+        nobody can match."""
         self.counters = Counters()
         self.closed = False
         # Ids of another incarnation must not name anything here.
@@ -219,11 +223,13 @@ def _slow_tiers(config: StoreConfig) -> list[SlowTier]:
 
 
 class _Held(Container[SegmentKey]):
-    """What somebody holds: eviction always passes it over."""
+    """What somebody holds, or is about to follow: eviction always passes it over."""
 
     def __init__(self, books: Books) -> None:
         self._books = books
 
     def __contains__(self, key: object) -> bool:
-        slot = self._books.dram.find(key) if isinstance(key, SegmentKey) else None
-        return slot is not None and slot.held
+        if not isinstance(key, SegmentKey):
+            return False
+        slot = self._books.dram.find(key)
+        return slot is not None and (slot.held or key.digest in self._books.awaited)

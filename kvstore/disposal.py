@@ -21,3 +21,13 @@ def discard(books: Books, level: Level, stored: Stored, damaged: bool = False) -
         logger.warning("a segment stays until the next start: %s", error)
         with books.lock:
             level.write_failures += 1
+
+
+def settle(books: Books, level: Level) -> None:
+    """Make last what was discarded. A medium that refuses is logged."""
+    try:
+        level.tier.settle()
+    except TierUnavailableError as error:
+        logger.warning("what was removed may come back after a power cut: %s", error)
+        with books.lock:
+            level.write_failures += 1

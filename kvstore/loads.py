@@ -122,6 +122,7 @@ class Loads:
 
     def _start(self, load: Load) -> Load:
         self._flying[load.spec.key] = load
+        self._books.awaited[load.spec.parent] += 1
         self._queues[load.tier].put(load)
         return load
 
@@ -188,6 +189,9 @@ class Loads:
                 self._queues[after.name].put(load)
                 return
             del self._flying[key]
+            books.awaited.subtract([load.spec.parent])
+            if not books.awaited[load.spec.parent]:
+                del books.awaited[load.spec.parent]
             load.done = True
             books.changed.notify_all()
             books.queue_changed.notify_all()

@@ -4,14 +4,15 @@ from collections import defaultdict
 from collections.abc import Collection
 
 from kvstore.books import Books
-from kvstore.disposal import discard
+from kvstore.disposal import discard, settle
 from kvstore.loads import Loads
 from kvstore.types import SegmentKey, SegmentSpec
 
 
 def remove_tags(books: Books, loads: Loads, tags: Collection[bytes]) -> int:
-    """Out of sight when this returns, and off the slow tiers; bytes in DRAM go when the last pin
-    does. While a tier recovers they are removed once more at its end, with what was computed anew.
+    """Out of sight when this returns, and off the slow tiers for good; bytes in DRAM go when the
+    last pin does. While a tier recovers they are removed once more at its end, with what was
+    computed anew.
 
     Computations and reads under way end normally for their callers; their results are not
     published. Returns the number of segments that were stored.
@@ -32,6 +33,8 @@ def remove_tags(books: Books, loads: Loads, tags: Collection[bytes]) -> int:
         detached = [(lv, gone) for lv in books.levels for k in found if (gone := lv.detach(k))]
     for level, stored in detached:
         discard(books, level, stored)
+    for level in dict.fromkeys(level for level, _ in detached):
+        settle(books, level)
     return len(found)
 
 

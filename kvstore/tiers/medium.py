@@ -58,7 +58,8 @@ class Medium(ABC):
         """Every object, in any order."""
 
     def settle(self) -> None:  # noqa: B027  # most media have nothing to do
-        """Make last what a predecessor left, before it is relied on. Once, before the listing."""
+        """Make names last as they are now: what a predecessor left, before it is relied on, and
+        what was deleted for good."""
 
     def strays(self) -> Iterator[str]:
         """Names of what is there and no object: a writer's that is gone, a stranger's."""

@@ -129,6 +129,14 @@ class SlowTier(Tier):
             raise TierUnavailableError(self.name, f"{stored.name}: {error}") from error
         self._ledger.left(stored)
 
+    def settle(self) -> None:
+        """What was discarded does not come back, not after a power cut either. Raises
+        TierUnavailableError."""
+        try:
+            self._medium.settle()
+        except OSError as error:
+            raise TierUnavailableError(self.name, f"cannot be synced: {error}") from error
+
     def find(self, key: SegmentKey) -> Stored | None:
         """Ask the medium for what the books do not have. Raises TierUnavailableError."""
         try:

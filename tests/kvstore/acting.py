@@ -24,11 +24,14 @@ class Actor:
         client: MappedClient,
         rng: random.Random,
         deadlines_s: Sequence[float] = (0.0, 0.001, 5.0),
+        commit_share: float = 0.8,
     ) -> None:
-        """`deadlines_s` are drawn from; short ones make tickets of what is not read in time."""
+        """`deadlines_s` are drawn from; short ones make tickets of what is not read in time. A
+        `commit_share` of the tickets is computed, parents or not."""
         self._client = client
         self._rng = rng
         self._deadlines_s = deadlines_s
+        self._commit_share = commit_share
         self._held: deque[tuple[Acquired, list[Ticket]]] = deque()
 
     def act(self) -> None:
@@ -57,7 +60,7 @@ class Actor:
     def _compute(self, acquired: Acquired) -> list[Ticket]:
         """Most of the tickets are committed, of the others some are given back at once."""
         claimed = [t for t in acquired.tickets.values() if t.extent]
-        done = [t for t in claimed if self._rng.random() < 0.8]
+        done = [t for t in claimed if self._rng.random() < self._commit_share]
         fill(self._client, acquired, done)
         self._client.commit(acquired, done)
         if self._rng.random() < 0.5:

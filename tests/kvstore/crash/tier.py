@@ -25,6 +25,9 @@ class OpenTier:
     def remove(self, key: SegmentKey) -> None:
         self._tier.remove(key)
 
+    def settle(self) -> None:
+        self._tier.settle()
+
     def read(self, key: SegmentKey) -> bytes | None:
         """All layers, as the store reads them; None is a miss. Raises CorruptSegmentError."""
         reader = self._tier.open(key)

@@ -15,6 +15,7 @@ from kvstore.levels import Level
 from kvstore.loads import Load, Loads
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
+from kvstore.tiers.folder import Folder
 from kvstore.types import HolderId
 from tests.kvstore.segments import (
     TRUNK,
@@ -183,3 +184,15 @@ def test_check_finds_and_repairs_damage_in_memory(store: KVStore, client: LocalS
     client.release(acquired.lease_id)
     assert client.acquire([(spec,)], 5).hits[spec.key].tier == "ssd"
     assert_balanced(store)
+
+
+def test_removed_passages_are_settled_on_the_disk(
+    store: KVStore, client: LocalStoreClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = []
+    monkeypatch.setattr(Folder, "settle", lambda folder: synced.append(folder))
+    path = chain_of(passage(1), passage(2))
+    store_path(client, path)
+    assert store.flush(5)
+    assert client.remove_tags([b"nothing!"]) == 0 and not synced
+    assert client.remove_tags([path[0].tag]) == 2 and len(synced) == 1

@@ -25,7 +25,7 @@ def test_a_parent_is_never_in_a_slower_tier_than_its_children(tmp_path: Path) ->
     config = small_config(tmp_path, dram_bytes=2**17, ssd_bytes=2**17, write_queue=8)
     store = KVStore(config, "node")
     client = LocalStoreClient(store, config.dram_dir)
-    actor = Actor(client, random.Random(1), deadlines_s=(20.0,))
+    actor = Actor(client, random.Random(1), deadlines_s=(20.0,), commit_share=1.0)
     for _ in range(400):
         actor.act()
         assert orphans(store) == []
