@@ -106,6 +106,7 @@ def test_bytes_that_were_reused_under_a_lost_pin_are_seen_and_go(
     segments: Segments, store: KVStore, client: LocalStoreClient, config: StoreConfig
 ) -> None:
     use(segments, path_of(1))
+    assert store.flush(5), "what is on the SSD goes before what is not"
     store.unregister(client.holder_id)
     other = LocalStoreClient(store, config.dram_dir)
     for number in range(100, 200):
