@@ -118,6 +118,9 @@ class RerankerConfig:
     """Rows of one forward pass; more candidates are scored in several."""
     pinned_tokens: int = 16384
     """Passage tokens whose KV is pinned in the store at a time."""
+    batch_latency_s: float = 1.0
+    """Requests that wait for the engine are scored together as long as their batch is expected to
+    take at most this long; 0 scores each one alone."""
     max_waiting: int = 64
     """Requests queued in one replica; beyond it 429."""
     dense_weight: float = 2.0
@@ -132,6 +135,10 @@ class RerankerConfig:
         for name in ("pinned_tokens", "max_waiting"):
             if getattr(self, name) < 1:
                 raise ValueError(f"reranker.{name} is {getattr(self, name)}, must be 1 or more")
+        if self.batch_latency_s < 0:
+            raise ValueError(
+                f"reranker.batch_latency_s is {self.batch_latency_s}, must be 0 or more"
+            )
         if self.dense_weight < 0:
             raise ValueError(f"reranker.dense_weight is {self.dense_weight}, must be 0 or more")
 

@@ -20,10 +20,10 @@ TORCH_DTYPES: dict[Dtype, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-_HEAD_ROWS = 256
-"""Rows of the vocabulary matrix product at a time: 256 x 49,152 logits are 25 MB in bf16."""
-_SOFTMAX_ROWS = 32
-"""Rows that are normalised at a time: they stay in the cache, three times as fast as all."""
+_HEAD_COLUMNS = 4096
+"""Of the vocabulary matrix, how many at a time: their logits stay in the cache until they are
+normalised, and every weight is read once. Twice as fast as rows of the whole vocabulary."""
+_HEAD_ROWS = 1024
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -97,14 +97,30 @@ class Decoder:
     @torch.inference_mode()
     def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """log Pr of targets [R] at hidden states [R, d], fp32; never all logits at once."""
-        out = torch.empty(len(targets), dtype=torch.float32, device=self.device)
+        out = []
         for start in range(0, len(targets), _HEAD_ROWS):
-            logits = self._capped(self.model.lm_head(hidden[start : start + _HEAD_ROWS]))
-            for i in range(0, len(logits), _SOFTMAX_ROWS):
-                rows = slice(start + i, start + min(i + _SOFTMAX_ROWS, len(logits)))
-                normed = logits[i : i + _SOFTMAX_ROWS].log_softmax(-1, dtype=torch.float32)
-                out[rows] = normed.gather(1, targets[rows, None])[:, 0]
-        return out
+            rows = slice(start, start + _HEAD_ROWS)
+            logits = self._target_logits(hidden[rows], targets[rows])
+            out.append(logits - self._logsumexp(hidden[rows]))
+        return torch.cat(out)
+
+    def _target_logits(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Logits of one token per row, [R] in fp32."""
+        head = self.model.lm_head
+        logits = (hidden.float() * head.weight[targets].float()).sum(-1)
+        return self._capped(logits if head.bias is None else logits + head.bias[targets].float())
+
+    def _logsumexp(self, hidden: Tensor) -> Tensor:
+        """Over the whole vocabulary, [R] in fp32 (ALGORITHMS 1.7, `logsumexp_blocked`)."""
+        head = self.model.lm_head
+        parts = []
+        for start in range(0, len(head.weight), _HEAD_COLUMNS):
+            columns = slice(start, start + _HEAD_COLUMNS)
+            bias = None if head.bias is None else head.bias[columns]
+            logits = self._capped(torch.nn.functional.linear(hidden, head.weight[columns], bias))
+            normed = logits.log_softmax(-1, dtype=torch.float32)  # one pass; logsumexp takes three
+            parts.append(logits[:, 0].float() - normed[:, 0])
+        return torch.stack(parts).logsumexp(0)
 
     def _capped(self, logits: Tensor) -> Tensor:
         cap = getattr(self.model.config, "final_logit_softcapping", None)
