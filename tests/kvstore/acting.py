@@ -41,7 +41,11 @@ class Actor:
         request_id = f"r{rng.randrange(8)}"
         if rng.random() < 0.3:
             client.announce(request_id, paths, 0.5)
-        acquired = client.acquire(paths, rng.choice(self._deadlines_s))
+        streamed = rng.random() < 0.4
+        acquired = client.acquire(paths, rng.choice(self._deadlines_s), streamed)
+        if streamed and rng.random() < 0.2:  # it leaves while layers are on their way
+            client.release(acquired.lease_id)
+            return
         if acquired.waiters and rng.random() < 0.3:
             self._wait(acquired)
         self._held.append((acquired, self._compute(acquired)))

@@ -57,7 +57,7 @@ def test_random_requests_from_many_processes() -> None:
 
 _STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["acquire", "commit", "abort", "release", "remove", "flush"]),
+        st.sampled_from(["acquire", "stream", "commit", "abort", "release", "remove", "flush"]),
         st.integers(0, 5),
     ),
     max_size=40,
@@ -73,8 +73,9 @@ def test_books_balance_after_any_sequence_of_calls(
 ) -> None:
     leases: list[Acquired] = []
     for step, n in steps:
-        if step == "acquire":
-            leases.append(client.acquire([chain_of([7], passage(n), passage(n // 2))], 1))
+        if step in ("acquire", "stream"):
+            path = chain_of([7], passage(n), passage(n // 2))
+            leases.append(client.acquire([path], 1, streamed=step == "stream"))
         elif step == "remove":
             client.remove_tags([chain_of([7], passage(n))[1].tag])
         elif step == "flush":
