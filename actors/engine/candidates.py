@@ -1,7 +1,8 @@
 """The KV of candidates: prefix, passage and fixed suffix, from the store or computed here."""
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Tensor
 
@@ -58,6 +59,8 @@ class Stage:
     """KV of passage and fixed suffix."""
     computed: set[SegmentKey] = field(default_factory=set)
     """Passages that were computed here for this stage, and that no question has accounted for."""
+    arrive: Callable[[int], bool] = lambda layer: True
+    """Waits for a layer of what is still being read; see Batch."""
     shared: set[SegmentKey] = field(default_factory=set)
     """Those that one has: for the next one they are hits."""
 
@@ -75,7 +78,7 @@ class Stage:
         )
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Work:
     """What is missing of one candidate, behind what is there."""
 
@@ -104,12 +107,13 @@ class CandidateSegments:
         return Candidate(kept, make_path(root, kept, self._decoder.layout))
 
     def stages(self, group: Group, deadline: float) -> Generator[Stage]:
-        """Every candidate once: first those that are there, then those that are computed here,
-        at last those that another engine computes. A stage ends with the next one."""
+        """Every candidate once: first those that are there, then those that a slow tier is still
+        reading, those that are computed here, at last those that another engine computes. A stage
+        ends with the next one."""
         left, patient = list(group.candidates), True
         while left:
             paths = [candidate.path for candidate in left]
-            with self._segments.lease(paths, deadline) as lease:
+            with self._segments.lease(paths, deadline, streamed=True) as lease:
                 done: set[SegmentKey] = set()
                 for stage in self._leased(group, left, lease, alone=not patient):
                     done |= {candidate.key for candidate in stage.kvs}
@@ -125,14 +129,24 @@ class CandidateSegments:
         if prefix is None:
             return  # another computes it: nothing can be computed behind it
         works = [self._work(candidate, lease) for candidate in candidates]
-        there = {work.candidate: work.found for work in works if not work.missing}
+        whole = [work for work in works if not work.missing]
+        coming = lease.arriving_keys
+        arriving = [w for w in whole if any(spec.key in coming for spec in w.candidate.path)]
+        there = [work for work in whole if work not in arriving]
         if there:
-            yield Stage(lease, prefix, there)
+            yield Stage(lease, prefix, _kvs(there))
+        if arriving:
+            yield Stage(lease, prefix, _kvs(arriving), arrive=partial(self._arrive, lease))
+        if not self._arrive(lease, self._decoder.layout.num_layers - 1):
+            return  # what was found may be lost: acquire again
         ours = [work for work in works if work.missing and (alone or _is_ours(work, lease))]
         for part in self._passes(ours):
             self._compute(part, prefix, lease)
             computed = {w.candidate.key for w in part if w.candidate.path[1] in w.missing}
-            yield Stage(lease, prefix, {work.candidate: work.found for work in part}, computed)
+            yield Stage(lease, prefix, _kvs(part), computed)
+
+    def _arrive(self, lease: Lease, layer: int) -> bool:
+        return self._segments.await_layer(lease, layer)
 
     def _prefix(self, group: Group, first: Candidate, lease: Lease, alone: bool) -> Tensor | None:
         spec = first.prefix
@@ -198,6 +212,10 @@ class CandidateSegments:
                 extent.copy_(sink)
         lease.tensors |= written
         self._segments.publish(lease, written)
+
+
+def _kvs(works: Sequence[_Work]) -> dict[Candidate, list[Tensor]]:
+    return {work.candidate: work.found for work in works}
 
 
 def _is_ours(work: _Work, lease: Lease) -> bool:

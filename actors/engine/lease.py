@@ -38,6 +38,10 @@ class Lease:
     """Those of the store's hits that were still being read when it answered."""
     store: Literal["used", "off", "unavailable"] = "used"
 
+    @property
+    def arriving_keys(self) -> frozenset[SegmentKey]:
+        return frozenset(hit.spec.key for hit in self.arriving)
+
     def hits(self, keys: Collection[SegmentKey]) -> CacheReport:
         """Report on those of the keys that were found."""
         device = [self.loan.residents[key].spec for key in keys if key in self.kept]

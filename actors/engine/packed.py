@@ -13,6 +13,10 @@ from actors.engine.attention import NO_WEIGHT, How, State, fused, merge, part
 from actors.engine.padded import PaddedBlock, Workspace, blocks, num_tokens
 
 
+class LayerLostError(Exception):
+    """Stored KV was promised and did not come: compute without it."""
+
+
 @dataclass(slots=True)
 class Lane:
     """One sequence of a pass. KV is [L, 2, Hkv, T, dh], after RoPE, in order of position."""
@@ -35,8 +39,9 @@ class Batch:
     lanes: Sequence[Lane]
     shared: Tensor | None = None
     workspace: Workspace = field(default_factory=Workspace)
-    arrive: Callable[[int], None] = lambda layer: None
-    """Returns when the stored KV of a layer is in place; called before it is read."""
+    arrive: Callable[[int], bool] = lambda layer: True
+    """Returns when the stored KV of a layer is in place, called before it is read; False when it
+    will not be: the pass ends with LayerLostError."""
     starts: list[int] = field(init=False)
     """Row of each lane's first new token; one more entry for the end."""
 
@@ -170,7 +175,8 @@ class PackedCache(Cache):  # type: ignore[misc]  # transformers is untyped here
     ) -> tuple[Any, Tensor]:
         """key_states, value_states [1, Hkv, R, dh], after RoPE."""
         batch = self._batch
-        batch.arrive(layer_idx)
+        if not batch.arrive(layer_idx):
+            raise LayerLostError(f"layer {layer_idx} of stored KV did not arrive")
         for lane, first in zip(batch.lanes, batch.starts, strict=False):
             at = first
             for sink in lane.sinks:

@@ -9,7 +9,7 @@ from torch import Tensor
 from actors.engine.asking import Row
 from actors.engine.compute import ComputeSlot
 from actors.engine.models import Decoder
-from actors.engine.packed import Batch, Lane
+from actors.engine.packed import Batch, Lane, LayerLostError
 from actors.engine.padded import Workspace
 from actors.engine.scoring import ScoringRule
 
@@ -27,21 +27,33 @@ class ScoringPasses:
         self._workspace = Workspace()
 
     def run(
-        self, rows: Sequence[Row], to_lane: ToLane, prefix: Tensor | None = None
-    ) -> Iterator[tuple[list[Row], list[float]]]:
-        """Scores of rows, pass by pass; a question that expires before a pass is left out of it.
+        self,
+        rows: Sequence[Row],
+        to_lane: ToLane,
+        prefix: Tensor | None = None,
+        arrive: Callable[[int], bool] = lambda layer: True,
+    ) -> Iterator[tuple[list[Row], list[float] | None]]:
+        """Scores of rows, pass by pass, None when stored KV was lost on its way; a question that
+        expires before a pass is left out of it.
 
-        `prefix` [L, 2, Hkv, Lp, dh] stands before all lanes.
+        `prefix` [L, 2, Hkv, Lp, dh] stands before all lanes; for `arrive` see Batch.
         """
         for part in self._cut(rows, to_lane):
             part = [row for row in part if row.job.is_open]
             if part:
-                batch = Batch([to_lane(row) for row in part], prefix, self._workspace)
-                with self._slot.held():
-                    scores = self._scores(part, batch)
-                if not bool(scores.isfinite().all()):
-                    self._workspace.clear()  # what padding keeps must stay finite
-                yield part, scores.tolist()
+                batch = Batch([to_lane(row) for row in part], prefix, self._workspace, arrive)
+                yield part, self._scored(part, batch)
+
+    def _scored(self, part: Sequence[Row], batch: Batch) -> list[float] | None:
+        try:
+            with self._slot.held():
+                scores = self._scores(part, batch)
+        except LayerLostError:
+            return None
+        if not bool(scores.isfinite().all()):
+            self._workspace.clear()  # what padding keeps must stay finite
+        found: list[float] = scores.tolist()
+        return found
 
     def _cut(self, rows: Sequence[Row], to_lane: ToLane) -> Iterator[list[Row]]:
         part: list[Row] = []

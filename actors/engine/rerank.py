@@ -159,7 +159,7 @@ class RerankEngine:
             return Lane(prefix + row.passage + row.job.suffix.fixed + row.job.suffix.fed)
 
         for rows, scores in self._passes.run(rows_of(jobs, group.candidates), lane):
-            for row, score in zip(rows, scores, strict=True):
+            for row, score in zip(rows, scores or (), strict=True):
                 num = len(prefix) + len(row.candidate.passage)
                 row.job.report += CacheReport(computed=1, tokens_computed=num)
                 row.job.take(row.passage, score)
@@ -172,13 +172,14 @@ class RerankEngine:
                 yield from self._score_stage(stage, jobs)
 
     def _score_stage(self, stage: Stage, jobs: Sequence[Job]) -> Iterator[None]:
-        """If bytes were reused under us, a lease went wrong: compute again, trusting nothing."""
+        """What is lost on its way, or changes under us, is computed again, trusting nothing."""
 
         def lane(row: Row) -> Lane:
             return Lane(row.job.suffix.fed, stage.kvs[row.candidate])
 
-        for rows, scores in self._passes.run(rows_of(jobs, stage.kvs), lane, stage.prefix):
-            if not self._segments.unchanged(stage.lease):
+        passes = self._passes.run(rows_of(jobs, stage.kvs), lane, stage.prefix, stage.arrive)
+        for rows, scores in passes:
+            if scores is None or not self._segments.unchanged(stage.lease):
                 yield from self._score_in_full(Group([row.candidate for row in rows]), jobs)
                 continue
             for job, own in groupby(rows, key=lambda row: row.job):

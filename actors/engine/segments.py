@@ -20,6 +20,8 @@ from kvstore.client import StoreClient
 from kvstore.errors import DeadlineError, KVStoreError
 from kvstore.types import Acquired, Extent, Path, SegmentKey, SegmentSpec, TierStats
 
+_LAYER_WAIT_S = 5.0
+"""Longest wait for one layer of what arrives: others wait for the compute slot meanwhile."""
 _WAIT_SLICE_S = 5.0
 """A wait for another's computation is cut here: its holder may have died, or be slower than we."""
 
@@ -112,7 +114,7 @@ class Segments:
         lease's tensors then."""
         if self._client is None or lease.acquired is None or not lease.arriving:
             return True
-        left = max(0.0, lease.deadline - time.monotonic())
+        left = min(_LAYER_WAIT_S, max(0.0, lease.deadline - time.monotonic()))
         extents = [hit.extent for hit in lease.arriving]
         return self._client.await_layer(lease.acquired, extents, layer, left)
 
