@@ -32,10 +32,10 @@ class QueryFirst:
         bos = runtime.decoder.tokenizer.bos_token_id if family.begins_with_bos else None
         self.pieces = Pieces(runtime.prompt, family, () if bos is None else (int(bos),))
         require_vocabulary_head(runtime.decoder)
-        setting = f"reranker.template {family.template!r}"
-        yes = single_token(runtime.prompt, family.yes, setting)
-        no = None if family.no is None else single_token(runtime.prompt, family.no, setting)
-        self._readout = YesNo(yes, no)
+        words = [family.yes] if family.no is None else [family.yes, family.no]
+        setting, remedy = f"reranker.template {family.template!r}", "set it to 'document_first'"
+        ids = [single_token(runtime.prompt, word, setting, remedy) for word in words]
+        self._readout = YesNo(*ids)
         _log.warning(
             "%s is served with its published template, question first: reuse is off, every passage "
             "is computed again for every question. For stored KV set reranker.template to "

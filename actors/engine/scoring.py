@@ -105,7 +105,7 @@ class YesNo:
     """z[yes] - z[no]; its logistic function is Pr(yes) of the two. Without `no`, z[yes] alone."""
 
     yes: int
-    no: int | None
+    no: int | None = None
 
     def __call__(self, decoder: Decoder, hidden: Tensor) -> Tensor:
         if self.no is None:
@@ -131,21 +131,19 @@ def create_scoring_rule(config: RerankerConfig, prompt: Prompt, decoder: Decoder
         return Judgement(prompt, load_head(config.head, decoder))
     require_vocabulary_head(decoder)
     if config.scoring == "yes_no":
-        yes, no = (
-            single_token(prompt, getattr(prompt.config, key), f"prompt.{key}")
-            for key in ("judge_yes", "judge_no")
-        )
-        return Judgement(prompt, YesNo(yes, no))
+        words = {"judge_yes": prompt.config.judge_yes, "judge_no": prompt.config.judge_no}
+        remedy = "choose another text"
+        ids = [single_token(prompt, w, f"prompt.{key}", remedy) for key, w in words.items()]
+        return Judgement(prompt, YesNo(*ids))
     return QueryLikelihood(prompt)
 
 
-def single_token(prompt: Prompt, text: str, setting: str) -> int:
+def single_token(prompt: Prompt, text: str, setting: str, remedy: str) -> int:
     """Raises ValueError, naming the setting that wants it, unless `text` is one token."""
     ids = prompt.trusted(text)
     if len(ids) != 1:
         raise ValueError(
-            f"{setting} needs {text!r} as one token, for this model it is {len(ids)}: choose a "
-            "text that is one token, or reranker.scoring 'query_likelihood'"
+            f"{setting} needs {text!r} as one token, but for this model it is {len(ids)}: {remedy}"
         )
     return ids[0]
 

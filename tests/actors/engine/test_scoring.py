@@ -125,7 +125,7 @@ def test_a_biased_head_adds_its_bias() -> None:
     decoder.model.lm_head = head
     with torch.inference_mode():
         full = head(hidden)
-    assert_close(YesNo(5, None)(decoder, hidden).tolist(), full[:, 5].tolist())
+    assert_close(YesNo(5)(decoder, hidden).tolist(), full[:, 5].tolist())
     assert_close(YesNo(5, 9)(decoder, hidden).tolist(), (full[:, 5] - full[:, 9]).tolist())
 
 
