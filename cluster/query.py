@@ -34,6 +34,7 @@ class Source:
     passage: Passage
     cosine: float
     log_likelihood: float
+    """Of the question; with another scoring rule, its score."""
     score: float
     """log_likelihood + dense_weight x cosine."""
 

@@ -24,6 +24,7 @@ class Source:
     """What the sources are ordered by: log_likelihood + weight x cosine."""
     cosine: float
     log_likelihood: float | None
+    """Of the question given the text; with another scoring rule, its score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Ranked:
     index: int
     """Into the caller's list of documents."""
     relevance_score: float
-    """Mean probability of the question's tokens given the document, in [0, 1]."""
+    """In [0, 1]: mean probability of the question's tokens given the document, or with another
+    scoring rule that of a yes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from actors.engine.candidates import Candidate
-from actors.engine.scoring import Suffix, Tokens
+from actors.engine.prompt import Tokens
+from actors.engine.scoring import Suffix
 from actors.errors import ActorError, ExpiredError, UnavailableError
-from actors.messages import CacheReport, RerankResult
+from actors.messages import CacheReport, RerankResult, Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Job:
     suffix: Suffix
     passages: Sequence[Tokens]
     prefix_tokens: int
+    scale: Scale
     report: CacheReport
     started: float = field(default_factory=time.monotonic)
     wanted: frozenset[Tokens] = field(init=False)
@@ -59,13 +61,13 @@ class Job:
     def outcome(self) -> RerankResult | ActorError:
         if self.error is not None:
             return self.error
-        fixed = self.prefix_tokens + len(self.suffix.fixed) + len(self.suffix.fed)
-        fixed += bool(self.suffix.targets)  # the last target is not fed
+        fixed = self.prefix_tokens + self.suffix.num_tokens
         return RerankResult(
             log_likelihoods=tuple(self.scores[passage] for passage in self.passages),
             num_tokens=sum(fixed + len(passage) for passage in self.passages),
             cache=self.report,
             seconds=time.monotonic() - self.started,
+            scale=self.scale,
         )
 
 

@@ -10,12 +10,11 @@ from actors.engine.compute import ComputeSlot
 from actors.engine.lease import Lease
 from actors.engine.models import Decoder
 from actors.engine.packed import Batch, Lane
+from actors.engine.prompt import Tokens
 from actors.engine.segments import Segments
 from actors.messages import CacheReport
 from kvstore.keys import make_path
 from kvstore.types import Path, SegmentKey, SegmentSpec
-
-Tokens = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

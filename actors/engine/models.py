@@ -1,11 +1,13 @@
 """Loading a decoder-only model and its tokenizer, and one forward pass over a packed batch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from actors.engine import attention
 from actors.engine.config import ModelConfig
@@ -61,6 +63,8 @@ class Decoder:
     fingerprint: bytes
     eos_ids: frozenset[int]
     max_positions: int
+    folder: Path | None = None
+    """Of the weights; None for a model that was made in memory."""
 
     def empty_kv(self, num_tokens: int) -> Tensor:
         """Uninitialised KV [L, 2, Hkv, num_tokens, dh]."""
@@ -122,6 +126,15 @@ class Decoder:
             parts.append(logits[:, 0].float() - normed[:, 0])
         return torch.stack(parts).logsumexp(0)
 
+    @torch.inference_mode()
+    def token_logits(self, hidden: Tensor, tokens: Sequence[int]) -> Tensor:
+        """Logits [R, len(tokens)] of a few tokens at hidden states [R, d]: fp32, and products with
+        these rows of the head alone. bf16 has steps of 0.125 between logits of 16 and 32."""
+        head = self.model.lm_head
+        rows = torch.tensor(list(tokens), device=self.device)
+        bias = None if head.bias is None else head.bias[rows].float()
+        return self._capped(linear(hidden.float(), head.weight[rows].float(), bias))
+
     def _capped(self, logits: Tensor) -> Tensor:
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return logits if cap is None else cap * torch.tanh(logits.float() / cap)
@@ -155,6 +168,7 @@ def load_decoder(config: ModelConfig) -> Decoder:
         fingerprint=fingerprint(Path(folder), model.config, layout, dtype),
         eos_ids=_eos_ids(model, tokenizer),
         max_positions=int(model.config.max_position_embeddings),
+        folder=folder,
     )
 
 

@@ -19,9 +19,11 @@ from actors.engine.config import RerankerConfig
 from actors.engine.device import create_device_tier
 from actors.engine.packed import Lane
 from actors.engine.passes import ScoringPasses
+from actors.engine.prompt import Tokens
+from actors.engine.query_first import QueryFirst, create_query_first
 from actors.engine.runtime import Runtime
-from actors.engine.scoring import QueryLikelihood, Tokens
-from actors.engine.segments import Segments
+from actors.engine.scoring import create_scoring_rule
+from actors.engine.segments import Segments, remaining
 from actors.errors import ActorError, RequestError
 from actors.messages import CacheReport, RerankResult
 from kvstore.client import StoreClient
@@ -35,8 +37,9 @@ class RerankEngine:
     def __init__(self, runtime: Runtime, config: RerankerConfig, store: StoreClient | None) -> None:
         self._decoder, self._prompt, self._slot = runtime.decoder, runtime.prompt, runtime.slot
         self._config = config
-        self._rule = QueryLikelihood(self._prompt)
-        client = store if config.reuse == "on" else None
+        self._rule = create_scoring_rule(config, self._prompt, self._decoder)
+        self._query_first = create_query_first(runtime, config)
+        client = store if config.reuse == "on" and self._query_first is None else None
         tier = create_device_tier(client, self._decoder.device, config.device_tier)
         self._segments = Segments(client, tier)
         self._candidates = CandidateSegments(
@@ -63,6 +66,10 @@ class RerankEngine:
     ) -> Iterator[tuple[int, RerankResult | ActorError]]:
         """Score questions of one tenant together: their candidates share passes, and what several
         want is loaded once. Outcomes with their index in `asks`, as soon as each is known."""
+        if self._query_first is not None:
+            for index, ask in enumerate(asks):
+                yield index, self._question_first(self._query_first, ask)
+            return
         jobs: list[Job] = []
         for index, ask in enumerate(asks):
             try:
@@ -110,23 +117,34 @@ class RerankEngine:
         passages = (self._prompt.passage(t) for t in texts)
         return self._segments.forget([tag(root, passage) for passage in passages])
 
-    def _job(self, index: int, ask: Ask) -> Job:
+    def _question_first(self, engine: QueryFirst, ask: Ask) -> RerankResult | ActorError:
+        try:
+            self._validate(ask)
+            return engine.score(ask.question, ask.texts, remaining(ask.deadline))
+        except ActorError as error:
+            return error
+
+    def _validate(self, ask: Ask) -> None:
         if not ask.question.strip():
             raise RequestError("query", "must not be empty")
         if len(ask.texts) > self._config.max_candidates:
             raise RequestError(
                 "documents", f"holds {len(ask.texts)} texts, at most {self._config.max_candidates}"
             )
-        suffix = self._rule.suffix(ask.question)
-        if len(suffix.fed) > self._config.max_question_tokens:
+        asked = self._prompt.question(ask.question)
+        if len(asked) > self._config.max_question_tokens:
             raise RequestError(
                 "query",
-                f"has {len(suffix.fed)} tokens, at most {self._config.max_question_tokens} are "
-                "allowed",
+                f"has {len(asked)} tokens, at most {self._config.max_question_tokens} are allowed",
             )
+
+    def _job(self, index: int, ask: Ask) -> Job:
+        self._validate(ask)
+        suffix = self._rule.suffix(ask.question)
         passages = [self._prompt.passage(text) for text in ask.texts]
         report = CacheReport() if self._segments.on else CacheReport(store="off")
-        return Job(index, ask.deadline, suffix, passages, len(self._prompt.prefix), report)
+        num_prefix, scale = len(self._prompt.prefix), self._rule.scale
+        return Job(index, ask.deadline, suffix, passages, num_prefix, scale, report)
 
     def _made(self, tenant: str, passages: Sequence[Tokens]) -> list[Candidate]:
         root = root_digest(self._decoder.fingerprint, tenant)
