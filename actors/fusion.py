@@ -8,11 +8,14 @@ so the fit does not depend on the scale of the scoring rule.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Lists = Sequence[ArrayLike] | NDArray[Any]
+"""By question, then by candidate."""
 
 MULTIPLES = (0.0, *(2.0 ** (i / 2) for i in range(-8, 7)))
 """Of spread(log-likelihood) / spread(cosine): 1/16 to 8 in steps of a factor 1.4, and 0."""
@@ -41,9 +44,9 @@ class FittedWeight:
 
 
 def fit_weight(
-    scores: Sequence[ArrayLike],
-    cosines: Sequence[ArrayLike],
-    right: Sequence[ArrayLike],
+    scores: Lists,
+    cosines: Lists,
+    right: Lists,
     folds: int = 5,
     seed: int = 0,
 ) -> FittedWeight:
@@ -71,9 +74,9 @@ def fit_weight(
 
 
 def held_out_weights(
-    scores: Sequence[ArrayLike],
-    cosines: Sequence[ArrayLike],
-    right: Sequence[ArrayLike],
+    scores: Lists,
+    cosines: Lists,
+    right: Lists,
     folds: int = 2,
     seed: int = 0,
 ) -> Floats:
@@ -100,9 +103,7 @@ def _choose(ranked: Floats, seed: int) -> int:
     return int(np.median((counts @ ranked).argmax(axis=1)))
 
 
-def _reciprocal_ranks(
-    scores: Sequence[ArrayLike], cosines: Sequence[ArrayLike], right: Sequence[ArrayLike]
-) -> tuple[Floats, Floats]:
+def _reciprocal_ranks(scores: Lists, cosines: Lists, right: Lists) -> tuple[Floats, Floats]:
     """The weights to try [W], and the reciprocal rank of every question by each [questions, W]."""
     lists = _checked(scores, cosines, right)
     useful = [(s, c, r) for s, c, r in lists if r.any() and not r.all()]
@@ -129,7 +130,7 @@ def _of_question(score: Floats, cosine: Floats, right: NDArray[np.bool_], w: Flo
 
 
 def _checked(
-    scores: Sequence[ArrayLike], cosines: Sequence[ArrayLike], right: Sequence[ArrayLike]
+    scores: Lists, cosines: Lists, right: Lists
 ) -> list[tuple[Floats, Floats, NDArray[np.bool_]]]:
     if not len(scores) == len(cosines) == len(right):
         raise ValueError(

@@ -96,8 +96,8 @@ def test_a_question_without_a_right_candidate_counts_and_says_nothing() -> None:
 def test_questions_may_have_different_numbers_of_candidates() -> None:
     scores, cosines, right = (list(part) for part in questions(100, 2.0, 2.0))
     short = right[0].argmax() + 1
-    lists = ([part[0][:short], *part[1:]] for part in (scores, cosines, right))
-    assert fit_weight(*lists).weight > 0
+    cut = [[part[0][:short], *part[1:]] for part in (scores, cosines, right)]
+    assert fit_weight(cut[0], cut[1], cut[2]).weight > 0
 
 
 def test_held_out_weights_come_from_the_other_half() -> None:
