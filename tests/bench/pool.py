@@ -1,7 +1,8 @@
 """SQuAD and MuSiQue: questions, and candidates from the real splitter, embedder and cosine."""
 
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from actors.engine.rerank import RerankEngine
 from actors.retrieval.config import RetrievalConfig
 from actors.retrieval.embedding import Embedder
 from actors.retrieval.passages import PassageSplitter
-from tests.bench.harness import read_jsonl, shared_data, tracked
+from tests.bench.harness import paired, read_jsonl, shared_data, tracked
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,25 @@ class Corpus:
             right=np.array(right, dtype=np.bool_),
             cosine=np.take_along_axis(similar, top, axis=1).astype(np.float64),
         )
+
+
+def seconds_in_turn(
+    off: RerankEngine, on: RerankEngine, pool: Pool, num_off: int, num_on: int
+) -> tuple[list[float], list[float]]:
+    """Of reranking each question's first so many candidates, by the one engine and the other."""
+
+    def timed(engine: RerankEngine, num: int) -> Callable[[], float]:
+        pairs = zip(pool.asked, pool.texts, strict=True)
+
+        def one() -> float:
+            asked, texts = next(pairs)
+            start = time.perf_counter()
+            engine.score("bench", asked.question, texts[:num], timeout_s=600)
+            return time.perf_counter() - start
+
+        return one
+
+    return paired(timed(off, num_off), timed(on, num_on), len(pool.asked))
 
 
 def squad_questions(num: int, seed: int) -> list[Asked]:

@@ -29,7 +29,7 @@ def topics(tokenizer: Any) -> Topics:
 
 
 def test_texts_have_exactly_their_tokens(tokenizer: Any, topics: Topics) -> None:
-    asked = topics.questions(20, random.Random(0))
+    asked = topics.questions(20, 0, random.Random(0))
     for texts, num in (([d.text for d in topics.documents], 64), (asked, QUESTION_TOKENS)):
         ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
         assert {len(row) for row in ids} == {num}
@@ -38,12 +38,12 @@ def test_texts_have_exactly_their_tokens(tokenizer: Any, topics: Topics) -> None
 def test_topics_share_no_word_and_a_question_stays_with_one(topics: Topics) -> None:
     words = [set(d.text.split()) for d in topics.documents]
     assert not words[0] & words[5] and words[0] & words[1]
-    for question in topics.questions(20, random.Random(0)):
+    for question in topics.questions(20, 0, random.Random(0)):
         assert sum(bool(set(question.split()) & words[5 * topic]) for topic in range(4)) == 1
 
 
 def test_questions_differ_while_their_topics_follow_zipf(topics: Topics) -> None:
-    asked = topics.questions(2000, random.Random(1))
+    asked = topics.questions(2000, 1, random.Random(1))
     assert len(set(asked)) == 2000
     first = [set(topics.documents[5 * topic].text.split()) for topic in range(4)]
     counts = Counter(

@@ -1,13 +1,11 @@
 """How many candidates HyperRAG reranks in the time that the traditional service needs for a few."""
 
 import statistics
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from actors.engine.rerank import RerankEngine
-from tests.bench.harness import paired
-from tests.bench.pool import Pool
+from tests.bench.pool import Pool, seconds_in_turn
 
 COUNTS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 80, 100)
 
@@ -29,7 +27,7 @@ def equal_time(off: RerankEngine, on: RerankEngine, pool: Pool, traditional: int
     times: dict[int, tuple[float, float]] = {}
 
     def fits(ours: int) -> bool:
-        theirs_s, ours_s = _seconds(off, on, pool, traditional, ours)
+        theirs_s, ours_s = seconds_in_turn(off, on, pool, traditional, ours)
         times[ours] = (statistics.median(theirs_s), statistics.median(ours_s))
         return statistics.median(o / t for t, o in zip(theirs_s, ours_s, strict=True)) <= 1
 
@@ -46,20 +44,3 @@ def largest(counts: Iterable[int], fits: Callable[[int], bool]) -> int:
         found = count
     assert found is not None, "there is nothing to choose from"
     return found
-
-
-def _seconds(
-    off: RerankEngine, on: RerankEngine, pool: Pool, traditional: int, ours: int
-) -> tuple[list[float], list[float]]:
-    def timed(engine: RerankEngine, candidates: int) -> Callable[[], float]:
-        pairs = zip(pool.asked, pool.texts, strict=True)
-
-        def one() -> float:
-            asked, texts = next(pairs)
-            start = time.perf_counter()
-            engine.score("bench", asked.question, texts[:candidates], 600)
-            return time.perf_counter() - start
-
-        return one
-
-    return paired(timed(off, traditional), timed(on, ours), len(pool.asked))

@@ -5,9 +5,9 @@ against HyperRAG with its passages precomputed; one after the other, on the same
 traditional service at 0.8 of its closed-loop capacity gives the limit, its P99; HyperRAG's rate is
 the highest of a ladder of multiples that stays within it; a request that fails or takes 1.5 times
 the limit ends the attempt. Arrivals are Poisson, open loop, the same pattern compressed at every
-rate and for both; questions are new at every rate. P99 is the maximum where a row says fewer than
-100 requests. The same with 20 candidates of 128 tokens, in rows alone: there reuse can give 2.4
-times the rate at most.
+rate and for both, and so are the topics asked about; the questions are new each time. P99 is the
+maximum where a row says fewer than 100 requests. The same with 20 candidates of 128 tokens, in rows
+alone: there reuse can give 2.4 times the rate at most.
 
 On two cores 25 minutes, with `--quick` 6: fewer passages and requests, no second set-up.
 """

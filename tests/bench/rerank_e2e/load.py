@@ -66,7 +66,7 @@ class Load:
 
 
 class Target:
-    """A service, and questions for it. Every load asks new ones: none is asked twice."""
+    """A service, and questions for it. Every load asks new ones, about the same topics in turn."""
 
     def __init__(self, url: str, options: dict[str, Any], topics: Topics, seed: int) -> None:
         """`options`: fields of `POST /v1/rag/query` beside the question."""
@@ -83,7 +83,7 @@ class Target:
         return Load(rate, num, asyncio.run(self._open(due, timeout_s)))
 
     async def _closed(self, num: int) -> float:
-        waiting = iter(self._topics.questions(num, self._rng))
+        waiting = iter(self._topics.questions(num, self._seed, self._rng))
         async with self._http(None) as http:
 
             async def client() -> None:
@@ -98,7 +98,7 @@ class Target:
 
     async def _open(self, due: Sequence[float], timeout_s: float) -> tuple[Reply, ...]:
         async with self._http(timeout_s) as http:
-            questions = self._topics.questions(len(due), self._rng)
+            questions = self._topics.questions(len(due), self._seed, self._rng)
             started = time.monotonic()
 
             async def ask(question: str, due_s: float) -> Reply:

@@ -30,10 +30,10 @@ class Topics:
             for i in range(passages)
         ]
 
-    def questions(self, num: int, rng: random.Random) -> list[str]:
-        """No two alike; their topics repeat."""
+    def questions(self, num: int, seed: int, rng: random.Random) -> list[str]:
+        """Their topics follow from `seed`, and repeat; their words come from `rng`, and do not."""
         weights = zipf(len(self._words), EXPONENT)
-        topics = rng.choices(range(len(self._words)), weights, k=num)
+        topics = random.Random(seed).choices(range(len(self._words)), weights, k=num)
         return [text_of(rng, self._words[topic], QUESTION_TOKENS) for topic in topics]
 
 

@@ -6,16 +6,13 @@ only the time is measured for each arm and number.
 """
 
 import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from actors.engine.config import RerankerConfig
-from actors.engine.rerank import RerankEngine
 from tests.bench.engines import Bench
-from tests.bench.harness import paired
-from tests.bench.pool import Asked, Pool
+from tests.bench.pool import Pool, seconds_in_turn
 from tests.bench.ranking import Floats, first, fused, reciprocal_rank
 
 CANDIDATES = (5, 10, 20, 50, 100)
@@ -30,7 +27,7 @@ def curve(parts: Bench, pool: Pool, scores: Floats, timed: int, seed: int) -> li
     rows = []
     for num in CANDIDATES:
         cut, scored = pool.cut(num), scores[:, :num]
-        full, reused = _seconds(off, on, few, num)
+        full, reused = seconds_in_turn(off, on, few, num, num)
         with_cosine = fused(scored, cut.cosine, cut.right, seed)
         rows.append(
             {
@@ -67,25 +64,3 @@ def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
         axes.set_ylabel(label)
         axes.legend(loc="lower right")
     figure.savefig(file, dpi=120)
-
-
-def _seconds(
-    off: RerankEngine, on: RerankEngine, pool: Pool, num: int
-) -> tuple[list[float], list[float]]:
-    """Of each question, both arms in turn."""
-    pairs = list(zip(pool.asked, pool.texts, strict=True))
-    first_arm, second_arm = iter(pairs), iter(pairs)
-    return paired(
-        lambda: _timed(off, *next(first_arm), num), lambda: _timed(on, *next(second_arm), num),
-        len(pairs),
-    )  # fmt: skip
-
-
-def _timed(engine: RerankEngine, asked: Asked, texts: Sequence[str], num: int) -> float:
-    start = time.perf_counter()
-    _score(engine, asked, texts[:num])
-    return time.perf_counter() - start
-
-
-def _score(engine: RerankEngine, asked: Asked, texts: Sequence[str]) -> None:
-    assert len(engine.score("bench", asked.question, texts, 600).log_likelihoods) == len(texts)
