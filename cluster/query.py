@@ -40,6 +40,17 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidates:
+    """What was found and reranked, best first; nothing was generated."""
+
+    sources: tuple[Source, ...]
+    timings_ms: Mapping[str, float]
+    """By stage: search, rerank, total."""
+    cache: Mapping[str, CacheReport]
+    """By stage: rerank."""
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     text: str
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from actors.errors import ActorError, RequestError
 from cluster.errors import ClusterError, ConfigError
-from hyperrag.commands import config, demo, documents, models, questions, serve, store
+from hyperrag.commands import config, demo, documents, fusion, models, questions, serve, store
 from hyperrag.commands.output import errors
 from hyperrag.commands.session import Session
 from hyperrag.errors import HyperRagError, UnreachableError
@@ -60,6 +60,7 @@ app.command()(demo.demo)
 app.command()(documents.ingest)
 app.command()(questions.ask)
 app.command()(questions.rerank)
+app.command()(fusion.fit_fusion)
 app.command()(store.status)
 app.command()(store.check)
 app.command()(store.warm)

@@ -11,7 +11,7 @@ from tests.bench.harness import CannotRun, Options, finish
 
 SCENARIOS = (
     "rerank_reuse", "rerank_quality", "exactness", "store", "store_faults", "codec_error",
-    "device_tier",
+    "device_tier", "answer_quality", "rerank_e2e",
 )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ OPTIONS = {
     "ingest": "paths --collection --precompute --json",
     "ask": "question --collection --top-n --top-k --max-tokens --temperature --stream --json",
     "rerank": "query documents --file --top-n --json",
+    "fit-fusion": "questions --collection --top-n --json",
     "status": "--json",
     "check": "--repair --json",
     "warm": "--collection --json",

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from actors.engine.config import ModelConfig, PromptConfig, RerankerConfig
@@ -108,10 +109,18 @@ def test_the_pieces_are_the_prompt_and_only_what_needs_it_depends_on_the_questio
         assert rule.num_rows(one) == max(1, len(one.targets))
 
 
-def test_yes_and_no_need_no_vocabulary_matrix(tmp_path: Path) -> None:
+def test_yes_and_no_need_no_vocabulary_matrix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     decoder, _ = speaking("gemma2", smollm2_tokenizer())
     calls: list[int] = []
-    decoder.model.lm_head.register_forward_hook(lambda *_: calls.append(1))
+    log_probs = Decoder.log_probs
+
+    def counted(self: Decoder, hidden: Tensor, targets: Tensor) -> Tensor:
+        calls.append(len(targets))
+        return log_probs(self, hidden, targets)
+
+    monkeypatch.setattr(Decoder, "log_probs", counted)
     _scores(runtime_of(decoder, tmp_path), YES_NO)
     assert not calls
     _scores(runtime_of(decoder, tmp_path), RerankerConfig())
