@@ -31,8 +31,8 @@ def squad(num: int, candidates: int, seed: int) -> Lists:
     rng = random.Random(seed)
     lists: Lists = []
     for question in islice(cycle(rng.sample(asked, len(asked))), num):
-        others = [text for key, text in texts.items() if key != question["passage_id"]]
         right = texts[question["passage_id"]]
+        others = sorted({*texts.values()} - {right})
         lists.append(_among(rng, question["question"], right, rng.sample(others, candidates - 1)))
     return lists
 
@@ -44,7 +44,7 @@ def python_reference(num: int, candidates: int, seed: int) -> Lists:
     lists: Lists = []
     for i in range(num):
         name = sorted(cut)[i % len(cut)]
-        others = [text for other, text in cut.items() if other != name]
+        others = sorted({*cut.values()} - {cut[name]})
         asked = f"How does {name} work in Python?"
         lists.append(_among(rng, asked, cut[name], rng.sample(others, candidates - 1)))
     return lists
