@@ -10,8 +10,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, a
 from tests.bench.harness import CannotRun, Options, finish
 
 SCENARIOS = (
-    "rerank_reuse", "rerank_quality", "exactness", "store", "store_faults", "codec_error",
-    "device_tier", "answer_quality", "rerank_e2e",
+    "rerank_reuse", "rerank_sweep", "rerank_e2e", "rerank_quality", "rerank_vs_vllm",
+    "answer_quality", "exactness", "store", "store_faults", "codec_error", "device_tier",
 )  # fmt: skip
 
 

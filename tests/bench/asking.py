@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from actors.engine.generate import GenerateEngine
 from actors.engine.rerank import RerankEngine
 from actors.messages import GenerateRequest, Message, Sampling
-from tests.bench.corpus import Lists, python_reference, squad
+from tests.bench.corpus import Asked, Lists, python_reference, squad
 from tests.bench.harness import CannotRun
 
 NUM_CANDIDATES = 10
@@ -23,15 +23,16 @@ def question_lists(num: int, seed: int) -> Lists:
         return python_reference(num, NUM_CANDIDATES, seed)
 
 
-def scores(engine: RerankEngine, item: tuple[str, list[str]]) -> Scores:
-    return engine.score("bench", item[0], item[1], timeout_s=300).log_likelihoods
+def scores(engine: RerankEngine, item: Asked) -> Scores:
+    return engine.score("bench", item.question, item.passages, timeout_s=300).log_likelihoods
 
 
-def answer(engine: GenerateEngine, item: tuple[str, list[str]]) -> list[int]:
+def answer(engine: GenerateEngine, item: Asked) -> list[int]:
     """Greedy tokens from the question and its first three passages."""
     request = GenerateRequest(
-        "bench", "bench", (Message("user", item[0]),), tuple(item[1][:3]), Sampling(NEW_TOKENS), 300
-    )
+        "bench", "bench", (Message("user", item.question),), tuple(item.passages[:3]),
+        Sampling(NEW_TOKENS), 300,
+    )  # fmt: skip
     sequence = engine.start(request, time.monotonic() + 300)
     tokens = [sequence.last]
     while len(tokens) < NEW_TOKENS and not engine.ends(tokens[-1]):
@@ -42,6 +43,10 @@ def answer(engine: GenerateEngine, item: tuple[str, list[str]]) -> list[int]:
 
 def order(scores: Sequence[float]) -> list[int]:
     return sorted(range(len(scores)), key=lambda i: -scores[i])
+
+
+def reciprocal_rank(scores: Sequence[float], right: int) -> float:
+    return 1 / (1 + order(scores).index(right))
 
 
 def kendall(a: Sequence[float], b: Sequence[float]) -> float:

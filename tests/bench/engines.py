@@ -31,6 +31,8 @@ class Bench:
     store: KVStore
     store_dir: str
     """Folder of the store's arena, which its clients share."""
+    ssd_dir: Path
+    """Folder of the store's segment files."""
     client: LocalStoreClient
 
     @property
@@ -52,11 +54,12 @@ def bench(model: ModelConfig, store: StoreConfig | None = None) -> Iterator[Benc
     """Everything in a temporary folder; the model's converted weights stay in the user's cache."""
     with tempfile.TemporaryDirectory(prefix="hyperrag-bench-") as folder:
         base = store or StoreConfig(dram_bytes=4 * GIB)
-        kvstore = KVStore(replace(base, ssd_dir=str(Path(folder) / "ssd")), node="bench")
+        ssd_dir = Path(folder) / "ssd"
+        kvstore = KVStore(replace(base, ssd_dir=str(ssd_dir)), node="bench")
         client = LocalStoreClient(kvstore, base.dram_dir)
         try:
             runtime = load_runtime(model, PromptConfig(), EngineConfig(), folder)
-            yield Bench(runtime, kvstore, base.dram_dir, client)
+            yield Bench(runtime, kvstore, base.dram_dir, ssd_dir, client)
         finally:
             client.close()
             kvstore.close()

@@ -7,9 +7,11 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import psutil
@@ -55,6 +57,15 @@ def shared_data(name: str) -> Path:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines if line.strip()]
+
+
+@contextmanager
+def folder_on_disk() -> Iterator[Path]:
+    """A temporary folder on a disk: the system's folder for temporary files may be memory."""
+    parent = Path.home() / ".cache" / "hyperrag" / "bench"
+    parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=parent) as folder:
+        yield Path(folder)
 
 
 def tracked(items: Sequence[T], what: str) -> Iterator[T]:

@@ -1,5 +1,7 @@
 """Segments of true shape for measuring: those of SmolLM2-135M, 256 tokens, 5.9 MB."""
 
+import ctypes
+import mmap
 import os
 import threading
 import time
@@ -15,6 +17,7 @@ from kvstore.types import Layout, SegmentSpec
 
 LAYOUT = Layout(num_layers=30, num_kv_heads=3, num_tokens=256, head_dim=64, dtype="bfloat16")
 GIB = 2**30
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def specs(number: int, layout: Layout = LAYOUT) -> list[SegmentSpec]:
@@ -48,6 +51,22 @@ def drop_cache(files: Sequence[Path]) -> None:
         fd = os.open(path, os.O_RDONLY)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(fd)
+
+
+def resident_share(files: Sequence[Path]) -> float:
+    """Share of the files' pages that are in the page cache."""
+    pages = resident = 0
+    for path in files:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE) as mapped:
+            found = (ctypes.c_ubyte * -(-len(mapped) // mmap.PAGESIZE))()
+            start = ctypes.c_char.from_buffer(mapped)
+            failed = _LIBC.mincore(ctypes.byref(start), ctypes.c_size_t(len(mapped)), found)
+            del start  # or the mapping cannot be closed
+            if failed:
+                raise OSError(ctypes.get_errno(), "mincore")
+            pages += len(found)
+            resident += sum(page & 1 for page in found)
+    return resident / pages
 
 
 def in_threads(number: int, work: Callable[[Path], None], files: Sequence[Path]) -> float:
