@@ -73,9 +73,11 @@ def fill(client: StoreClient, acquired: Acquired, tickets: Sequence[Ticket]) -> 
             client.writable(acquired, ticket)[:] = payload(ticket.spec)
 
 
-def compute(client: StoreClient, *paths: Path, deadline_s: float = 5.0) -> Acquired:
+def compute(
+    client: StoreClient, *paths: Path, deadline_s: float = 5.0, streamed: bool = False
+) -> Acquired:
     """Acquire, compute and commit what is missing; the lease stays open."""
-    acquired = client.acquire(paths, deadline_s)
+    acquired = client.acquire(paths, deadline_s, streamed)
     kept = [t for t in acquired.tickets.values() if t.extent is not None]
     fill(client, acquired, kept)
     client.commit(acquired, kept)

@@ -2,9 +2,12 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path as FilePath
+from random import Random
 
 import pytest
 
@@ -17,12 +20,14 @@ from tests.kvstore.segments import (
     assert_balanced,
     assert_right_bytes,
     chain_of,
+    compute,
     layer_of,
     passage,
     right_layer,
     small_config,
     store_path,
 )
+from tests.kvstore.tiers.test_faults import disk_of
 from tests.kvstore.turnstile import Turnstile
 
 LAYERS = 6
@@ -321,7 +326,9 @@ def test_another_tier_serves_who_waits_and_not_who_reads(config: StoreConfig) ->
     assert_right_bytes(disk.client, whole)
     assert not has(disk, acquired, LAYERS - 1)
     assert not disk.client.unchanged(acquired, [only(acquired).extent])
-    assert disk.store.stats().corrupt == 1
+    disk.client.release(whole.lease_id)
+    slot = disk.store._books.dram.find(SPEC.key)
+    assert slot is not None and slot.pins == 0 and disk.store.stats().corrupt == 1
     disk.close()
 
 
@@ -363,3 +370,40 @@ def test_reads_beyond_the_open_files_allowed_are_read_whole(
     acquired = disk.streamed(*PATHS)
     assert len(reading(disk.store)) < len(PATHS), "the first are whole when the last begins"
     assert_right_bytes(disk.client, acquired)
+
+
+def test_no_wrong_layer_is_read_along_on_a_disk_that_fails(tmp_path: FilePath) -> None:
+    faults = ("read delay 0.004", "read flip share 0.03", "read eio share 0.03")
+    config = small_config(tmp_path, dram_bytes=2**17, faults=faults)
+    store = KVStore(config, "node")
+
+    def run(seed: int) -> Counter[str]:
+        client, rng, seen = LocalStoreClient(store, config.dram_dir), Random(seed), Counter[str]()
+        for _ in range(60):
+            acquired = compute(client, *rng.sample(PATHS, 3), streamed=True)
+            for hit in acquired.hits.values():
+                seen["arriving"] += hit.arriving
+                seen["lost"] += not reads_along(client, acquired, hit)
+            if rng.random() < 0.1:
+                client.remove_tags([rng.choice(PATHS)[0].tag])
+            client.release(acquired.lease_id)
+        client.close()
+        return seen
+
+    with ThreadPoolExecutor(4) as pool:
+        seen = sum(pool.map(run, range(4)), Counter[str]())
+    assert seen["arriving"] > seen["lost"] > 0
+    assert store.stats().leases == store.stats().open_tickets == 0
+    disk_of(store).heal()
+    assert_balanced(store)
+    store.close()
+
+
+def reads_along(client: LocalStoreClient, acquired: Acquired, hit: Hit) -> bool:
+    """Whether every layer came; what came and stayed is right."""
+    for layer in range(LAYERS):
+        if not client.await_layer(acquired, [hit.extent], layer, 30):
+            return False
+        there = layer_of(client, acquired, hit, layer)
+        assert there == right_layer(hit.spec, layer) or not client.unchanged(acquired, [hit.extent])
+    return client.unchanged(acquired, [hit.extent])
