@@ -67,7 +67,7 @@ class CudaRecord:
     """Captures passes into graphs that share one pool of memory: they run one after another."""
 
     def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, run: Callable[[], Tensor]) -> Replay:
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
