@@ -62,7 +62,7 @@ def _hidden(
     """[N * Lq, d]: the rows that predict the question's tokens, lane by lane."""
     rig = candidates.rig
     if not graphs:
-        return rig.eager(lanes, loading and loading.wait)[0]
+        return rig.eager(lanes, loading.wait if loading else None)[0]
     if loading is not None:
         loading.wait_all()
     hidden = rig.graphs.run(lanes)

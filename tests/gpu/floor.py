@@ -47,7 +47,7 @@ def compute_floor_s(rig: Rig, sizes: Sizes, machine: Machine) -> float:
     attended = sizes.rows * (sizes.past + (sizes.question + 1) / 2)
     flops = 2.0 * sizes.rows * (weights + head) + 4.0 * width * attended
     moved = 2.0 * (weights + head) + sizes.candidates * sizes.past * layout.nbytes
-    return max(flops / machine.flops_per_s, moved / machine.memory_bytes_per_s)
+    return float(max(flops / machine.flops_per_s, moved / machine.memory_bytes_per_s))
 
 
 def _seconds(work: Callable[[], object], repetitions: int = 10) -> float:

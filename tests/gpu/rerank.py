@@ -4,7 +4,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def run(options: Options) -> Result:
     rows: list[dict[str, Any]] = []
     for passage in PASSAGES:
         sizes = Sizes(passage=passage)
-        for row in _rows(rig, sizes, machine, repetitions):
+        for row in rows_of(rig, sizes, machine, repetitions):
             rows.append({"passage_tokens": passage} | row)
             name = f"{row['arm']}_{sizes.candidates}x{passage}"
             figures[f"reranks_per_s_{name}"] = row["reranks_per_s"]
@@ -55,7 +55,7 @@ def arms_of(stock: Stocked) -> dict[str, Arm]:
     }
 
 
-def _rows(rig: Rig, sizes: Sizes, machine: Machine, repetitions: int) -> Iterator[dict[str, Any]]:
+def rows_of(rig: Rig, sizes: Sizes, machine: Machine, repetitions: int) -> Iterator[dict[str, Any]]:
     """One arm after the other, each in turn with the baseline; its scores beside those."""
     sets = (Candidates(rig, sizes, 1), Candidates(rig, sizes, 2))
     floor_s = compute_floor_s(rig, sizes, machine)
@@ -66,33 +66,42 @@ def _rows(rig: Rig, sizes: Sizes, machine: Machine, repetitions: int) -> Iterato
     ):
         baseline: list[float] = []
         for name, arm in arms_of(stock).items():
-            full, ours, difference = [], [], 0.0
-            for turn in range(-_WARM_UPS, repetitions):
-                candidates = sets[turn % 2 if name.startswith("ssd") else 0]
-                question = candidates.question(turn)
-                if name.startswith("ssd"):
-                    stock.drop_page_cache()
-                wanted, full_s = _timed(recompute, candidates, question)
-                scores, ours_s = _timed(arm, candidates, question)
-                pairs = zip(wanted, scores, strict=True)
-                difference = max(difference, *(abs(a - b) for a, b in pairs))
-                if turn >= 0:
-                    full, ours = [*full, full_s], [*ours, ours_s]
-            baseline += full
-            least = (
-                floor_s
-                if name.startswith("hbm")
-                else max(floor_s, kv_bytes / machine.host_bytes_per_s)
-            )
+            runs = [_pair(stock, name, arm, turn) for turn in range(-_WARM_UPS, repetitions)]
+            timed = runs[_WARM_UPS:]
+            baseline += [run.full_s for run in timed]
+            least = floor_s
+            if not name.startswith("hbm"):
+                least = max(floor_s, kv_bytes / machine.host_bytes_per_s)
+            ours = [run.ours_s for run in timed]
             yield _row(name, ours, sizes) | {
-                "speedup": round(
-                    statistics.median(f / o for f, o in zip(full, ours, strict=True)), 3
-                ),
+                "speedup": round(statistics.median(run.full_s / run.ours_s for run in timed), 3),
                 "floor_s": round(least, 5),
                 "above_floor": round(statistics.median(ours) / least - 1, 4),
-                "max_score_difference": round(difference, 4),
+                "max_score_difference": round(max(run.difference for run in runs), 4),
             }
         yield _row("recompute", baseline, sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The baseline and one arm on the same question."""
+
+    full_s: float
+    ours_s: float
+    difference: float
+    """Largest, of the scores."""
+
+
+def _pair(stock: Stocked, name: str, arm: Arm, turn: int) -> Pair:
+    from_ssd = name.startswith("ssd")
+    candidates = stock.sets[turn % 2 if from_ssd else 0]
+    question = candidates.question(turn)
+    if from_ssd:
+        stock.drop_page_cache()
+    wanted, full_s = _timed(recompute, candidates, question)
+    scores, ours_s = _timed(arm, candidates, question)
+    difference = max(abs(a - b) for a, b in zip(wanted, scores, strict=True))
+    return Pair(full_s, ours_s, difference)
 
 
 def _row(name: str, seconds: list[float], sizes: Sizes) -> dict[str, Any]:

@@ -88,5 +88,5 @@ def parameters(model: Any) -> int:
 def plain_log_probs(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
     """`target_log_probs` where there is no triton."""
     with torch.inference_mode():
-        every = model.lm_head(hidden).float().log_softmax(-1)
+        every: Tensor = model.lm_head(hidden).float().log_softmax(-1)
     return every.gather(1, targets[:, None])[:, 0]

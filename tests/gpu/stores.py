@@ -1,5 +1,5 @@
-"""A store with two sets of candidates, of which DRAM holds one and a half: reading them in turn
-reads each from the SSD."""
+"""A store with two sets of candidates, of which DRAM holds little more than one: reading them in
+turn reads nearly all of each from the SSD."""
 
 import os
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def stocked(
     specs = {spec.key: spec for path in first.paths for spec in path}.values()
     set_bytes = sum(-(-spec.layout.nbytes // GRANULE) * GRANULE for spec in specs)
     config = StoreConfig(
-        dram_bytes=3 * set_bytes // 2,
+        dram_bytes=6 * set_bytes // 5,
         dram_dir=dram_dir,
         ssd_dir=str(folder),
         ssd_bytes=4 * set_bytes,

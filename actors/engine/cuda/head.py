@@ -13,8 +13,11 @@ _ROWS = 1024
 def target_log_probs(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
     """log Pr of targets [R] at the last hidden states [R, d] of a causal model, fp32 [R]."""
     cap = getattr(model.config, "final_logit_softcapping", None)
-    blocks = zip(hidden.split(_ROWS), targets.split(_ROWS), strict=True)
-    return torch.cat([log_probs_of(model.lm_head(rows), picked, cap) for rows, picked in blocks])
+    out = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+    for start in range(0, len(targets), _ROWS):
+        block = slice(start, start + _ROWS)
+        out[block] = log_probs_of(model.lm_head(hidden[block]), targets[block], cap)
+    return out
 
 
 def log_probs_of(logits: Tensor, targets: Tensor, cap: float | None) -> Tensor:

@@ -49,7 +49,7 @@ class CudaStreams:
         self._copies.wait_stream(torch.cuda.current_stream())
 
     def record(self) -> Mark:
-        return self._copies.record_event()  # type: ignore[no-untyped-call]
+        return self._copies.record_event()
 
     def wait(self, mark: Mark) -> None:
         assert isinstance(mark, torch.cuda.Event)
