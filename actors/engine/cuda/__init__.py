@@ -3,6 +3,7 @@
 from actors.engine.cuda.cascade import cascade_attention, cascade_reference
 from actors.engine.cuda.forward import cascade_forward
 from actors.engine.cuda.graphs import GraphConfig, GraphRunner, Hidden
+from actors.engine.cuda.head import target_log_probs
 from actors.engine.cuda.inputs import CascadeLane, PassInputs
 from actors.engine.cuda.loader import LayerLoader, Loading
 from actors.engine.cuda.parts import CascadeParts, cascade_parts
@@ -20,4 +21,5 @@ __all__ = [
     "cascade_forward",
     "cascade_parts",
     "cascade_reference",
+    "target_log_probs",
 ]

@@ -35,7 +35,7 @@ def tile_of(head_dim: int, itemsize: int, rows: int) -> Tile:
         block = min(32, max(16, _power_of_two(rows)))
         return Tile(block, 32 if dims <= 64 else 16, dims, 4 if dims <= 64 else 8, 1)
     block = min(64 if dims > 128 else 128, max(16, _power_of_two(rows)))
-    return Tile(block, 64, dims, 8 if block * dims > 64 * 128 else 4, 2)
+    return Tile(block, 64, dims, 8 if block * dims >= 128 * 64 else 4, 2)
 
 
 def _power_of_two(number: int) -> int:

@@ -46,8 +46,8 @@ class CascadeCache(Cache):  # type: ignore[misc]  # transformers is untyped here
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
         """q [1, H, R, dh], k and v [1, Hkv, R, dh]; the result has the shape of q."""
-        rows = (t[0].transpose(0, 1) for t in (q, k, v))
-        return self._attention(*rows, self._inputs.parts, layer, how).transpose(0, 1)[None]
+        q, k, v = (t[0].transpose(0, 1) for t in (q, k, v))
+        return self._attention(q, k, v, self._inputs.parts, layer, how).transpose(0, 1)[None]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0

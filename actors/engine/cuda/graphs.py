@@ -67,7 +67,7 @@ class CudaRecord:
     """Captures passes into graphs that share one pool of memory: they run one after another."""
 
     def __init__(self) -> None:
-        self._pool = torch.cuda.graph_pool_handle()  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, run: Callable[[], Tensor]) -> Replay:
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -96,14 +96,15 @@ class Hidden:
     """Last hidden states of a pass."""
 
     states: Tensor
-    """[R, d], padding included; of a graph, overwritten by its next replay."""
+    """[R, d], padding included. Of a graph: read on the same stream before the next `run`, which
+    may overwrite it, as all graphs share their memory."""
     starts: list[int]
     """Row of each lane's first new token; its others follow."""
 
 
 class GraphRunner:
     """Runs passes from graphs where there is a bucket for them, else eagerly. For one thread, and
-    for lanes whose KV is on the device: a graph has no place to wait for a layer, nor sinks."""
+    for lanes whose KV is on the device: a graph has no place to wait for a layer."""
 
     def __init__(
         self,

@@ -48,7 +48,7 @@ class CudaStreams:
     def follow(self) -> None:
         self._copies.wait_stream(torch.cuda.current_stream())
 
-    def record(self) -> torch.cuda.Event:
+    def record(self) -> Mark:
         return self._copies.record_event()
 
     def wait(self, mark: Mark) -> None:
@@ -93,7 +93,7 @@ class LayerLoader:
         for kv, row in zip(sources, rows, strict=True):
             slot = self._buffer[:, start : start + row.shape[1]]
             dtype = TORCH_DTYPES[self._layout.dtype]
-            slots.append(slot.view(dtype).unflatten(1, kv.shape[1:]))
+            slots.append(slot.view(dtype).view(kv.shape))
             start += row.shape[1]
         copy = _Copy(rows, self._buffer[:, :total], self._streams, self._gather)
         return Loading(slots, copy, arrived)

@@ -130,12 +130,13 @@ def test_layers_may_lie_apart() -> None:
     """Segments of one buffer in which a layer of all of them is contiguous."""
     made = random_pass([[7, 40], [7, 3]], [4, 6])
     flat = [torch.cat([kv.reshape(2, -1) for kv in lane], 1) for lane in made.parts.segments]
-    buffer, at, moved = torch.cat(flat, 1), 0, []
+    buffer, at = torch.cat(flat, 1), 0
+    moved: list[list[Tensor]] = []
     for lane in made.parts.segments:
         moved.append([])
         for kv in lane:
             size = kv[0].numel()
-            moved[-1].append(buffer[:, at : at + size].unflatten(1, kv.shape[1:]))
+            moved[-1].append(buffer[:, at : at + size].view(kv.shape))
             at += size
     layout = Layout(2, 2, 1, 16, "float32")
     parts = cascade_parts(moved, [4, 6], layout, CPU)

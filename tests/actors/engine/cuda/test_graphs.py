@@ -17,7 +17,7 @@ class PlainReplay:
     """A recording without a GPU: the same call over the same buffers."""
 
     def __init__(self, run: Callable[[], Tensor]) -> None:
-        self._run, self.output = run, run()
+        self._run, self.output = run, run().clone()  # of inference mode, it were read-only
 
     def __call__(self) -> None:
         self.output.copy_(self._run())
