@@ -20,7 +20,9 @@ def load_adapted(folder: Path, dtype: torch.dtype, rank: int) -> Any:
     remedy, when the model or peft is not there.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:

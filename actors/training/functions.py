@@ -46,7 +46,7 @@ def _attention(
 
 def log_probs(hidden: Tensor, head: Tensor, targets: Tensor, softcap: float | None) -> Tensor:
     """log Pr [R], fp32, of targets [R] at hidden states [R, d] under a frozen head [V, d]."""
-    found: Tensor = _LogProbs.apply(hidden, head, targets, softcap)
+    found: Tensor = _LogProbs.apply(hidden, head, targets, softcap)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -65,13 +65,9 @@ class _LogProbs(torch.autograd.Function):
         for first in range(0, len(targets), _HEAD_ROWS):
             rows = slice(first, first + _HEAD_ROWS)
             logits = hidden[rows].to(head.dtype) @ head.T
-            for few, wanted, found in zip(
-                logits.split(_SOFTMAX_ROWS),
-                targets[rows].split(_SOFTMAX_ROWS),
-                out[rows].split(_SOFTMAX_ROWS),
-                strict=True,
-            ):
-                _normalise(few, wanted, found, softcap)
+            for start in range(0, len(logits), _SOFTMAX_ROWS):
+                few = slice(start, start + _SOFTMAX_ROWS)
+                _normalise(logits[few], targets[rows][few], out[rows][few], softcap)
             slopes[rows] = logits @ head
         ctx.save_for_backward(slopes)
         return out

@@ -50,14 +50,14 @@ class Run:
         self._near = hard_negatives(
             embedder, examples.questions, examples.passages, max(config.negatives, NEGATIVES)
         )
-        self._batches = Batches(
+        self.batches = Batches(
             examples,
             [near[: config.negatives] for near in self._near],
             trained,
             config.batch_questions,
             config.seed,
         )
-        self.steps = config.steps or config.epochs * self._batches.per_epoch
+        self.steps = config.steps or config.epochs * self.batches.per_epoch
         self.history = History()
         self._optimizer = torch.optim.AdamW(
             scorer.weights.values(), lr=config.learning_rate, weight_decay=0.0
@@ -84,7 +84,7 @@ class Run:
         self._measure_if_due()
         shown(self.step, self.steps, self.history)
         while self.step < self.steps:
-            self.history.losses.append(self._step(self._batches.at(self.step)))
+            self.history.losses.append(self._step(self.batches.at(self.step)))
             self.history.seconds = time.monotonic() - start
             stop = stopping()
             if not stop:
@@ -108,7 +108,7 @@ class Run:
         for group in self._optimizer.param_groups:
             group["lr"] = self._config.learning_rate * _schedule(self.step, self.steps)
         loss = self.loss(batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         clip_grad_norm_(self._scorer.weights.values(), _MAX_NORM)
         self._optimizer.step()
         self._optimizer.zero_grad()
@@ -116,7 +116,7 @@ class Run:
 
     def _measure_if_due(self) -> None:
         """Before the first step, after every epoch and the last step; once each."""
-        due = self.step == self.steps or not self.step % self._batches.per_epoch
+        due = self.step == self.steps or not self.step % self.batches.per_epoch
         done = self.history.held_out and self.history.held_out[-1].step == self.step
         if due and not done and self._held_out:
             self.history.held_out.append(

@@ -1,5 +1,6 @@
 """What every scenario shares: the form of its result, the host it ran on, a table on the screen."""
 
+import argparse
 import json
 import os
 import platform
@@ -34,6 +35,8 @@ class Options:
     quick: bool
     seed: int
     json_path: str | None = None
+    own: argparse.Namespace = field(default_factory=argparse.Namespace)
+    """What the scenario's `add_options` has added to the command line."""
 
 
 @dataclass(slots=True)

@@ -25,6 +25,9 @@ OPTIONS = {
     "warm": "--collection --json",
     "documents": "--collection --json",
     "delete": "ids --collection --json",
+    "train-reranker": "questions passages --out --model --epochs --steps --learning-rate "
+    "--temperature --lora-rank --negatives --batch-questions --held-out-share "
+    "--max-passage-tokens --checkpoint-steps --seed --config --json",
     "config": "",
     "config show": "--config --json",
     "models": "",

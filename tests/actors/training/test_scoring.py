@@ -36,9 +36,26 @@ def test_neither_other_questions_nor_other_passages_move_a_score(tiny: ModelConf
 def test_gradients_reach_the_tokens_of_a_passage(tiny: ModelConfig) -> None:
     scorer = Scorer(tiny, PROMPT, rank=4, seed=0)
     embedding = scorer.causal.get_input_embeddings().weight.requires_grad_()
-    scorer.scores(["Why?"], ["zebra"]).sum().backward()
+    torch.autograd.backward(scorer.scores(["Why?"], ["zebra"]).sum())
     letter = scorer.tokenizer.encode("z")[0]
     assert embedding.grad[letter].abs().sum() > 0
+
+
+def test_with_little_memory_gradients_are_the_same(
+    tiny: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = Scorer(tiny, PROMPT, rank=4, seed=0)
+
+    def gradients() -> list[Tensor]:
+        loss = scorer.scores(QUESTIONS[:2], PASSAGES).square().sum()
+        return list(torch.autograd.grad(loss, list(scorer.weights.values())))
+
+    roomy = gradients()
+    assert not scorer.causal.is_gradient_checkpointing
+    monkeypatch.setattr(Scorer, "_free_bytes", lambda self: 0)
+    tight = gradients()
+    assert scorer.causal.is_gradient_checkpointing
+    torch.testing.assert_close(tight, roomy)
 
 
 def test_a_prompt_beyond_the_window_names_the_option(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ _SHAPE: dict[str, Any] = {
     "head_dim": 8,
     "max_position_embeddings": 256,
     "tie_word_embeddings": True,
+    "initializer_range": 0.2,
 }
 
 
@@ -52,7 +53,6 @@ def save_tiny(family: str, folder: Path, **more: Any) -> ModelConfig:
         vocab_size=len(tokenizer),
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=0,
-        initializer_range=0.2,
         **_SHAPE | more,
     )
     torch.manual_seed(7)
