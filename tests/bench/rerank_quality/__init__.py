@@ -16,7 +16,7 @@ from tests.bench.engines import bench
 from tests.bench.harness import Options, Result
 from tests.bench.pool import Corpus, Pool, musique_questions, squad_questions
 from tests.bench.ranking import Floats, bootstrap, first, fused, reciprocal_rank, row
-from tests.bench.rerank_quality.curve import curve, draw
+from tests.bench.rerank_quality import curve
 from tests.bench.rerank_quality.templates import other_templates
 
 TOP_N = 20
@@ -32,7 +32,7 @@ def run(options: Options) -> Result:
         corpus = Corpus(parts.tokenizer)
         wide = corpus.retrieve(squad_questions(40 if options.quick else 200, options.seed), MOST)
         wide_scores = wide.rerank(parts.reranker())
-        curve_rows = curve(parts, wide, wide_scores, timed, options.seed)
+        curve_rows = curve.measure(parts, wide, wide_scores, timed, options.seed)
         squad, scores = wide.cut(TOP_N), wide_scores[:, :TOP_N]
         musique = corpus.retrieve(musique_questions(20 if options.quick else 100), TOP_N)
         musique_scores = musique.rerank(parts.reranker())
@@ -54,7 +54,7 @@ def run(options: Options) -> Result:
     artifacts = []
     if options.json_path:
         picture = Path(options.json_path).with_suffix(".png")
-        draw(curve_rows, picture)
+        curve.draw(curve_rows, picture)
         artifacts.append(picture.name)
     rounded = {name: round(value, 4) for name, value in figures.items()}
     return Result(config, rounded, rows + template_rows + curve_rows, artifacts)
@@ -83,11 +83,7 @@ def _fused(pool: Pool, scores: Floats, seed: int) -> Floats:
 
 
 def _fit_row(pool: Pool, scores: Floats, seed: int) -> dict[str, Any]:
-    fitted = fit_weight(scores, pool.cosine, pool.right, seed=seed)
-    return {
-        **row(
-            "default, + w x cosine, w from the other half", pool.right, _fused(pool, scores, seed)
-        ),
-        "note": f"fitted on all: w {fitted.best:.2f}, MRR {fitted.gain:+.3f} held out, "
-        f"{fitted.low:+.3f} to {fitted.high:+.3f}",
-    }
+    fit = fit_weight(scores, pool.cosine, pool.right, seed=seed)
+    found = f"on all {fit.best:.2f}, MRR {fit.gain:+.3f} [{fit.low:+.3f}, {fit.high:+.3f}]"
+    name = f"default, + w x cosine, w of the other half ({found})"
+    return row(name, pool.right, _fused(pool, scores, seed))

@@ -19,7 +19,9 @@ CANDIDATES = (5, 10, 20, 50, 100)
 ARMS = {"traditional": "s_traditional", "HyperRAG": "s_ours"}
 
 
-def curve(parts: Bench, pool: Pool, scores: Floats, timed: int, seed: int) -> list[dict[str, Any]]:
+def measure(
+    parts: Bench, pool: Pool, scores: Floats, timed: int, seed: int
+) -> list[dict[str, Any]]:
     """One row a number of candidates; seconds are medians over the first `timed` questions."""
     off, on = parts.reranker(RerankerConfig(reuse="off")), parts.reranker()
     few = pool.head(timed)
@@ -31,6 +33,7 @@ def curve(parts: Bench, pool: Pool, scores: Floats, timed: int, seed: int) -> li
         with_cosine = fused(scored, cut.cosine, cut.right, seed)
         rows.append(
             {
+                "order": f"top {num} by cosine, reranked",
                 "candidates": num,
                 "found": round(float(cut.right.any(axis=1).mean()), 4),
                 "r1": round(float(first(cut.right, scored).mean()), 4),
@@ -60,6 +63,8 @@ def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:
             for x, y, num in points:
                 axes.annotate(str(num), (x, y), xytext=(3, -11), textcoords="offset points")
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter("")
         axes.set_xlabel("seconds of reranking per question")
         axes.set_ylabel(label)
         axes.legend(loc="lower right")
