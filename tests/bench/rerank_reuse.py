@@ -80,7 +80,7 @@ def timed(
 ) -> float:
     """Seconds of one request; with `source`, all stored KV must have come from there."""
     start = time.perf_counter()
-    result = engine.score("bench", question, texts, timeout_s=120)
+    result = engine.score("bench", question, texts, timeout_s=1200)
     seconds = time.perf_counter() - start
     assert len(result.log_likelihoods) == len(texts)
     if source is not None:

@@ -100,7 +100,7 @@ def _floor(
 ) -> tuple[Floor, Work]:
     """Of one warm request, by what the engine computes and reads for it; measured once to warm."""
     with counted_rows() as counted:
-        result = engine.score("bench", question, texts, timeout_s=120)
+        result = engine.score("bench", question, texts, timeout_s=1200)
     work = Work(
         lanes=len(texts),
         rows=-(-sum(counted.passes) // len(texts)),

@@ -78,7 +78,7 @@ def run(options: Options) -> Result:
         for _ in tracked(range(2 if options.quick else 7), "taking turns"):
             asked = drawn(QUESTION_TOKENS)
             theirs = peer.ask(request(prompt, asked, warm, scored=True))
-            ours = engine.score("bench", asked, warm, timeout_s=120)
+            ours = engine.score("bench", asked, warm, timeout_s=1200)
             seconds["vLLM, hot, query likelihood"].append(theirs["seconds"])
             taus.append(kendall(theirs["scores"], ours.log_likelihoods))
             asked, new = drawn(QUESTION_TOKENS), [drawn(PASSAGE_TOKENS) for _ in warm]
@@ -137,7 +137,7 @@ def _environment(python: str) -> dict[str, str]:
     openmp = Path(python).parents[1] / "lib" / "libiomp5.so"
     preload = [tcmalloc or "", str(openmp) if openmp.exists() else ""]
     return {
-        "VLLM_CPU_KVCACHE_SPACE": "2",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
         "VLLM_LOGGING_LEVEL": "WARNING",
         "LD_PRELOAD": ":".join(filter(None, preload)),
