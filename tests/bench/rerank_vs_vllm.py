@@ -31,6 +31,7 @@ from tests.bench.rerank_reuse import (
     NUM_CANDIDATES,
     PASSAGE_TOKENS,
     QUESTION_TOKENS,
+    Source,
     median_ratio,
     timed,
     words,
@@ -82,11 +83,12 @@ def run(options: Options) -> Result:
             seconds["vLLM, hot, query likelihood"].append(theirs["seconds"])
             taus.append(kendall(theirs["scores"], ours.log_likelihoods))
             asked, new = drawn(QUESTION_TOKENS), [drawn(PASSAGE_TOKENS) for _ in warm]
-            for name, texts in (("hot", warm), ("cold", new)):
+            arms: tuple[tuple[str, list[str], Source | None], ...]
+            arms = ("hot", warm, "dram"), ("cold", new, None)
+            for name, texts, source in arms:
                 theirs = peer.ask(request(prompt, asked, texts))
                 _check_cached(theirs, prompt, hot=name == "hot")
                 seconds[f"vLLM, {name}"].append(theirs["seconds"])
-                source = "dram" if name == "hot" else None
                 seconds[f"ours, {name}"].append(timed(engine, asked, texts, source))
     figures = {
         f"ratio_{n}": round(median_ratio(seconds[f"vLLM, {n}"], seconds[f"ours, {n}"]), 3)

@@ -38,7 +38,7 @@ class Answering:
     def judged(self, asked: Asked, texts: Sequence[str]) -> Judged:
         key = (asked.question, *texts)
         if key not in self._known:
-            tokens = asking.answer(self._generator, (asked.question, list(texts)))
+            tokens = asking.greedy(self._generator, asked.question, texts)
             answer = self._decoder.tokenizer.decode(tokens, skip_special_tokens=True)
             self._known[key] = Judged(
                 em=max(exact_match(answer, gold) for gold in asked.answers),
