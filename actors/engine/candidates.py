@@ -151,7 +151,7 @@ class CandidateSegments:
         spec = first.prefix
         found = lease.tensors.get(spec.key)
         if found is not None:
-            return self._decoder.on_device(found)
+            return found
         if group.prefix is None and (alone or spec.key not in lease.waiting):
             lane = Lane(first.pieces[0])
             self._fill([(lane, [spec])], None, lease)
@@ -166,7 +166,7 @@ class CandidateSegments:
             if kv is None or work.missing:
                 work.missing.append(spec)
             else:
-                work.found.append(self._decoder.on_device(kv))
+                work.found.append(kv)
         return work
 
     def _passes(self, works: Sequence[_Work]) -> Iterator[list[_Work]]:

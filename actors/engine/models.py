@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from actors.engine.packed import Batch, PackedCache
 from actors.engine.weights import prepare
 from actors.errors import UnavailableError
 from kvstore.types import Dtype, Layout
+
+if TYPE_CHECKING:  # it imports this module
+    from actors.engine.cuda.runner import CudaRunner
 
 TORCH_DTYPES: dict[Dtype, torch.dtype] = {
     "float32": torch.float32,
@@ -65,6 +68,8 @@ class Decoder:
     max_positions: int
     folder: Path | None = None
     """Of the weights; None for a model that was made in memory."""
+    cuda: "CudaRunner | None" = None
+    """On a GPU."""
 
     def empty_kv(self, num_tokens: int) -> Tensor:
         """Uninitialised KV [L, 2, Hkv, num_tokens, dh]."""
@@ -72,10 +77,6 @@ class Decoder:
         return torch.empty(
             *shape, self.layout.head_dim, dtype=TORCH_DTYPES[self.dtype], device=self.device
         )
-
-    def on_device(self, kv: Tensor) -> Tensor:
-        """The KV where attention can read it: in place on a CPU, copied to a GPU."""
-        return kv.to(self.device, non_blocking=True)
 
     def sink(self, extent: Tensor | None, num_tokens: int) -> Tensor:
         """Where a pass writes new KV: the store's extent itself on a CPU, else a fresh tensor."""
@@ -85,7 +86,10 @@ class Decoder:
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
-        """Last hidden states [R, d] of all new tokens, in lane order; sinks are filled."""
+        """Last hidden states [R, d] of all new tokens, in lane order; sinks are filled. Raises
+        LayerLostError when the batch's `arrive` says so."""
+        if self.cuda is not None and self.cuda.takes(batch):
+            return self.cuda.forward(batch)
         ids = torch.tensor([batch.token_ids()], device=self.device)
         positions = torch.tensor([batch.position_ids()], device=self.device)
         hidden: Tensor = self.model.get_decoder()(
@@ -101,6 +105,8 @@ class Decoder:
     @torch.inference_mode()
     def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """log Pr of targets [R] at hidden states [R, d], fp32; never all logits at once."""
+        if self.cuda is not None:
+            return self.cuda.log_probs(hidden, targets)
         out = []
         for start in range(0, len(targets), _HEAD_ROWS):
             rows = slice(start, start + _HEAD_ROWS)
@@ -169,7 +175,16 @@ def load_decoder(config: ModelConfig) -> Decoder:
         eos_ids=_eos_ids(model, tokenizer),
         max_positions=int(model.config.max_position_embeddings),
         folder=folder,
+        cuda=_cuda_runner(model, layout, device),
     )
+
+
+def _cuda_runner(model: Any, layout: Layout, device: torch.device) -> "CudaRunner | None":
+    if device.type != "cuda":
+        return None
+    from actors.engine.cuda.runner import CudaRunner
+
+    return CudaRunner(model, layout, device)
 
 
 def model_name(source: str) -> str:

@@ -92,14 +92,15 @@ class Candidates:
         lanes = []
         for n, tokens in work:
             past = [lease.tensors[s.key].to(self.rig.device) for s in self.paths[n][:depth]]
-            lanes.append(CascadeLane(tokens, past, self.rig.empty_kv(len(tokens))))
+            lanes.append(CascadeLane(tokens, past, [self.rig.empty_kv(len(tokens))]))
         self.rig.eager(lanes)
         written = {}
         for (n, _), lane in zip(work, lanes, strict=True):
             extent = segments.sink(lease, specs[n])
-            assert extent is not None and lane.sink is not None, "the store has room for the set"
-            extent.copy_(lane.sink)
-            written[specs[n].key] = lane.sink
+            assert extent is not None, "the store has room for the set"
+            (sink,) = lane.sinks
+            extent.copy_(sink)
+            written[specs[n].key] = sink
         lease.tensors |= written
         segments.publish(lease, written)
 

@@ -7,10 +7,12 @@ from actors.engine.cuda.head import target_log_probs
 from actors.engine.cuda.inputs import CascadeLane, PassInputs
 from actors.engine.cuda.loader import LayerLoader, Loading
 from actors.engine.cuda.parts import CascadeParts, cascade_parts
+from actors.engine.cuda.runner import CudaRunner
 
 __all__ = [
     "CascadeLane",
     "CascadeParts",
+    "CudaRunner",
     "GraphConfig",
     "GraphRunner",
     "Hidden",

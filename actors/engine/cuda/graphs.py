@@ -130,7 +130,7 @@ class GraphRunner:
         config = self._config
         num_lanes = bucket_of(len(lanes), config.lanes)
         width = bucket_of(max(len(lane.tokens) for lane in lanes), config.widths)
-        bare = all(lane.sink is None for lane in lanes)
+        bare = not any(lane.sinks for lane in lanes)
         few = max(len(lane.segments) for lane in lanes) <= config.parts
         if num_lanes is None or width is None or not bare or not few:
             return None

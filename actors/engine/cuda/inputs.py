@@ -18,8 +18,9 @@ class CascadeLane:
     """New tokens: the rows that are computed."""
     segments: Segments
     """KV of all that precedes them, in order of position; read in place, never written."""
-    sink: Tensor | None = None
-    """Receives the KV [L, 2, Hkv, T, dh] of the new tokens, on the device; eager passes only."""
+    sinks: Sequence[Tensor] = ()
+    """Receive the KV [L, 2, Hkv, T, dh] of the new tokens, one behind the other, on the device;
+    eager passes only."""
 
 
 class PassInputs:
@@ -65,8 +66,8 @@ class PassInputs:
             positions[rows] = range(first, first + len(lane.tokens))
         self._block.copy_(torch.tensor([*words, *ids, *positions]))
         self.parts.segments[:] = segments
-        self.sinks = [
-            (slice(start, start + len(lane.tokens)), lane.sink)
-            for start, lane in zip(starts, lanes, strict=True)
-            if lane.sink is not None
-        ]
+        self.sinks = []
+        for at, lane in zip(starts, lanes, strict=True):
+            for sink in lane.sinks:
+                self.sinks.append((slice(at, at + sink.shape[3]), sink))
+                at += sink.shape[3]

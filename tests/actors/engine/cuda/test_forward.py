@@ -29,7 +29,7 @@ def stored(
 ) -> list[list[Tensor]]:
     """KV of prefix, passage and suffix of every candidate, each computed over those before it."""
     prefix = decoder.empty_kv(len(PREFIX))
-    lanes = [CascadeLane(PREFIX, [], prefix)]
+    lanes = [CascadeLane(PREFIX, [], [prefix])]
     cascade_forward(
         decoder.model, PassInputs.packed(lanes, decoder.layout, CPU), attention=attention
     )
@@ -37,7 +37,7 @@ def stored(
     for pieces in (PASSAGES, [SUFFIX] * len(PASSAGES)):
         sinks = [decoder.empty_kv(len(piece)) for piece in pieces]
         lanes = [
-            CascadeLane(piece, list(past), sink)
+            CascadeLane(piece, list(past), [sink])
             for piece, past, sink in zip(pieces, segments, sinks, strict=True)
         ]
         cascade_forward(

@@ -79,7 +79,7 @@ def test_what_has_no_bucket_runs_eagerly(lanes: int, width: int) -> None:
 def test_sinks_and_more_parts_run_eagerly() -> None:
     graphs = runner()
     sink = torch.zeros(1, 2, 1, 1, 8)
-    assert graphs.shape_of([CascadeLane([1], [], sink)]) is None
+    assert graphs.shape_of([CascadeLane([1], [], [sink])]) is None
     assert graphs.shape_of([CascadeLane([1], [sink] * 3)]) is None
     assert graphs.shape_of([CascadeLane([1], [sink] * 2)]) is not None
 
