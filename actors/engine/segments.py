@@ -59,8 +59,8 @@ class Segments:
             if lease.paths:
                 self._acquire(self._client, lease, left, streamed)
             yield lease
-        finally:
             self._take_in_arrived(self._client, lease)
+        finally:
             self._tier.give_back(loan)
             lease_id = lease.acquired.lease_id if lease.acquired else None
             self._tier.settle(self._client, lease_id)
