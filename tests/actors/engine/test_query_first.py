@@ -2,15 +2,11 @@
 
 import logging
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from pydoc_data.topics import topics
 from typing import Any
 
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from actors.engine.config import PromptConfig, RerankerConfig
 from actors.engine.families import FAMILIES, Family, query_first_family
@@ -21,41 +17,19 @@ from actors.engine.runtime import Runtime
 from actors.errors import ExpiredError, RequestError
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from tests.actors.engine.speaking import assert_close, runtime_of, speaking, stock_logits
+from tests.actors.engine.speaking import (
+    TURNS,
+    assert_close,
+    runtime_of,
+    speaking,
+    stock_logits,
+    tokenizer,
+)
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
 QWEN3, BGE = FAMILIES
-SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""How Qwen's tokenizer cuts text before it merges bytes."""
 TEXTS = [*PASSAGES[:3], "x", "(1) 42", " led by a blank", "\nby a newline", "3 of 4", "ß?"]
 INSTRUCT = PromptConfig().qwen3_instruct
-TURNS = ["<|im_start|>", "<|im_end|>", "<think>", "</think>"]
-
-
-@cache
-def tokenizer() -> Any:
-    """Byte-level, with Qwen's cuts and special tokens and Gemma's BOS, trained on English here."""
-    trained = Tokenizer(models.BPE())
-    trained.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    trained.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=1500,
-        special_tokens=["<pad>", "<bos>", *TURNS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    trained.train_from_iterator([*topics.values(), "yes\nno\nYes\nWhat?\n>:\n" * 5000], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=trained, bos_token="<bos>", eos_token="<|im_end|>", pad_token="<pad>"
-    )
 
 
 def _published(family: Family, question: str, text: str) -> list[int]:
@@ -98,7 +72,7 @@ def _config(family: Family, **settings: Any) -> RerankerConfig:
 
 
 def _runtime(family: Family, folder: Path, name: str = "tiny") -> tuple[Runtime, Any]:
-    decoder, stock = speaking("qwen3" if family is QWEN3 else "gemma", tokenizer(), name)
+    decoder, stock = speaking("qwen3" if family is QWEN3 else "gemma", name)
     return runtime_of(decoder, folder), stock
 
 

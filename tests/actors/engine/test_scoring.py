@@ -24,9 +24,9 @@ from tests.actors.engine.speaking import (
     assert_close,
     facts,
     runtime_of,
-    smollm2_tokenizer,
     speaking,
     stock_logits,
+    tokenizer,
 )
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
@@ -72,7 +72,7 @@ def _scores(
 def test_scores_are_those_of_a_stock_model(
     family: str, config: RerankerConfig, client: LocalStoreClient, tmp_path: Path
 ) -> None:
-    decoder, stock = speaking(family, smollm2_tokenizer())
+    decoder, stock = speaking(family)
     runtime = runtime_of(decoder, tmp_path)
     expected = _expected(stock, runtime.prompt, config)
     assert_close(_scores(runtime, replace(config, reuse="off")), expected)
@@ -96,7 +96,7 @@ def test_scores_of_a_real_model(
 def test_the_pieces_are_the_prompt_and_only_what_needs_it_depends_on_the_question(
     tmp_path: Path,
 ) -> None:
-    decoder, _ = speaking("llama", smollm2_tokenizer())
+    decoder, _ = speaking("llama")
     prompt = runtime_of(decoder, tmp_path).prompt
     for config in (RerankerConfig(), YES_NO):
         rule = create_scoring_rule(config, prompt, decoder)
@@ -109,7 +109,7 @@ def test_the_pieces_are_the_prompt_and_only_what_needs_it_depends_on_the_questio
 
 
 def test_yes_and_no_need_no_vocabulary_matrix(tmp_path: Path) -> None:
-    decoder, _ = speaking("gemma2", smollm2_tokenizer())
+    decoder, _ = speaking("gemma2")
     calls: list[int] = []
     decoder.model.lm_head.register_forward_hook(lambda *_: calls.append(1))
     _scores(runtime_of(decoder, tmp_path), YES_NO)
@@ -119,7 +119,7 @@ def test_yes_and_no_need_no_vocabulary_matrix(tmp_path: Path) -> None:
 
 
 def test_a_biased_head_adds_its_bias() -> None:
-    decoder, _ = speaking("llama", smollm2_tokenizer())
+    decoder, _ = speaking("llama")
     hidden = torch.randn(3, 32)
     head = torch.nn.Linear(32, len(decoder.tokenizer))
     decoder.model.lm_head = head
@@ -132,14 +132,13 @@ def test_a_biased_head_adds_its_bias() -> None:
 @pytest.fixture
 def classifier(tmp_path: Path) -> tuple[str, Any]:
     """A directory with a random ...ForSequenceClassification of one label, and the stock model."""
-    tokenizer = smollm2_tokenizer()
     torch.manual_seed(7)
-    config = facts("llama", tokenizer)
+    config = facts("llama")
     config.num_labels = 1
     stock = AutoModelForSequenceClassification.from_config(config).eval()
     folder = tmp_path / "classifier"
     stock.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
     return str(folder), stock
 
 
@@ -178,7 +177,7 @@ def test_what_a_model_cannot_do_names_the_setting(
     for config in (RerankerConfig(), YES_NO):
         with pytest.raises(UnavailableError, match=r"set reranker\.scoring to 'head'"):
             create_scoring_rule(config, prompt, decoder)
-    plain, _ = speaking("llama", decoder.tokenizer)
+    plain, _ = speaking("llama")
     with pytest.raises(UnavailableError, match=r"no score\.weight \[1, 32\].*set reranker\.head"):
         create_scoring_rule(HEAD, prompt, plain)
     wide, empty, text = (tmp_path / name for name in ("wide", "empty", "text"))
@@ -197,14 +196,14 @@ def test_what_a_model_cannot_do_names_the_setting(
 
 @pytest.mark.parametrize("key", ["judge_yes", "judge_no"])
 def test_an_answer_of_several_tokens_is_refused(key: str) -> None:
-    decoder, _ = speaking("llama", smollm2_tokenizer())
+    decoder, _ = speaking("llama")
     prompt = Prompt(decoder.tokenizer, PromptConfig(**{key: "certainly not"}))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=rf"prompt\.{key} needs 'certainly not' as one token"):
         create_scoring_rule(YES_NO, prompt, decoder)
 
 
 def test_every_setting_of_a_judgement_changes_the_score(tmp_path: Path) -> None:
-    decoder, _ = speaking("llama", smollm2_tokenizer())
+    decoder, _ = speaking("llama")
     scores = {
         _scores(runtime_of(decoder, tmp_path, config), YES_NO)
         for config in (
