@@ -26,7 +26,7 @@ class Peer:
         # Ours belong to another interpreter.
         ours = ("PYTHONPATH", "VIRTUAL_ENV", "OMP_WAIT_POLICY")
         kept = {name: value for name, value in os.environ.items() if name not in ours}
-        self._environment = kept | environment
+        self._environment = kept | dict(environment)
 
     def __enter__(self) -> "Peer":
         self._errors = TemporaryFile("w+")

@@ -26,9 +26,9 @@ def test_it_answers_each_message_in_its_own_environment() -> None:
     with Peer([sys.executable, "-c", ECHO], {}) as peer:
         assert peer.ask({"a": 1}) == {"a": 1}
         assert peer.ask({"b": [2]}) == {"b": [2]}
-    show = "import os\ninput()\nprint('[\"%s\"]' % os.environ['KEY'])"
+    show = "import os\ninput()\nprint('{\"key\": \"%s\"}' % os.environ['KEY'])"
     with Peer([sys.executable, "-c", show], {"KEY": "value"}) as peer:
-        assert peer.ask({}) == ["value"]
+        assert peer.ask({}) == {"key": "value"}
 
 
 def test_what_it_started_ends_with_it() -> None:
