@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "error"]
+Scale = Literal["log_probability", "logit"]
+"""Of a score: its `exp`, or its logistic function, lies between 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +157,13 @@ class RerankResult:
     """In the order of the request's texts."""
 
     log_likelihoods: tuple[float, ...]
-    """Mean log-probability of the question's tokens given the passage."""
+    """Mean log-probability of the question's tokens given the passage; with another scoring rule,
+    its score."""
     num_tokens: int
     """Prompt tokens of all candidates, reused or not."""
     cache: CacheReport
     seconds: float
+    scale: Scale = "log_probability"
 
 
 @dataclass(frozen=True, slots=True)

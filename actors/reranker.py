@@ -1,29 +1,24 @@
 """The reranker of one replica: an engine on its own thread behind async methods."""
 
 import asyncio
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 from actors.announcements import Announcement
 from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, ModelConfig, PromptConfig, RerankerConfig
-from actors.errors import OverloadedError
 from actors.messages import CacheReport, PrecomputeRequest, RerankRequest, RerankResult
+from actors.rerank_queue import RerankQueue
 from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
 from kvstore.errors import KVStoreError
-
-T = TypeVar("T")
 
 _CHECK_TIMEOUT_S = 600.0
 
 
 class Reranker:
-    """Scores one request at a time; requests wait in a bounded queue, never on the event loop."""
+    """Scores requests in batches; they wait in a bounded queue, never on the event loop."""
 
     def __init__(
         self,
@@ -43,9 +38,7 @@ class Reranker:
         self._runtime = load_runtime(model, prompt, engine, run_dir)
         self._client = RayStoreClient(store)
         self._engine = RerankEngine(self._runtime, reranker, self._client)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reranker-engine")
-        self._waiting = 0
-        self._lock = threading.Lock()
+        self._queue = RerankQueue(self._engine, reranker)
         self._reuse = ReuseCounters()
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
@@ -57,18 +50,23 @@ class Reranker:
             lambda: self._engine.announce(request_id, request.tenant, texts, request.timeout_s),
             lambda: self._engine.retire(request_id),
         )
-        async with announcement.made(self._waiting > 0):
-            return await self._scored(request, announcement.end)
+        async with announcement.made(self._queue.num_open > 0):
+            result = await asyncio.wrap_future(self._queue.submit(request, announcement.end))
+        self._reuse.count(result.cache)
+        return result
 
     async def precompute(self, request: PrecomputeRequest) -> CacheReport:
         """Fill the store for passages ahead of questions."""
-        return await self._run(
-            lambda: self._engine.precompute(request.tenant, request.texts, request.timeout_s)
+        return await asyncio.wrap_future(
+            self._queue.run(
+                lambda: self._engine.precompute(request.tenant, request.texts, request.timeout_s)
+            )
         )
 
     async def forget(self, tenant: str, texts: tuple[str, ...]) -> int:
         """Remove the segments of passages that no longer exist."""
-        return await self._run(lambda: self._engine.forget(tenant, texts))
+        forgetting = self._queue.run(lambda: self._engine.forget(tenant, texts))
+        return await asyncio.wrap_future(forgetting)
 
     async def check_store(self, repair: bool) -> dict[str, Any]:
         """The report of the node's shard, as plain data."""
@@ -86,28 +84,7 @@ class Reranker:
             **self._runtime.status(),
             "reuse": self._config.reuse,
             "device_tier": asdict(self._engine.device_stats()),
-            "waiting": self._waiting,
+            "waiting": self._queue.num_open,
+            "batches": self._queue.num_batches,
             **self._reuse.status(),
         }
-
-    async def _scored(self, request: RerankRequest, begin: Callable[[], None]) -> RerankResult:
-        def score() -> RerankResult:
-            begin()
-            return self._engine.score(
-                request.tenant, request.query, request.texts, request.timeout_s
-            )
-
-        result = await self._run(score)
-        self._reuse.count(result.cache)
-        return result
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        with self._lock:
-            if self._waiting >= self._config.max_waiting:
-                raise OverloadedError("the reranker's queue")
-            self._waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        finally:
-            with self._lock:
-                self._waiting -= 1

@@ -46,8 +46,10 @@ class KVShardShell:
         self._store.unregister(holder)
 
     @ray.method(concurrency_group="acquire")  # type: ignore[untyped-decorator]  # Ray has no types
-    def acquire(self, paths: Sequence[Path], holder: HolderId, deadline_s: float) -> Acquired:
-        return self._store.acquire(paths, holder, deadline_s)
+    def acquire(
+        self, paths: Sequence[Path], holder: HolderId, deadline_s: float, streamed: bool
+    ) -> Acquired:
+        return self._store.acquire(paths, holder, deadline_s, streamed)
 
     def commit(self, ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
         self._store.commit(ticket_ids, crcs)

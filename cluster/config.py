@@ -21,6 +21,7 @@ from actors.engine.config import (
     PromptConfig,
     RerankerConfig,
 )
+from actors.engine.families import query_first_family
 from actors.retrieval.config import RetrievalConfig
 from cluster.errors import ConfigError
 from cluster.ingress.config import IngressConfig
@@ -85,12 +86,22 @@ class HyperRagConfig(BaseModel):
                 "models": ModelsConfig(
                     _cached(self.models.reranker, weights), _cached(self.models.generator, weights)
                 ),
-                "reranker": replace(self.reranker, reuse="off") if off else self.reranker,
+                "reranker": self._resolved_reranker(),
                 "generator": replace(self.generator, mode="full") if off else self.generator,
                 "retrieval": retrieval,
                 "store": replace(self.store, ssd_dir=ssd),
                 "ingress": replace(self.ingress, api_keys_file=keys),
             }
+        )
+
+    def _resolved_reranker(self) -> RerankerConfig:
+        """With the template that runs; a question-first one reuses nothing."""
+        family = query_first_family(self.reranker, self.models.reranker.source)
+        return replace(
+            self.reranker,
+            template="document_first" if family is None else family.template,
+            reuse="off" if family is not None or self.reuse == "off" else self.reranker.reuse,
+            head=_expanded(self.reranker.head),
         )
 
     @classmethod
@@ -101,7 +112,14 @@ class HyperRagConfig(BaseModel):
         except ValidationError as error:
             raise _explain(error) from None
         config._require_an_arena_to_evict()
+        config._require_a_rule_of_the_template()
         return config
+
+    def _require_a_rule_of_the_template(self) -> None:
+        try:
+            query_first_family(self.reranker, self.models.reranker.source)
+        except ValueError as error:
+            raise ConfigError("reranker.scoring", self.reranker.scoring, str(error)) from None
 
     def _require_an_arena_to_evict(self) -> None:
         """What device tiers on CPUs pin of one arena, were all replicas on one node."""

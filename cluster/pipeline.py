@@ -24,7 +24,7 @@ from actors.messages import (
 )
 from cluster.deadline import Deadline, within
 from cluster.errors import NotFoundError, ReplicaLostError
-from cluster.query import Answer, Piece, Query, Retrieval, Source
+from cluster.query import Answer, Candidates, Piece, Query, Retrieval, Source
 from cluster.services import Services
 
 T = TypeVar("T")
@@ -61,6 +61,9 @@ class Run:
         finally:
             self.timings_ms[name] = _ms_since(started)
 
+    def rounded_ms(self) -> dict[str, float]:
+        return {name: round(ms, 3) for name, ms in self.timings_ms.items()}
+
 
 class Pipeline:
     def __init__(self, services: Services, dense_weight: float, timeout_s: float) -> None:
@@ -71,7 +74,9 @@ class Pipeline:
     async def answer(self, query: Query) -> AsyncGenerator[Piece | Answer]:
         """Pieces of the answer, then the `Answer`. Raises the errors of `actors.errors`."""
         run = Run(Deadline(self._timeout_s))
-        sources = await self._sources(query, query.retrieval, run) if query.retrieval else ()
+        sources: tuple[Source, ...] = ()
+        if query.retrieval:
+            sources = await self._sources(query.request_id, query.tenant, query.retrieval, run)
         text, started, last = "", perf_counter(), GenerateChunk("", "error")
         async with aclosing(self._generate(query, sources, run)) as chunks:
             async for last in chunks:
@@ -90,11 +95,18 @@ class Pipeline:
             text,
             last.finish_reason,
             sources,
-            {name: round(ms, 3) for name, ms in run.timings_ms.items()},
+            run.rounded_ms(),
             {**run.cache, "total": total},
             last.prompt_tokens,
             last.completion_tokens,
         )
+
+    async def candidates(self, request_id: str, tenant: str, retrieval: Retrieval) -> Candidates:
+        """What an answer would be made from: the best `top_k` of `top_n`."""
+        run = Run(Deadline(self._timeout_s))
+        sources = await self._sources(request_id, tenant, retrieval, run)
+        run.timings_ms["total"] = run.deadline.elapsed_s * 1000
+        return Candidates(sources, run.rounded_ms(), run.cache)
 
     async def rerank(
         self, request_id: str, tenant: str, query: str, texts: Sequence[str]
@@ -102,13 +114,15 @@ class Pipeline:
         """Scores of the texts, in their order."""
         return await self._rerank(request_id, tenant, query, texts, Run(Deadline(self._timeout_s)))
 
-    async def _sources(self, query: Query, retrieval: Retrieval, run: Run) -> tuple[Source, ...]:
-        found = await self._search(query.tenant, retrieval, run)
+    async def _sources(
+        self, request_id: str, tenant: str, retrieval: Retrieval, run: Run
+    ) -> tuple[Source, ...]:
+        found = await self._search(tenant, retrieval, run)
         if not found:
             run.cache["rerank"] = CacheReport()
             return ()
         texts = [hit.passage.text for hit in found]
-        ranking = await self._rerank(query.request_id, query.tenant, retrieval.question, texts, run)
+        ranking = await self._rerank(request_id, tenant, retrieval.question, texts, run)
         run.cache["rerank"] = ranking.cache
         return order(found, ranking.log_likelihoods, self._dense_weight)[: retrieval.top_k]
 

@@ -34,8 +34,20 @@ class Source:
     passage: Passage
     cosine: float
     log_likelihood: float
+    """Of the question; with another scoring rule, its score."""
     score: float
     """log_likelihood + dense_weight x cosine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What was found and reranked, best first; nothing was generated."""
+
+    sources: tuple[Source, ...]
+    timings_ms: Mapping[str, float]
+    """By stage: search, rerank, total."""
+    cache: Mapping[str, CacheReport]
+    """By stage: rerank."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,12 @@
 from actors.messages import Document
 from hyperrag.client import Client
 from hyperrag.errors import HyperRagError, UnreachableError
-from hyperrag.results import Answer, CacheReport, IngestReport, Ranking, Source
+from hyperrag.results import Answer, CacheReport, Candidates, IngestReport, Ranking, Source
 
 __all__ = [
     "Answer",
     "CacheReport",
+    "Candidates",
     "Client",
     "Document",
     "HyperRagError",

@@ -14,7 +14,17 @@ from rich.markup import escape
 
 from actors.errors import ActorError, RequestError
 from cluster.errors import ClusterError, ConfigError
-from hyperrag.commands import config, demo, documents, models, questions, serve, store
+from hyperrag.commands import (
+    config,
+    demo,
+    documents,
+    fusion,
+    models,
+    questions,
+    serve,
+    store,
+    train,
+)
 from hyperrag.commands.output import errors
 from hyperrag.commands.session import Session
 from hyperrag.errors import HyperRagError, UnreachableError
@@ -60,11 +70,13 @@ app.command()(demo.demo)
 app.command()(documents.ingest)
 app.command()(questions.ask)
 app.command()(questions.rerank)
+app.command()(fusion.fit_fusion)
 app.command()(store.status)
 app.command()(store.check)
 app.command()(store.warm)
 app.command()(documents.documents)
 app.command()(documents.delete)
+app.command()(train.train_reranker)
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")
 

@@ -11,11 +11,13 @@ from hyperrag.batches import batches
 from hyperrag.errors import HyperRagError
 from hyperrag.results import (
     Answer,
+    Candidates,
     DocumentInfo,
     IngestReport,
     Ranking,
     read,
     read_answer,
+    read_candidates,
     read_ranking,
 )
 from hyperrag.transport import Json, Transport
@@ -58,6 +60,13 @@ class Client:
         body = _body(question=question, stream=True, **options)
         for event in self._transport.events("/v1/rag/query", body):
             yield event["delta"] if "delta" in event else _parse(read_answer, event)
+
+    def candidates(self, question: str, **options: Any) -> Candidates:
+        """What is found and reranked for a question, without an answer. `options` are the fields
+        of `POST /v1/rag/candidates`: collection, top_n; None leaves one to the service."""
+        body = _body(question=question, **options)
+        data = self._transport.request("POST", "/v1/rag/candidates", body)
+        return _parse(read_candidates, data)
 
     def rerank(self, query: str, documents: Sequence[str], top_n: int | None = None) -> Ranking:
         body = _body(query=query, documents=list(documents), top_n=top_n, return_documents=False)

@@ -6,7 +6,16 @@ from typing import Any, TypeVar
 
 from actors.messages import CacheReport, DocumentInfo
 
-__all__ = ["Answer", "CacheReport", "DocumentInfo", "IngestReport", "Ranked", "Ranking", "Source"]
+__all__ = [
+    "Answer",
+    "CacheReport",
+    "Candidates",
+    "DocumentInfo",
+    "IngestReport",
+    "Ranked",
+    "Ranking",
+    "Source",
+]
 
 T = TypeVar("T")
 
@@ -24,6 +33,7 @@ class Source:
     """What the sources are ordered by: log_likelihood + weight x cosine."""
     cosine: float
     log_likelihood: float | None
+    """Of the question given the text; with another scoring rule, its score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +50,24 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidates:
+    """Best first."""
+
+    id: str
+    sources: tuple[Source, ...]
+    timings_ms: dict[str, float]
+    """search, rerank, total."""
+    cache: dict[str, CacheReport]
+    """By stage: rerank."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ranked:
     index: int
     """Into the caller's list of documents."""
     relevance_score: float
-    """Mean probability of the question's tokens given the document, in [0, 1]."""
+    """In [0, 1]: mean probability of the question's tokens given the document, or with another
+    scoring rule that of a yes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +105,20 @@ def read(cls: type[T], data: Mapping[str, Any]) -> T:
 
 
 def read_answer(data: Mapping[str, Any]) -> Answer:
-    sources = tuple(read(Source, source) for source in data["sources"])
-    cache = {stage: read(CacheReport, report) for stage, report in data["cache"].items()}
-    return read(Answer, {**data, "sources": sources, "cache": cache})
+    return read(Answer, _reported(data))
+
+
+def read_candidates(data: Mapping[str, Any]) -> Candidates:
+    return read(Candidates, _reported(data))
 
 
 def read_ranking(data: Mapping[str, Any]) -> Ranking:
     results = tuple(read(Ranked, result) for result in data["results"])
     return Ranking(results, int(data.get("usage", {}).get("total_tokens", 0)))
+
+
+def _reported(data: Mapping[str, Any]) -> dict[str, Any]:
+    """With sources and cache reports as records."""
+    sources = tuple(read(Source, source) for source in data["sources"])
+    cache = {stage: read(CacheReport, report) for stage, report in data["cache"].items()}
+    return {**data, "sources": sources, "cache": cache}

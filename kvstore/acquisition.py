@@ -7,7 +7,7 @@ from kvstore.books import Books
 from kvstore.config import VerifyDram
 from kvstore.errors import StoreUnavailableError
 from kvstore.leases import Lease
-from kvstore.loads import Load, Loads
+from kvstore.loads import Loads
 from kvstore.matching import Matcher
 from kvstore.scrub import damage_of
 from kvstore.tiers.dram import Slot
@@ -20,7 +20,9 @@ class Acquisitions:
         self._loads = loads
         self._verify_hits = verify_dram == "always"
 
-    def acquire(self, paths: Sequence[Path], holder: HolderId, give_up: float) -> Acquired:
+    def acquire(
+        self, paths: Sequence[Path], holder: HolderId, give_up: float, streamed: bool
+    ) -> Acquired:
         """`give_up` is the monotonic time at which reads are left behind. Raises ValueError for
         paths that are not chains."""
         _require_chains(paths)
@@ -29,7 +31,7 @@ class Acquisitions:
             books.require_open()
             books.holders.ensure(holder)
             lease = books.leases.open(LeaseId(books.next_id()), holder)
-        matcher = Matcher(books, self._loads, lease, paths)
+        matcher = Matcher(books, self._loads, lease, paths, streamed)
         verified: set[Slot] = set()
         while True:
             with books.lock:
@@ -46,7 +48,7 @@ class Acquisitions:
         self._require_open(lease)
         while pending := matcher.look(may_read=time.monotonic() < give_up):
             books.changed.wait_for(
-                lambda: books.closed or not lease.open or _are_over(pending),
+                lambda: books.closed or not lease.open or not any(map(matcher.needs, pending)),
                 max(0.0, give_up - time.monotonic()),
             )
             matcher.settle(pending)
@@ -66,11 +68,6 @@ class Acquisitions:
         self._books.require_open()
         if not lease.open:
             raise StoreUnavailableError(f"holder {lease.holder} ended during the call")
-
-
-def _are_over(loads: Sequence[Load]) -> bool:
-    """Whether there is nothing left to wait for."""
-    return all(load.done or load.late for load in loads)
 
 
 def _require_chains(paths: Sequence[Path]) -> None:

@@ -4,14 +4,16 @@ Layout, little-endian; a granule is 4096 bytes:
 
     offset            size  what
     0                    8  magic b"HRKVARNA"
-    8                    4  version, u32 = 1
+    8                    4  version, u32 = 2
     12                   4  granule in bytes, u32 = 4096
     16                   8  size of the file in bytes, u64, a multiple of 4096
     24                   8  offset of the generation table, u64 = 4096
-    32                   8  offset of the data, u64, a multiple of 4096
-    40                  16  incarnation, ASCII hex
-    56                4040  zero
+    32                   8  offset of the arrival table, u64, a multiple of 4096
+    40                   8  offset of the data, u64, a multiple of 4096
+    48                  16  incarnation, ASCII hex
+    64                4032  zero
     4096   8 x size / 4096  generation table, u64 per granule of the file, zero-padded to a granule
+    then   4 x size / 4096  arrival table, u32 per granule of the file, zero-padded to a granule
     data          the rest  extents, each starting at a granule
 
 An extent at `offset` is the one its holder was given while `table[offset // 4096]` is the
@@ -19,6 +21,10 @@ generation it was given with: the owner raises that entry when it frees the exte
 bytes can change. The entry is one aligned word. The owner raises it under its lock and hands the
 extent on only after that, and a reader looks at it after its last use of the bytes, so a reuse is
 always seen.
+
+The arrival entry says how much of the segment is in place (`kvstore/arrival.py`). Who frees an
+extent raises its generation first and makes this entry 0 after that; so who looks at the entry, and
+then finds the generation as it was, was told of its own segment.
 """
 
 import errno
@@ -29,15 +35,16 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
+from kvstore.arrival import Arrival, num_arrived
 from kvstore.errors import StoreConfigError, StoreUnavailableError
-from kvstore.locks import OwnedFile, sweep
+from kvstore.locks import OwnedFile, is_owned, sweep
 from kvstore.types import ArenaRef, Extent
 
 GRANULE = 4096
 PREFIX = "hyperrag-store-"
 _MAGIC = b"HRKVARNA"
-_VERSION = 1
-_HEADER = struct.Struct("<8sIIQQQ16s")
+_VERSION = 2
+_HEADER = struct.Struct("<8sIIQQQQ16s")
 _NODE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -59,38 +66,50 @@ class Arena:
         if not _NODE_NAME.fullmatch(node):
             raise ValueError(f"node is {node!r}, must be letters, digits, '_' or '-'")
         nbytes -= nbytes % GRANULE
-        self.data_offset = GRANULE + granules(nbytes // GRANULE * 8) * GRANULE
+        arrivals_offset = GRANULE + granules(nbytes // GRANULE * 8) * GRANULE
+        self.data_offset = arrivals_offset + granules(nbytes // GRANULE * 4) * GRANULE
         if nbytes <= self.data_offset:
             raise StoreConfigError(f"store.dram_bytes is {nbytes}, too small to hold any segment")
         self._file = _allocated_file(Path(folder), f"{PREFIX}{node}-", nbytes)
         self.ref = ArenaRef(str(self._file.path), nbytes, self._file.token)
         self._map = mmap.mmap(self._file.fd, nbytes)
         self._bytes = memoryview(self._map)
-        self._table = self._bytes[GRANULE : self.data_offset].cast("Q")
+        self._generations = self._bytes[GRANULE:arrivals_offset].cast("Q")
+        self._arrivals = self._bytes[arrivals_offset : self.data_offset].cast("I")
         _HEADER.pack_into(
-            self._map, 0, _MAGIC, _VERSION, GRANULE, nbytes, GRANULE, self.data_offset,
-            self.ref.incarnation.encode(),
+            self._map, 0, _MAGIC, _VERSION, GRANULE, nbytes, GRANULE, arrivals_offset,
+            self.data_offset, self.ref.incarnation.encode(),
         )  # fmt: skip
 
     @property
     def num_granules(self) -> int:
-        """Granules of data, without header and table."""
+        """Granules of data, without header and tables."""
         return (self.ref.nbytes - self.data_offset) // GRANULE
 
     def extent(self, start: int, nbytes: int) -> Extent:
         """The extent that begins at data granule `start`, with its generation of now."""
         offset = self.data_offset + start * GRANULE
-        return Extent(offset, nbytes, self._table[offset // GRANULE])
+        return Extent(offset, nbytes, self._generations[offset // GRANULE])
 
     def start_of(self, extent: Extent) -> int:
         return (extent.offset - self.data_offset) // GRANULE
 
     def generation(self, extent: Extent) -> int:
-        return self._table[extent.offset // GRANULE]
+        return self._generations[extent.offset // GRANULE]
+
+    def is_complete(self, extent: Extent) -> bool:
+        return self._arrivals[extent.offset // GRANULE] == 0
+
+    def arrival(self, extent: Extent) -> Arrival:
+        """The extent's segment is about to be read into it, layer by layer."""
+        index = extent.offset // GRANULE
+        return Arrival(self._arrivals[index : index + 1])
 
     def retire(self, extent: Extent) -> None:
         """Tell every reader that these bytes are about to become something else."""
-        self._table[extent.offset // GRANULE] += 1
+        index = extent.offset // GRANULE
+        self._generations[index] += 1
+        self._arrivals[index] = 0
 
     def view(self, extent: Extent) -> memoryview:
         return self._bytes[extent.offset : extent.offset + extent.nbytes]
@@ -98,7 +117,8 @@ class Arena:
     def close(self) -> None:
         """Unlink the file. Maps and views that others still hold stay valid. Idempotent."""
         self._file.close()
-        self._table.release()
+        self._generations.release()
+        self._arrivals.release()
         with suppress(BufferError):  # a view is still out: the map goes with the last one
             self._bytes.release()
             self._map.close()
@@ -124,11 +144,12 @@ class ArenaMap:
         except (OSError, ValueError) as error:  # ValueError: the file is shorter than announced
             raise StoreUnavailableError(f"arena {ref.path} cannot be mapped: {error}") from error
         header = _HEADER.unpack_from(shared)
-        if (header[0], header[1], header[6]) != (_MAGIC, _VERSION, ref.incarnation.encode()):
+        if (header[0], header[1], header[7]) != (_MAGIC, _VERSION, ref.incarnation.encode()):
             raise StoreUnavailableError(f"arena {ref.path} is not incarnation {ref.incarnation}")
         self.ref = ref
         self._private, self._shared = memoryview(private), memoryview(shared)
-        self._table = self._shared[header[4] : header[5]].cast("Q")
+        self._generations = self._shared[header[4] : header[5]].cast("Q")
+        self._arrivals = self._shared[header[5] : header[6]].cast("I")
 
     def view(self, extent: Extent) -> memoryview:
         return self._private[extent.offset : extent.offset + extent.nbytes]
@@ -137,7 +158,18 @@ class ArenaMap:
         return self._shared[extent.offset : extent.offset + extent.nbytes]
 
     def unchanged(self, extent: Extent) -> bool:
-        return self._table[extent.offset // GRANULE] == extent.generation
+        return self._generations[extent.offset // GRANULE] == extent.generation
+
+    def num_arrived(self, extent: Extent) -> int:
+        """Layers that are in place, as `kvstore.arrival` counts them; -1 too when the extent is not
+        this segment's any more, because its read failed."""
+        index = extent.offset // GRANULE
+        entry = self._arrivals[index]
+        return num_arrived(entry) if self._generations[index] == extent.generation else -1
+
+    def is_owned(self) -> bool:
+        """Whether the owner lives, so that what is on its way may still arrive."""
+        return is_owned(Path(self.ref.path))
 
 
 def _allocated_file(folder: Path, prefix: str, nbytes: int) -> OwnedFile:

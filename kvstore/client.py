@@ -13,8 +13,23 @@ class StoreClient(Protocol):
     DeadlineError when `deadline_s` (seconds from now) passes; callers then compute for themselves.
     """
 
-    def acquire(self, paths: Sequence[Path], deadline_s: float) -> Acquired:
-        """Match, pin and claim all paths in one call; SSD hits are in the arena on return."""
+    def acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool = False) -> Acquired:
+        """Match, pin and claim all paths in one call; SSD hits are in the arena on return.
+
+        `streamed`: hits may be `arriving`, to be used a layer at a time after `await_layer`.
+        """
+        ...
+
+    def await_layer(
+        self, acquired: Acquired, extents: Collection[Extent], layer: int, deadline_s: float
+    ) -> bool:
+        """Return when this layer of every extent is verified and in place: True. False when one
+        never will be, because its read failed or hangs or the store is gone, or when the time is
+        up. A layer that was in place is so while `unchanged` holds.
+
+        Does not call the store: cheap enough before every layer. `layer` may be the number of
+        layers: True when the segments are whole, and pinned.
+        """
         ...
 
     def view(self, acquired: Acquired, extent: Extent) -> memoryview:

@@ -1,43 +1,14 @@
-"""Reads from the slow tiers straight into the arena, by a few threads, each segment once at a
-time."""
+"""Reads from the slow tiers into the arena, each segment once at a time, and who gets them."""
 
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from queue import SimpleQueue
+from collections.abc import Collection, Iterator
 
 from kvstore.books import Books
-from kvstore.checksum import layer_bytes
-from kvstore.disposal import discard
-from kvstore.errors import CorruptSegmentError, TierUnavailableError
 from kvstore.leases import Lease
 from kvstore.levels import Level
-from kvstore.types import Extent, SegmentKey, SegmentSpec, TierName
-
-_NUM_THREADS = 4
-"""Of each tier: what a slow one keeps waiting keeps nobody from a faster one."""
-
-
-@dataclass(eq=False, slots=True)
-class Load:
-    """One read. Who waits for it is pinned to the result; whom the deadline took is not."""
-
-    spec: SegmentSpec
-    extent: Extent
-    tier: TierName
-    """Where it is looked for now, at the end where it was found."""
-    leases: set[Lease] = field(default_factory=set)
-    ahead: bool = False
-    """Begun for a queued request; nobody may wait for it yet."""
-    started: float = 0.0
-    """Monotonic time at which a thread took it up in this tier; 0: not yet."""
-    late: bool = False
-    """It hangs, or stands behind one that does: nobody waits for it any more."""
-    done: bool = False
-    succeeded: bool = False
-    doomed: bool = False
-    """Its passage was removed meanwhile: the result is not published."""
+from kvstore.load import Load
+from kvstore.reading import Reading
+from kvstore.types import Extent, SegmentKey, SegmentSpec
 
 
 class Loads:
@@ -52,20 +23,12 @@ class Loads:
         self._books = books
         self._read_timeout_s = read_timeout_s
         self._flying: dict[SegmentKey, Load] = {}
-        self._queues: dict[TierName, SimpleQueue[Load | None]] = {}
-        self._threads: list[threading.Thread] = []
-        for level in books.levels:
-            self._queues[level.name] = SimpleQueue()
-            for i in range(_NUM_THREADS):
-                name = f"kvstore-load-{level.name}-{i}"
-                thread = threading.Thread(target=self._run, args=(level,), name=name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+        self._readings = {lv.name: Reading(books, lv, self._finish) for lv in books.levels}
 
     @property
     def num_ahead(self) -> int:
         """Reads that nobody waits for yet. Called with the lock held."""
-        return sum(load.ahead and not load.leases for load in self._flying.values())
+        return sum(load.is_unasked for load in self._flying.values())
 
     def is_flying(self, key: SegmentKey) -> bool:
         return key in self._flying
@@ -78,9 +41,9 @@ class Loads:
         held."""
         level = self._books.stored_in(spec.key)
         assert level is not None, f"{spec.key} is read ahead from nowhere"
-        self._start(Load(spec, extent, level.name, ahead=True))
+        self._start(level, spec, extent).ahead = True
 
-    def join(self, spec: SegmentSpec, lease: Lease) -> Load | None:
+    def join(self, spec: SegmentSpec, lease: Lease, streamed: bool) -> Load | None:
         """Wait along with a read in flight, or start one; None when no tier can have it, or it
         hangs, or DRAM has no room. Called with the lock held."""
         load = self._flying.get(spec.key)
@@ -91,39 +54,49 @@ class Loads:
             extent = self._books.reserve(spec.layout.nbytes)
             if extent is None:
                 return None
-            load = self._start(Load(spec, extent, level.name))
+            load = self._start(level, spec, extent)
         if load.late:
             return None
-        if load.ahead and not load.leases:
+        if load.is_unasked:
             self._books.counters.prefetch_late += 1
             self._books.queue_changed.notify_all()  # it is somebody's now: another may begin
         load.leases.add(lease)
+        load.takes_turns |= streamed
         return load
 
+    def keep(self, lease: Lease, keys: Collection[SegmentKey]) -> bool:
+        """Of what it reads as it comes, the lease is to be pinned to these alone; whether there are
+        any. Called with the lock held."""
+        read = [load for load in self._flying.values() if lease in load.readers]
+        for load in read:
+            if load.spec.key not in keys:
+                load.readers.remove(lease)
+        return any(lease in load.readers for load in read)
+
     def give_up_hanging(self) -> None:
-        """Called now and then with the lock held: let the waiters of hanging reads go."""
+        """Called now and then with the lock held: let go who waits for hanging reads."""
         oldest = time.monotonic() - self._read_timeout_s
         for level in self._books.levels:
             loads = [load for load in self._flying.values() if load.tier == level.name]
             level.slow = any(0 < load.started < oldest for load in loads)
             for load in loads if level.slow else ():
                 load.late = True
+                load.arrival.hang()
             if level.slow:
                 self._books.changed.notify_all()
 
     def close(self, timeout_s: float) -> None:
         """Let the threads end; one that hangs in the medium is left behind."""
-        for level in self._books.levels:
-            for _ in range(_NUM_THREADS):
-                self._queues[level.name].put(None)
+        for reading in self._readings.values():
+            reading.stop()
         give_up = time.monotonic() + timeout_s
-        for thread in self._threads:
-            thread.join(max(0.0, give_up - time.monotonic()))
+        for reading in self._readings.values():
+            reading.join(give_up)
 
-    def _start(self, load: Load) -> Load:
-        self._flying[load.spec.key] = load
-        self._books.awaited[load.spec.parent] += 1
-        self._queues[load.tier].put(load)
+    def _start(self, level: Level, spec: SegmentSpec, extent: Extent) -> Load:
+        load = self._flying[spec.key] = Load(spec, extent)
+        self._books.awaited[spec.parent] += 1
+        self._readings[level.name].put(load)
         return load
 
     def _next_level(self, key: SegmentKey, after: Level | None = None) -> Level | None:
@@ -132,61 +105,10 @@ class Loads:
         rest = levels[levels.index(after) + 1 :] if after else levels
         return next((level for level in rest if not level.slow and level.may_have(key)), None)
 
-    def _run(self, level: Level) -> None:
-        while (load := self._queues[level.name].get()) is not None:
-            crcs: tuple[int, ...] | None = None
-            try:
-                crcs = self._read(level, load)
-            except CorruptSegmentError:
-                self._set_aside(level, load.spec.key)
-            except TierUnavailableError:
-                pass  # the medium fails, the segment may be sound: those who wait compute it
-            self._finish(level, load, crcs)
-
-    def _read(self, level: Level, load: Load) -> tuple[int, ...] | None:
-        """Checksums of what is now in the extent; None when nobody waits or nothing is there."""
+    def _finish(self, level: Level, load: Load) -> None:
         books, key = self._books, load.spec.key
         with books.lock:
-            load.started = time.monotonic()
-            if books.closed or not self._is_wanted(load):
-                return None
-            data = books.dram.view(load.extent)
-            known = key in level.shelf
-        if not known and not self._find(level, key):
-            return None
-        reader = level.tier.open(key)
-        if reader is None:
-            with books.lock:
-                level.forget(key)
-            return None
-        with reader:
-            if reader.spec != load.spec:
-                raise CorruptSegmentError(str(key), f"is stored as {reader.spec}")
-            for layer in range(load.spec.layout.num_layers):
-                reader.layer(layer, layer_bytes(load.spec, data, layer))
-            return reader.crcs
-
-    def _is_wanted(self, load: Load) -> bool:
-        return bool(load.leases) or (load.ahead and load.spec.key in self._books.window)
-
-    def _find(self, level: Level, key: SegmentKey) -> bool:
-        """Whether the medium has what no listing has shown yet; then the level knows it now."""
-        stored = level.tier.find(key)
-        if stored is None:
-            return False
-        with self._books.lock:
-            double = level.adopt(stored)
-        if double is not None:
-            discard(self._books, level, double)
-        return True
-
-    def _finish(self, level: Level, load: Load, crcs: tuple[int, ...] | None) -> None:
-        books, key = self._books, load.spec.key
-        with books.lock:
-            after = self._next_level(key, level) if crcs is None else None
-            if after is not None and not books.closed and self._is_wanted(load):
-                load.tier, load.started = after.name, 0.0
-                self._queues[after.name].put(load)
+            if load.crcs is None and self._try_next(level, load):
                 return
             del self._flying[key]
             books.awaited.subtract([load.spec.parent])
@@ -197,29 +119,46 @@ class Loads:
             books.queue_changed.notify_all()
             if books.closed:  # the arena may be gone
                 return
-            if crcs is not None:
+            if load.crcs is not None:
                 level.read_bytes += load.spec.layout.nbytes
                 books.counters.prefetch_reads += load.ahead
-            self._land(load, crcs)
+            self._land(load)
 
-    def _land(self, load: Load, crcs: tuple[int, ...] | None) -> None:
-        books, key = self._books, load.spec.key
+    def _try_next(self, level: Level, load: Load) -> bool:
+        """Whether a tier behind this one is asked. Those who read along keep away from its bytes,
+        which a codec may have changed: what they had is gone, and seen to be."""
+        books = self._books
+        after = self._next_level(load.spec.key, level)
+        if after is None or books.closed or not load.is_wanted(books.window):
+            return False
+        if load.readers:
+            load.readers.clear()
+            books.dram.abort(load.extent)
+            load.extent = books.dram.reserve(load.spec.layout.nbytes)
+        self._readings[after.name].put(load)
+        return True
+
+    def _land(self, load: Load) -> None:
+        """Publish what is wanted; what is not is still there for those who read along."""
+        books, key, crcs = self._books, load.spec.key, load.crcs
+        readers = [lease for lease in load.readers if lease.open]
+        is_new = not load.doomed and not books.dram.contains(key)
         load.succeeded = crcs is not None and not load.doomed
-        if crcs is None or load.doomed or books.dram.contains(key):
+        if crcs is None or not (is_new or readers):
             books.dram.abort(load.extent)
             return
         slot = books.dram.complete(load.spec, load.extent, crcs)
+        load.arrival.complete()
+        for lease in readers:
+            books.leases.pin(lease, slot)
+        if not is_new:
+            return
         books.publish(slot)
         for lease in load.leases:
             if lease.open:
                 books.leases.pin(lease, slot)
-        if load.ahead and not load.leases:
+        if load.readers:  # a use, which `acquire` could not note of what was not there yet
+            books.dram_shelf.touch([key])
+            books.offer(slot)
+        if load.is_unasked:
             books.ahead.add(key)
-
-    def _set_aside(self, level: Level, key: SegmentKey) -> None:
-        books = self._books
-        with books.lock:
-            books.counters.corrupt += 1
-            stored = level.detach(key)
-        if stored is not None:
-            discard(books, level, stored, damaged=True)

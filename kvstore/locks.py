@@ -63,6 +63,16 @@ def open_existing(path: Path) -> int | None:
         raise
 
 
+def is_owned(path: Path) -> bool:
+    """Whether the file is there and its owner lives."""
+    fd = open_existing(path)
+    if fd is None:
+        return False
+    owned = not try_lock(fd)
+    os.close(fd)
+    return owned
+
+
 def sweep(folder: Path, prefix: str) -> int:
     """Unlink the files with this prefix whose owners are gone; how many."""
     swept = 0

@@ -1,6 +1,7 @@
 """What every client of a store shares, wherever the store is: maps, generations, checksums."""
 
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -20,6 +21,10 @@ from kvstore.types import (
     Ticket,
     TicketId,
 )
+
+_POLL_S = 100e-6
+_OWNER_POLL_S = 0.25
+"""How often who waits for a layer looks whether the store still lives."""
 
 
 class MappedClient(ABC):
@@ -42,7 +47,7 @@ class MappedClient(ABC):
         return self._holder.holder_id
 
     @abstractmethod
-    def _acquire(self, paths: Sequence[Path], deadline_s: float) -> Acquired: ...
+    def _acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool) -> Acquired: ...
 
     @abstractmethod
     def _commit(self, ticket_ids: list[TicketId], crcs: list[tuple[int, ...]]) -> None: ...
@@ -76,8 +81,8 @@ class MappedClient(ABC):
     @abstractmethod
     def stats(self) -> StoreStats: ...
 
-    def acquire(self, paths: Sequence[Path], deadline_s: float) -> Acquired:
-        acquired = self._acquire(paths, deadline_s)
+    def acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool = False) -> Acquired:
+        acquired = self._acquire(paths, deadline_s, streamed)
         try:
             with self._lock:
                 self._remember(acquired)
@@ -85,6 +90,23 @@ class MappedClient(ABC):
             self._release(acquired.lease_id)
             raise
         return acquired
+
+    def await_layer(
+        self, acquired: Acquired, extents: Collection[Extent], layer: int, deadline_s: float
+    ) -> bool:
+        arena, now = self._map(acquired), time.monotonic()
+        give_up, next_look = now + deadline_s, now + _OWNER_POLL_S
+        for extent in extents:
+            while (arrived := arena.num_arrived(extent)) <= layer:
+                now = time.monotonic()
+                if arrived < 0 or now >= give_up:
+                    return False
+                if now >= next_look:
+                    if not arena.is_owned():
+                        return False
+                    next_look = now + _OWNER_POLL_S
+                time.sleep(_POLL_S)
+        return True
 
     def view(self, acquired: Acquired, extent: Extent) -> memoryview:
         return self._map(acquired).view(extent)

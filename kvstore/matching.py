@@ -1,12 +1,13 @@
 """One `acquire`: match paths, pin what is there, read what slow tiers have, claim what nobody
-has."""
+has. A streamed one is content with reads that have begun."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 from kvstore.books import Books
 from kvstore.leases import Lease
-from kvstore.loads import Load, Loads
+from kvstore.load import Load
+from kvstore.loads import Loads
 from kvstore.tiers.dram import Slot
 from kvstore.types import Acquired, Hit, Path, SegmentKey, SegmentSpec, Ticket, TicketId, TierName
 
@@ -16,12 +17,17 @@ class Matcher:
     when there is nothing left to read, `claim` under the same lock. So a caller claims nothing
     while it waits, and two callers cannot wait for each other."""
 
-    def __init__(self, books: Books, loads: Loads, lease: Lease, paths: Sequence[Path]) -> None:
+    def __init__(
+        self, books: Books, loads: Loads, lease: Lease, paths: Sequence[Path], streamed: bool
+    ) -> None:
         self._books = books
         self._loads = loads
         self._lease = lease
         self._paths = paths
+        specs = (spec for path in paths for spec in path)
+        self._streamable = frozenset(specs) if streamed else frozenset()
         self._read: dict[SegmentKey, TierName] = {}
+        self._arriving: dict[SegmentKey, Load] = {}
         self._unreadable: set[SegmentKey] = set()
         self._hits: dict[SegmentKey, Hit] = {}
         self._tickets: dict[SegmentKey, Ticket] = {}
@@ -31,11 +37,12 @@ class Matcher:
         """Pin what DRAM has of every path; then start or join the reads of what only a slow tier
         has, or may have."""
         books = self._books
+        self._look_after_arriving()
         rests = [path[self._pin_head(path) :] for path in self._paths]
         pending: list[Load] = []
         for rest in rests if may_read else ():
             for spec in rest:
-                if self._slot(spec) is not None:
+                if self._slot(spec) is not None or spec.key in self._arriving:
                     continue  # behind a hole that a read is about to close: the next look pins it
                 if spec.key in self._unreadable or books.claims.is_flying(spec.key):
                     break
@@ -45,14 +52,22 @@ class Matcher:
                 pending.append(load)
         return pending
 
+    def needs(self, load: Load) -> bool:
+        """Whether there is something left to wait for."""
+        return not (load.done or load.late or self._may_stream(load))
+
     def settle(self, pending: Sequence[Load]) -> None:
-        """After the wait: what was read, and what this call must do without."""
+        """After the wait: what was read, or is on its way, and what this call must do without."""
         for load in pending:
+            key = load.spec.key
             load.leases.discard(self._lease)
             if load.succeeded:
-                self._read[load.spec.key] = load.tier
+                self._read[key] = load.tier
+            elif self._may_stream(load):
+                load.readers.add(self._lease)
+                self._arriving[key], self._read[key] = load, load.tier
             else:
-                self._unreadable.add(load.spec.key)
+                self._unreadable.add(key)
 
     def claim(self) -> Acquired:
         for path in self._paths:
@@ -67,13 +82,28 @@ class Matcher:
             frozenset(self._waiters),
         )
 
+    def _may_stream(self, load: Load) -> bool:
+        """Its first layer is there, and was verified as what is asked for: enough to begin with."""
+        is_coming = load.has_begun and not load.done and not load.late
+        return is_coming and load.spec in self._streamable
+
+    def _look_after_arriving(self) -> None:
+        """Of what was on its way: what has landed, was lost, or begins again in another tier."""
+        for key, load in list(self._arriving.items()):
+            if load.done or load.late or self._lease not in load.readers:
+                del self._arriving[key]
+                load.readers.discard(self._lease)
+                if load.late or (load.done and not load.succeeded):
+                    self._unreadable.add(key)
+
     def _pin_head(self, path: Path) -> int:
-        """How many segments from the start are in DRAM; they are pinned now."""
+        """How many segments from the start are in DRAM, pinned now, or on their way there."""
         for i, spec in enumerate(path):
             slot = self._slot(spec)
-            if slot is None:
+            if slot is not None:
+                self._books.leases.pin(self._lease, slot)
+            elif spec.key not in self._arriving:
                 return i
-            self._books.leases.pin(self._lease, slot)
         return len(path)
 
     def _slot(self, spec: SegmentSpec) -> Slot | None:
@@ -85,7 +115,7 @@ class Matcher:
         return slot
 
     def _join(self, spec: SegmentSpec) -> Load | None:
-        load = self._loads.join(spec, self._lease)
+        load = self._loads.join(spec, self._lease, spec in self._streamable)
         if load is None:
             self._unreadable.add(spec.key)
         return load
@@ -118,10 +148,10 @@ class Matcher:
             has_room = has_room and (ticket.extent is not None or self._is_elsewhere(spec))
 
     def _is_elsewhere(self, spec: SegmentSpec) -> bool:
-        """There already, behind a hole, or another computes it: compute it, but nothing is to be
-        kept."""
-        books = self._books
-        return books.dram.contains(spec.key) or books.claims.is_flying(spec.key)
+        """There already, or on its way, behind a hole, or another computes it: compute it, but
+        nothing is to be kept."""
+        books, key = self._books, spec.key
+        return books.dram.contains(key) or key in self._arriving or books.claims.is_flying(key)
 
     def _ticket(self, spec: SegmentSpec, has_room: bool, cost: float) -> Ticket:
         books, ticket_id = self._books, TicketId(self._books.next_id())
@@ -134,7 +164,9 @@ class Matcher:
 
     def _hit(self, spec: SegmentSpec) -> Hit:
         slot = self._books.dram.find(spec.key)
-        assert slot is not None, f"{spec.key} was pinned a moment ago"
+        if slot is None:
+            load = self._arriving[spec.key]
+            return Hit(load.spec, load.extent, load.tier, arriving=True)
         self._books.offer(slot)
         return Hit(slot.spec, slot.extent, self._read.get(spec.key, "dram"))
 

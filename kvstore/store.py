@@ -66,13 +66,18 @@ class KVStore:
             if not self._books.closed:
                 self._books.end_holder(holder)
 
-    def acquire(self, paths: Sequence[Path], holder: HolderId, deadline_s: float) -> Acquired:
-        """Match, pin and claim in one step; SSD hits are in the arena on return.
+    def acquire(
+        self, paths: Sequence[Path], holder: HolderId, deadline_s: float, streamed: bool = False
+    ) -> Acquired:
+        """Match, pin and claim in one step; SSD hits are in the arena on return, of streamed ones
+        the first layer at least.
 
-        A read that is not done after `deadline_s` is left behind and its segment becomes a ticket:
-        running late is no error here. Raises ValueError for paths that are not chains.
+        A read that is not done, or streamed has not begun, after `deadline_s` is left behind and
+        its segment becomes a ticket: running late is no error here. Raises ValueError for paths
+        that are not chains.
         """
-        return self._acquisitions.acquire(paths, holder, time.monotonic() + deadline_s)
+        give_up = time.monotonic() + deadline_s
+        return self._acquisitions.acquire(paths, holder, give_up, streamed)
 
     def commit(self, ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
         """Verify what was written into the tickets' extents, layer by layer, and publish it.
@@ -195,7 +200,7 @@ class KVStore:
         for ticket in [t for t in books.claims.tickets() if t.lease is lease]:
             books.end_ticket(ticket)
         books.leases.keep(lease, keys)
-        if not lease.slots:
+        if not self._loads.keep(lease, keys) and not lease.slots:
             books.leases.close(lease)
 
     def _open_ticket(self, ticket_id: TicketId) -> OpenTicket:

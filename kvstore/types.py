@@ -87,11 +87,15 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A complete, pinned segment in the arena. `tier` says where it was found."""
+    """A complete, pinned segment in the arena, or one that is still arriving there. `tier` says
+    where it was found."""
 
     spec: SegmentSpec
     extent: Extent
     tier: TierName
+    arriving: bool = False
+    """Only its first layer is known to be in place (`StoreClient.await_layer`); it is pinned once
+    it is whole."""
 
 
 @dataclass(frozen=True, slots=True)

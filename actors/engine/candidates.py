@@ -1,8 +1,8 @@
-"""The KV of a group of candidates: prefix and passage each, from the store or computed here."""
+"""The KV of candidates: prefix, passage and fixed suffix, from the store or computed here."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from torch import Tensor
 
@@ -10,127 +10,213 @@ from actors.engine.compute import ComputeSlot
 from actors.engine.lease import Lease
 from actors.engine.models import Decoder
 from actors.engine.packed import Batch, Lane
+from actors.engine.prompt import Tokens
 from actors.engine.segments import Segments
 from actors.messages import CacheReport
+from kvstore.keys import make_path
 from kvstore.types import Path, SegmentKey, SegmentSpec
 
-Tokens = tuple[int, ...]
-Work = tuple[SegmentSpec, Tokens]
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A passage and what follows it for every question; a chain behind the prompt prefix."""
+
+    pieces: tuple[Tokens, ...]
+    """Prefix, passage, and the fixed suffix where there is one."""
+    path: Path
+
+    @property
+    def passage(self) -> Tokens:
+        return self.pieces[1]
+
+    @property
+    def prefix(self) -> SegmentSpec:
+        return self.path[0]
+
+    @property
+    def key(self) -> SegmentKey:
+        """Of the passage's segment."""
+        return self.path[1].key
 
 
 @dataclass(slots=True)
 class Group:
-    """Candidates that are scored in one pass: passages [n] and their chains (prefix, passage)."""
+    """Candidates of one tenant that are acquired together."""
 
-    passages: list[Tokens] = field(default_factory=list)
-    paths: list[Path] = field(default_factory=list)
-    ours: dict[SegmentKey, Tensor] = field(default_factory=dict)
-    """KV that we hold ourselves: computed without the store, or without room in it."""
-    report: CacheReport = CacheReport()
-    """Of the passages; the prefix, the same for all, is left out."""
-    counted: set[SegmentKey] = field(default_factory=set)
+    candidates: Sequence[Candidate]
+    prefix: Tensor | None = None
+    """Of the prompt prefix, where we hold it ourselves: there was no room in the store."""
 
-    def kv(self, lease: Lease, key: SegmentKey) -> Tensor | None:
-        kv = lease.tensors.get(key)
-        return self.ours.get(key) if kv is None else kv
 
-    def missing(self, lease: Lease) -> list[SegmentSpec]:
-        specs = dict.fromkeys(spec for path in self.paths for spec in path)
-        return [spec for spec in specs if self.kv(lease, spec.key) is None]
+@dataclass(slots=True)
+class Stage:
+    """Candidates whose KV is there while the lease holds."""
 
-    def count_hits(self, lease: Lease) -> None:
-        keys = {path[1].key for path in self.paths} - self.counted
-        self.report += lease.hits(keys)
-        self.counted |= keys & lease.tensors.keys()
+    lease: Lease
+    prefix: Tensor
+    kvs: dict[Candidate, list[Tensor]]
+    """KV of passage and fixed suffix."""
+    computed: set[SegmentKey] = field(default_factory=set)
+    """Passages that were computed here for this stage, and that no question has accounted for."""
+    arrive: Callable[[int], bool] = lambda layer: True
+    """Waits for a layer of what is still being read; see Batch."""
+    shared: set[SegmentKey] = field(default_factory=set)
+    """Those that one has: for the next one they are hits."""
 
-    def count_computed(self, work: Sequence[Work]) -> None:
-        passages = [(spec, tokens) for spec, tokens in work if spec != self.paths[0][0]]
-        self.counted |= {spec.key for spec, _ in passages}
-        self.report += CacheReport(
-            computed=len(passages), tokens_computed=sum(len(tokens) for _, tokens in passages)
+    def report(self, candidates: Iterable[Candidate]) -> CacheReport:
+        """What became of the passages of one question."""
+        keys = {candidate.key: len(candidate.passage) for candidate in candidates}
+        computed, shared = keys.keys() & self.computed, keys.keys() & self.shared
+        self.computed -= computed
+        self.shared |= computed
+        return self.lease.hits(keys.keys() - computed - shared) + CacheReport(
+            dram_hits=len(shared),
+            computed=len(computed),
+            tokens_reused=sum(keys[key] for key in shared),
+            tokens_computed=sum(keys[key] for key in computed),
         )
+
+
+@dataclass(eq=False, slots=True)
+class _Work:
+    """What is missing of one candidate, behind what is there."""
+
+    candidate: Candidate
+    found: list[Tensor]
+    missing: list[SegmentSpec] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> Tokens:
+        pieces = self.candidate.pieces[1 + len(self.found) :]
+        return tuple(token for piece in pieces for token in piece)
 
 
 class CandidateSegments:
     """Obtains groups of candidates; what is missing is computed in packed passes and stored."""
 
     def __init__(
-        self,
-        decoder: Decoder,
-        prefix: Tokens,
-        segments: Segments,
-        slot: ComputeSlot,
-        batch_tokens: int,
+        self, decoder: Decoder, segments: Segments, slot: ComputeSlot, batch_tokens: int
     ) -> None:
-        self._decoder, self._prefix, self._segments = decoder, prefix, segments
+        self._decoder, self._segments = decoder, segments
         self._slot, self._batch_tokens = slot, batch_tokens
 
-    @contextmanager
-    def obtained(self, group: Group, deadline: float) -> Iterator[Lease]:
-        """A lease under which the KV of every candidate is there."""
-        patient = True
-        while True:
-            with self._segments.lease(group.paths, deadline) as lease:
-                group.count_hits(lease)
-                self._compute(group, lease, alone=not patient)
-                if not group.missing(lease):
-                    yield lease
-                    return
-            patient = self._segments.await_others(lease.waiting, deadline)
+    def candidate(self, root: bytes, pieces: Sequence[Tokens]) -> Candidate:
+        """`pieces` are prefix, passage, fixed suffix; an empty suffix is left out."""
+        kept = tuple(piece for i, piece in enumerate(pieces) if i < 2 or piece)
+        return Candidate(kept, make_path(root, kept, self._decoder.layout))
 
-    def _compute(self, group: Group, lease: Lease, alone: bool) -> None:
-        """Compute what is ours; with `alone`, also what another has claimed, for ourselves."""
-        needed = group.missing(lease)
-        if not alone:
-            needed = [spec for spec in needed if spec.key not in lease.waiting]
-        first = group.paths[0][0]
-        if first in needed:
-            self._prefill(group, lease, [(first, self._prefix)], None)
-        if group.kv(lease, first.key) is None:
-            return  # another computes the prefix: nothing can be computed behind it
-        prefix = self.kv(group, lease, first.key)
-        work = [
-            (s, p)
-            for path, p in zip(group.paths, group.passages, strict=True)
-            if (s := path[1]) in needed
-        ]
-        for part in self._passes(work):
-            self._prefill(group, lease, part, prefix)
+    def stages(self, group: Group, deadline: float) -> Generator[Stage]:
+        """Every candidate once: first those that are there, then those that a slow tier is still
+        reading, those that are computed here, at last those that another engine computes. A stage
+        ends with the next one."""
+        left, patient = list(group.candidates), True
+        while left:
+            paths = [candidate.path for candidate in left]
+            with self._segments.lease(paths, deadline, streamed=True) as lease:
+                done: set[SegmentKey] = set()
+                for stage in self._leased(group, left, lease, alone=not patient):
+                    done |= {candidate.key for candidate in stage.kvs}
+                    yield stage
+            left = [candidate for candidate in left if candidate.key not in done]
+            patient = self._segments.await_others(lease.waiting, deadline) if left else True
 
-    def _passes(self, work: Sequence[Work]) -> Iterator[list[Work]]:
-        part: list[Work] = []
-        for spec, tokens in work:
-            if part and sum(len(t) for _, t in part) + len(tokens) > self._batch_tokens:
+    def _leased(
+        self, group: Group, candidates: Sequence[Candidate], lease: Lease, alone: bool
+    ) -> Iterator[Stage]:
+        """With `alone`, also what another has claimed is computed, for ourselves."""
+        prefix = self._prefix(group, candidates[0], lease, alone)
+        if prefix is None:
+            return  # another computes it: nothing can be computed behind it
+        works = [self._work(candidate, lease) for candidate in candidates]
+        whole = [work for work in works if not work.missing]
+        coming = lease.arriving_keys
+        arriving = [w for w in whole if any(spec.key in coming for spec in w.candidate.path)]
+        there = [work for work in whole if work not in arriving]
+        if there:
+            yield Stage(lease, prefix, _kvs(there))
+        if arriving:
+            yield Stage(lease, prefix, _kvs(arriving), arrive=partial(self._arrive, lease))
+        if not self._arrive(lease, self._decoder.layout.num_layers - 1):
+            return  # what was found may be lost: acquire again
+        ours = [work for work in works if work.missing and (alone or _is_ours(work, lease))]
+        for part in self._passes(ours):
+            self._compute(part, prefix, lease)
+            computed = {w.candidate.key for w in part if w.candidate.path[1] in w.missing}
+            yield Stage(lease, prefix, _kvs(part), computed)
+
+    def _arrive(self, lease: Lease, layer: int) -> bool:
+        return self._segments.await_layer(lease, layer)
+
+    def _prefix(self, group: Group, first: Candidate, lease: Lease, alone: bool) -> Tensor | None:
+        spec = first.prefix
+        found = lease.tensors.get(spec.key)
+        if found is not None:
+            return found
+        if group.prefix is None and (alone or spec.key not in lease.waiting):
+            lane = Lane(first.pieces[0])
+            self._fill([(lane, [spec])], None, lease)
+            group.prefix = lane.sinks[0]
+        return group.prefix
+
+    def _work(self, candidate: Candidate, lease: Lease) -> _Work:
+        """What is there is a head of the chain: the store evicts leaves first."""
+        work = _Work(candidate, [])
+        for spec in candidate.path[1:]:
+            kv = lease.tensors.get(spec.key)
+            if kv is None or work.missing:
+                work.missing.append(spec)
+            else:
+                work.found.append(kv)
+        return work
+
+    def _passes(self, works: Sequence[_Work]) -> Iterator[list[_Work]]:
+        part: list[_Work] = []
+        rows = 0
+        for work in works:
+            if part and rows + len(work.tokens) > self._batch_tokens:
                 yield part
-                part = []
-            part.append((spec, tokens))
+                part, rows = [], 0
+            part.append(work)
+            rows += len(work.tokens)
         if part:
             yield part
 
-    def _prefill(
-        self, group: Group, lease: Lease, work: Sequence[Work], prefix: Tensor | None
-    ) -> None:
-        """Compute segments in one packed pass, into their extents where there is room."""
-        lanes, extents = [], []
-        for spec, tokens in work:
-            extents.append(self._segments.sink(lease, spec))
-            sink = self._decoder.sink(extents[-1], len(tokens))
-            lanes.append(Lane(tokens, sink=sink))
-        with self._slot.held():
-            self._decoder.forward(Batch(lanes, prefix))
-        written: dict[SegmentKey, Tensor] = {}
-        for (spec, _), lane, extent in zip(work, lanes, extents, strict=True):
-            assert lane.sink is not None
-            if extent is None:
-                group.ours[spec.key] = lane.sink
-            else:
-                if lane.sink is not extent:
-                    extent.copy_(lane.sink)
-                lease.tensors[spec.key] = written[spec.key] = lane.sink
-        self._segments.publish(lease, written)
-        group.count_computed(work)
+    def _compute(self, works: Sequence[_Work], prefix: Tensor, lease: Lease) -> None:
+        lanes = [(Lane(work.tokens, work.found), work.missing) for work in works]
+        self._fill(lanes, prefix, lease)
+        for work, (lane, _) in zip(works, lanes, strict=True):
+            work.found = [*work.found, *lane.sinks]
 
-    def kv(self, group: Group, lease: Lease, key: SegmentKey) -> Tensor:
-        kv = group.kv(lease, key)
-        assert kv is not None, key
-        return self._decoder.on_device(kv)
+    def _fill(
+        self,
+        lanes: Sequence[tuple[Lane, Sequence[SegmentSpec]]],
+        prefix: Tensor | None,
+        lease: Lease,
+    ) -> None:
+        """Compute the segments of lanes in one packed pass, into their extents where there is
+        room, and publish those."""
+        extents: dict[SegmentKey, tuple[Tensor, Tensor]] = {}
+        for lane, specs in lanes:
+            for spec in specs:
+                extent = self._segments.sink(lease, spec)
+                sink = self._decoder.sink(extent, spec.layout.num_tokens)
+                lane.sinks = (*lane.sinks, sink)
+                if extent is not None:
+                    extents[spec.key] = extent, sink
+        with self._slot.held():
+            self._decoder.forward(Batch([lane for lane, _ in lanes], prefix))
+        written = {key: sink for key, (_, sink) in extents.items()}
+        for extent, sink in extents.values():
+            if sink is not extent:
+                extent.copy_(sink)
+        lease.tensors |= written
+        self._segments.publish(lease, written)
+
+
+def _kvs(works: Sequence[_Work]) -> dict[Candidate, list[Tensor]]:
+    return {work.candidate: work.found for work in works}
+
+
+def _is_ours(work: _Work, lease: Lease) -> bool:
+    """Whether nobody else is computing what is missing, nor what stands before it."""
+    return not any(spec.key in lease.waiting for spec in work.missing)

@@ -61,13 +61,29 @@ class PromptConfig:
     """Ends the user's turn when a passage is scored."""
     rerank_cue: str = "Question:"
     """Opens the assistant's turn when a passage is scored; the question follows, alone scored."""
+    judge_instruction: str = "Question: {question}\nDoes the passage answer it? Say yes or no."
+    """Ends the user's turn when a passage is judged: reranker.scoring `yes_no` and `head`."""
+    judge_cue: str = ""
+    """Opens the assistant's turn when a passage is judged; its last token is the one read."""
+    judge_yes: str = "yes"
+    judge_no: str = "no"
+    """What `yes_no` compares as the next token; each must be one token of the model."""
+    qwen3_instruct: str = (
+        "Given a web search query, retrieve relevant passages that answer the query"
+    )
+    """The `<Instruct>` of Qwen3-Reranker's own template."""
     question: str = "Question: {question}"
     """The user's question after the passages, when an answer is generated."""
     max_passage_tokens: int = 1024
     """A longer passage is cut here, template included."""
 
     def __post_init__(self) -> None:
-        for name, slot in (("passage", "{text}"), ("question", "{question}")):
+        slots = {
+            "passage": "{text}",
+            "question": "{question}",
+            "judge_instruction": "{question}",
+        }
+        for name, slot in slots.items():
             if getattr(self, name).count(slot) != 1:
                 raise ValueError(f"prompt.{name} must contain {slot} exactly once")
         if self.max_passage_tokens < 1:
@@ -111,6 +127,16 @@ class RerankerConfig:
 
     reuse: Literal["on", "off"] = "on"
     """`off` computes every candidate in full: the baseline of every comparison."""
+    scoring: Literal["query_likelihood", "yes_no", "head"] = "query_likelihood"
+    """Of a document-first template: the mean log-probability of the question's tokens, which any
+    model can; the logit of yes minus that of no, for models that were taught to answer so; or a
+    linear head over the last hidden state."""
+    head: str = ""
+    """safetensors file with `score.weight` [1, hidden size] and perhaps `score.bias` [1], for
+    scoring `head`; empty: the model's own, of a ...ForSequenceClassification checkpoint."""
+    template: Literal["auto", "document_first", "qwen3_reranker", "bge_gemma"] = "auto"
+    """`document_first` is `prompt`. The others are published query-first templates with rules of
+    their own: reuse is off. `auto` knows Qwen3-Reranker and bge-reranker-v2-gemma by name."""
     num_replicas: int = 1
     max_candidates: int = 1000
     max_question_tokens: int = 512
@@ -118,11 +144,14 @@ class RerankerConfig:
     """Rows of one forward pass; more candidates are scored in several."""
     pinned_tokens: int = 16384
     """Passage tokens whose KV is pinned in the store at a time."""
+    batch_latency_s: float = 1.0
+    """Requests that wait for the engine are scored together as long as their batch is expected to
+    take at most this long; 0 scores each one alone."""
     max_waiting: int = 64
     """Requests queued in one replica; beyond it 429."""
     dense_weight: float = 2.0
-    """Order of the sources = log-likelihood + dense_weight x cosine; 0 leaves the cosine out.
-    Chosen by `rerank_quality`: R@1 .81 without, .85 with it."""
+    """Order of the sources = score + dense_weight x cosine; 0 leaves the cosine out.
+    Chosen by `rerank_quality`: R@1 .81 without, .85 with it; `hyperrag fit-fusion` fits it."""
     device_tier: DeviceTierConfig = field(default_factory=DeviceTierConfig)
 
     def __post_init__(self) -> None:
@@ -132,6 +161,15 @@ class RerankerConfig:
         for name in ("pinned_tokens", "max_waiting"):
             if getattr(self, name) < 1:
                 raise ValueError(f"reranker.{name} is {getattr(self, name)}, must be 1 or more")
+        if self.batch_latency_s < 0:
+            raise ValueError(
+                f"reranker.batch_latency_s is {self.batch_latency_s}, must be 0 or more"
+            )
+        if self.head and self.scoring != "head":
+            raise ValueError(
+                f"reranker.head is {self.head!r}, but reranker.scoring is {self.scoring!r}: "
+                "set it to 'head', or leave reranker.head out"
+            )
         if self.dense_weight < 0:
             raise ValueError(f"reranker.dense_weight is {self.dense_weight}, must be 0 or more")
 

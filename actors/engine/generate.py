@@ -47,7 +47,7 @@ class Sequence:
         return Lane(
             [self.last],
             past=[self.kv[:, :, :, :n]],
-            sink=self.kv[:, :, :, n : n + 1],
+            sinks=(self.kv[:, :, :, n : n + 1],),
             joined=self.kv[:, :, :, : n + 1],
         )
 
@@ -201,7 +201,7 @@ class GenerateEngine:
         """Compute these tokens behind the first `first`, whose KV is there."""
         sink = kv[:, :, :, first : first + len(tokens)]
         with self._slot.held():
-            return self._decoder.forward(Batch([Lane(tokens, [kv[:, :, :, :first]], sink)]))
+            return self._decoder.forward(Batch([Lane(tokens, [kv[:, :, :, :first]], (sink,))]))
 
     def _store(self, plan: _Plan, kv: Tensor, lease: Lease, num_hits: int) -> None:
         """Write the computed segments that are ours into their extents, and publish them."""

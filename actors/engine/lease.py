@@ -25,13 +25,22 @@ class Lease:
     kept: frozenset[SegmentKey] = frozenset()
     """Of the loan, what was there before: hits of the device tier."""
     tensors: dict[SegmentKey, Tensor] = field(default_factory=dict)
-    """KV [L, 2, Hkv, T, dh] that is there: on the device, or views of the arena."""
+    """KV [L, 2, Hkv, T, dh] that is there: on the device, or views of the arena. Layers of what is
+    arriving are there after `Segments.await_layer`."""
     tickets: dict[SegmentKey, Ticket] = field(default_factory=dict)
     """What is ours to compute."""
     waiting: frozenset[SegmentKey] = frozenset()
     """What another holder is computing."""
+    deadline: float = 0.0
+    """Of the request, a monotonic time."""
     acquired: Acquired | None = None
+    arriving: list[Hit] = field(default_factory=list)
+    """Those of the store's hits that were still being read when it answered."""
     store: Literal["used", "off", "unavailable"] = "used"
+
+    @property
+    def arriving_keys(self) -> frozenset[SegmentKey]:
+        return frozenset(hit.spec.key for hit in self.arriving)
 
     def hits(self, keys: Collection[SegmentKey]) -> CacheReport:
         """Report on those of the keys that were found."""

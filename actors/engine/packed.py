@@ -1,6 +1,6 @@
 """One forward pass over many sequences whose past is stored KV."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -10,7 +10,11 @@ from torch import Tensor
 from transformers import Cache
 
 from actors.engine.attention import NO_WEIGHT, How, State, fused, merge, part
-from actors.engine.padded import Padded
+from actors.engine.padded import PaddedBlock, Workspace, blocks, num_tokens
+
+
+class LayerLostError(Exception):
+    """Stored KV was promised and did not come: compute without it."""
 
 
 @dataclass(slots=True)
@@ -21,10 +25,10 @@ class Lane:
     """New tokens: the rows that are computed."""
     past: Sequence[Tensor] = ()
     """KV of all that precedes them, after what the batch shares; read in place, never written."""
-    sink: Tensor | None = None
-    """Receives the KV of the new tokens."""
+    sinks: Sequence[Tensor] = ()
+    """Receive the KV of the new tokens, one behind the other; none, or room for all of them."""
     joined: Tensor | None = None
-    """KV of past and new tokens in one buffer that `sink` is the end of: one part, not two, when
+    """KV of past and new tokens in one buffer that the sink is the end of: one part, not two, when
     a single token is new."""
 
 
@@ -34,10 +38,14 @@ class Batch:
 
     lanes: Sequence[Lane]
     shared: Tensor | None = None
+    workspace: Workspace = field(default_factory=Workspace)
+    arrive: Callable[[int], bool] = lambda layer: True
+    """Returns when the stored KV of a layer is in place, called before it is read; False when it
+    will not be: the pass ends with LayerLostError."""
     starts: list[int] = field(init=False)
     """Row of each lane's first new token; one more entry for the end."""
 
-    _padded: Padded | None = field(init=False, default=None)
+    _blocks: list[PaddedBlock] = field(init=False, default_factory=list)
     _reach: int = field(init=False)
     """Tokens of the longest lane, with all that precedes it."""
 
@@ -46,11 +54,10 @@ class Batch:
         for lane in self.lanes:
             self.starts.append(self.starts[-1] + len(lane.tokens))
         self._reach = max(self.position(lane) + len(lane.tokens) for lane in self.lanes)
-        if self._is_uniform and all(len(lane.past) == 1 for lane in self.lanes):
-            padded = Padded(
-                self.shared, [lane.past[0] for lane in self.lanes], len(self.lanes[0].tokens)
-            )
-            self._padded = padded if padded.fits else None
+        widths = [len(lane.tokens) for lane in self.lanes]
+        several = len(widths) > 1 and min(widths) > 1
+        if several and all(lane.past and lane.joined is None for lane in self.lanes):
+            self._blocks = list(blocks(self.shared, [lane.past for lane in self.lanes], widths))
 
     @property
     def _is_uniform(self) -> bool:
@@ -65,7 +72,7 @@ class Batch:
 
     def position(self, lane: Lane) -> int:
         """Position of the lane's first new token."""
-        return self.shared_tokens + sum(kv.shape[3] for kv in lane.past)
+        return self.shared_tokens + num_tokens(lane.past)
 
     def token_ids(self) -> list[int]:
         return [token for lane in self.lanes for token in lane.tokens]
@@ -83,14 +90,23 @@ class Batch:
         Each kind of part is computed for all rows, then all kinds are merged at once: a merge for
         every lane would cost more than the attention.
         """
-        if self._padded is not None and fused(q, how, self._reach):
-            return self._padded.attend(layer, q, k, v, how)
+        if self._blocks and fused(q, how, self._reach):
+            return self._attend_blocks(layer, q[0], k[0], v[0], how)
         states = [self._new_state(layer, q, k, v, how)]
         for i in range(max(len(lane.past) for lane in self.lanes)):
             states.append(self._past_state(layer, i, q, how))
         if self.shared is not None:
             states.append(self._shared_state(layer, q, how))
         return merge(states)
+
+    def _attend_blocks(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
+        outs, at = [], 0
+        for block in self._blocks:
+            rows = slice(at, at + block.num_rows)
+            at = rows.stop
+            part = (q[:, rows], k[:, rows], v[:, rows])
+            outs.append(block.attend(layer, *part, how, self.workspace))
+        return (outs[0] if len(outs) == 1 else torch.cat(outs, 1))[None]
 
     def _new_state(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> State:
         """The lanes' own new tokens, causally; in one call where all lanes are equally long."""
@@ -159,11 +175,15 @@ class PackedCache(Cache):  # type: ignore[misc]  # transformers is untyped here
     ) -> tuple[Any, Tensor]:
         """key_states, value_states [1, Hkv, R, dh], after RoPE."""
         batch = self._batch
-        for n, lane in enumerate(batch.lanes):
-            if lane.sink is not None:
-                rows = slice(batch.starts[n], batch.starts[n + 1])
-                lane.sink[layer_idx, 0] = key_states[0, :, rows]
-                lane.sink[layer_idx, 1] = value_states[0, :, rows]
+        if not batch.arrive(layer_idx):
+            raise LayerLostError(f"layer {layer_idx} of stored KV did not arrive")
+        for lane, first in zip(batch.lanes, batch.starts, strict=False):
+            at = first
+            for sink in lane.sinks:
+                end = at + sink.shape[3]
+                sink[layer_idx, 0] = key_states[0, :, at:end]
+                sink[layer_idx, 1] = value_states[0, :, at:end]
+                at = end
         return (batch, key_states), value_states
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

@@ -1,41 +1,51 @@
 """Document-first reranking over stored KV (HyperRAG, arXiv 2504.02921; ALGORITHMS 1).
 
+    prompt prefix | passage | fixed suffix | question
+    --------- stored ---------------------   computed
+
 A passage stands before the question, so its KV does not depend on the question: it is computed
-once and kept. Online, only the suffix (instruction and question) is computed, for all candidates
-in one packed pass. The score is the query likelihood: the mean log-probability of the question's
-tokens given the passage.
+once and kept, and so is the KV of the instruction that follows it. Online, only the question's
+tokens are computed, for the candidates of all questions at hand in one packed pass.
 """
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import groupby
 
-import torch
-
-from actors.engine.candidates import CandidateSegments, Group, Tokens
+from actors.engine.asking import Ask, Job, Row, rows_of
+from actors.engine.candidates import Candidate, CandidateSegments, Group, Stage
 from actors.engine.config import RerankerConfig
 from actors.engine.device import create_device_tier
-from actors.engine.packed import Batch, Lane
+from actors.engine.packed import Lane
+from actors.engine.passes import ScoringPasses
+from actors.engine.prompt import Tokens
+from actors.engine.query_first import QueryFirst, create_query_first
 from actors.engine.runtime import Runtime
+from actors.engine.scoring import create_scoring_rule
 from actors.engine.segments import Segments, remaining
-from actors.errors import RequestError, UnavailableError
+from actors.errors import ActorError, RequestError
 from actors.messages import CacheReport, RerankResult
 from kvstore.client import StoreClient
-from kvstore.keys import make_path, root_digest, tag
+from kvstore.keys import root_digest, tag
 from kvstore.types import TierStats
 
 
 class RerankEngine:
-    """Scores candidates of one question at a time. For one engine thread."""
+    """Scores candidates of a few questions at a time. For one engine thread."""
 
     def __init__(self, runtime: Runtime, config: RerankerConfig, store: StoreClient | None) -> None:
         self._decoder, self._prompt, self._slot = runtime.decoder, runtime.prompt, runtime.slot
         self._config = config
-        client = store if config.reuse == "on" else None
+        self._rule = create_scoring_rule(config, self._prompt, self._decoder)
+        self._query_first = create_query_first(runtime, config)
+        client = store if config.reuse == "on" and self._query_first is None else None
         tier = create_device_tier(client, self._decoder.device, config.device_tier)
         self._segments = Segments(client, tier)
         self._candidates = CandidateSegments(
-            self._decoder, self._prompt.prefix, self._segments, self._slot, config.batch_tokens
+            self._decoder, self._segments, self._slot, config.batch_tokens
         )
+        self._passes = ScoringPasses(self._decoder, self._rule, self._slot, config.batch_tokens)
 
     def score(
         self, tenant: str, question: str, texts: Sequence[str], timeout_s: float
@@ -45,30 +55,40 @@ class RerankEngine:
         Raises RequestError for an empty or too long question and too many texts, ExpiredError
         when `timeout_s` passes.
         """
-        start = time.monotonic()
-        suffix, asked = self._validated(question, texts)
-        passages = [self._prompt.passage(t) for t in texts]
-        scores: dict[Tokens, float] = {}
-        report = CacheReport() if self._segments.on else CacheReport(store="off")
-        for group in self._groups(tenant, list(dict.fromkeys(passages)), len(suffix) + len(asked)):
-            if self._segments.on:
-                report += self._score_reusing(group, suffix, asked, scores, start + timeout_s)
-            else:
-                remaining(start + timeout_s)
-                report += self._score_in_full(group, suffix, asked, scores)
-        fixed = len(self._prompt.prefix) + len(suffix) + len(asked)
-        return RerankResult(
-            log_likelihoods=tuple(scores[p] for p in passages),
-            num_tokens=sum(fixed + len(p) for p in passages),
-            cache=report,
-            seconds=time.monotonic() - start,
-        )
+        ask = Ask(question, texts, time.monotonic() + timeout_s)
+        ((_, outcome),) = self.score_batch(tenant, [ask])
+        if isinstance(outcome, ActorError):
+            raise outcome
+        return outcome
+
+    def score_batch(
+        self, tenant: str, asks: Sequence[Ask]
+    ) -> Iterator[tuple[int, RerankResult | ActorError]]:
+        """Score questions of one tenant together: their candidates share passes, and what several
+        want is loaded once. Outcomes with their index in `asks`, as soon as each is known."""
+        if self._query_first is not None:
+            for index, ask in enumerate(asks):
+                yield index, self._question_first(self._query_first, ask)
+            return
+        jobs: list[Job] = []
+        for index, ask in enumerate(asks):
+            try:
+                jobs.append(self._job(index, ask))
+            except RequestError as error:
+                yield index, error
+        score = self._score_reusing if self._segments.on else self._score_in_full
+        for group in self._groups(tenant, jobs):
+            if any(job.is_open for job in jobs):
+                for _ in score(group, jobs):
+                    done = [job for job in jobs if not job.is_open]
+                    yield from ((job.index, job.outcome()) for job in done)
+                    jobs = [job for job in jobs if job not in done]
+        yield from ((job.index, job.outcome()) for job in jobs)
 
     def announce(self, request_id: str, tenant: str, texts: Sequence[str], ttl_s: float) -> None:
         """Tell the store what a request that waits will need. From any thread."""
-        root = root_digest(self._decoder.fingerprint, tenant)
-        pieces = [(self._prompt.prefix, self._prompt.passage(text)) for text in texts]
-        paths = [make_path(root, piece, self._decoder.layout) for piece in pieces]
+        candidates = self._made(tenant, [self._prompt.passage(text) for text in texts])
+        paths = [candidate.path for candidate in candidates]
         self._segments.announce(request_id, paths, ttl_s)
 
     def retire(self, request_id: str) -> None:
@@ -82,13 +102,13 @@ class RerankEngine:
     def precompute(self, tenant: str, texts: Sequence[str], timeout_s: float) -> CacheReport:
         """Fill the store for these passages, without scoring anything."""
         deadline = time.monotonic() + timeout_s
-        passages = [self._prompt.passage(t) for t in texts]
-        report = CacheReport() if self._segments.on else CacheReport(store="off")
         if not self._segments.on:
-            return report
-        for group in self._groups(tenant, list(dict.fromkeys(passages)), 0):
-            with self._candidates.obtained(group, deadline):
-                report += group.report
+            return CacheReport(store="off")
+        report = CacheReport()
+        passages = list(dict.fromkeys(self._prompt.passage(t) for t in texts))
+        for group in self._cut(self._made(tenant, passages)):
+            for stage in self._candidates.stages(group, deadline):
+                report += stage.report(stage.kvs)
         return report
 
     def forget(self, tenant: str, texts: Sequence[str]) -> int:
@@ -97,77 +117,91 @@ class RerankEngine:
         passages = (self._prompt.passage(t) for t in texts)
         return self._segments.forget([tag(root, passage) for passage in passages])
 
-    def _validated(self, question: str, texts: Sequence[str]) -> tuple[Tokens, Tokens]:
-        if not question.strip():
+    def _question_first(self, engine: QueryFirst, ask: Ask) -> RerankResult | ActorError:
+        try:
+            self._validate(ask)
+            return engine.score(ask.question, ask.texts, remaining(ask.deadline))
+        except ActorError as error:
+            return error
+
+    def _validate(self, ask: Ask) -> None:
+        if not ask.question.strip():
             raise RequestError("query", "must not be empty")
-        if len(texts) > self._config.max_candidates:
+        if len(ask.texts) > self._config.max_candidates:
             raise RequestError(
-                "documents", f"holds {len(texts)} texts, at most {self._config.max_candidates}"
+                "documents", f"holds {len(ask.texts)} texts, at most {self._config.max_candidates}"
             )
-        suffix, asked = self._prompt.rerank_suffix(question)
+        asked = self._prompt.question(ask.question)
         if len(asked) > self._config.max_question_tokens:
             raise RequestError(
                 "query",
                 f"has {len(asked)} tokens, at most {self._config.max_question_tokens} are allowed",
             )
-        return suffix, asked
 
-    def _groups(self, tenant: str, passages: Sequence[Tokens], tail: int) -> Iterator[Group]:
-        """Cut candidates into groups of one pass and of at most `pinned_tokens` of stored KV."""
+    def _job(self, index: int, ask: Ask) -> Job:
+        self._validate(ask)
+        suffix = self._rule.suffix(ask.question)
+        passages = [self._prompt.passage(text) for text in ask.texts]
+        report = CacheReport() if self._segments.on else CacheReport(store="off")
+        num_prefix, scale = len(self._prompt.prefix), self._rule.scale
+        return Job(index, ask.deadline, suffix, passages, num_prefix, scale, report)
+
+    def _made(self, tenant: str, passages: Sequence[Tokens]) -> list[Candidate]:
         root = root_digest(self._decoder.fingerprint, tenant)
+        prefix, fixed = self._prompt.prefix, self._rule.fixed
+        return [self._candidates.candidate(root, (prefix, p, fixed)) for p in passages]
+
+    def _groups(self, tenant: str, jobs: Sequence[Job]) -> Iterator[Group]:
+        passages = dict.fromkeys(passage for job in jobs for passage in job.passages)
+        return self._cut(self._made(tenant, list(passages)))
+
+    def _cut(self, candidates: Sequence[Candidate]) -> Iterator[Group]:
+        """Groups of at most `pinned_tokens` of stored KV."""
+        group: list[Candidate] = []
+        pinned = 0
+        for candidate in candidates:
+            size = sum(map(len, candidate.pieces[1:]))
+            if group and pinned + size > self._config.pinned_tokens:
+                yield Group(group)
+                group, pinned = [], 0
+            group.append(candidate)
+            pinned += size
+        if group:
+            yield Group(group)
+
+    def _score_in_full(self, group: Group, jobs: Sequence[Job]) -> Iterator[None]:
+        """The baseline: every token of every candidate, in packed passes."""
         prefix = self._prompt.prefix
-        group, rows, pinned = Group(), 0, 0
-        for passage in passages:
-            own = tail if self._segments.on else len(prefix) + len(passage) + tail
-            full = rows + own > self._config.batch_tokens
-            if group.passages and (full or pinned + len(passage) > self._config.pinned_tokens):
-                yield group
-                group, rows, pinned = Group(), 0, 0
-            rows, pinned = rows + own, pinned + len(passage)
-            group.passages.append(passage)
-            group.paths.append(make_path(root, [prefix, passage], self._decoder.layout))
-        if group.passages:
-            yield group
 
-    def _score_in_full(
-        self, group: Group, suffix: Tokens, asked: Tokens, scores: dict[Tokens, float]
-    ) -> CacheReport:
-        """The baseline: every token of every candidate in one packed pass."""
-        lanes = [Lane(self._prompt.prefix + p + suffix + asked[:-1]) for p in group.passages]
-        with self._slot.held():
-            self._read_scores(group, Batch(lanes), asked, scores)
-        tokens = sum(len(self._prompt.prefix) + len(p) for p in group.passages)
-        return CacheReport(computed=len(lanes), tokens_computed=tokens, store="off")
+        def lane(row: Row) -> Lane:
+            return Lane(prefix + row.passage + row.job.suffix.fixed + row.job.suffix.fed)
 
-    def _score_reusing(
-        self,
-        group: Group,
-        suffix: Tokens,
-        asked: Tokens,
-        scores: dict[Tokens, float],
-        deadline: float,
-    ) -> CacheReport:
-        with self._candidates.obtained(group, deadline) as lease:
-            prefix = self._candidates.kv(group, lease, group.paths[0][0].key)
-            kvs = [self._candidates.kv(group, lease, path[1].key) for path in group.paths]
-            lanes = [Lane(suffix + asked[:-1], [kv]) for kv in kvs]
-            with self._slot.held():
-                self._read_scores(group, Batch(lanes, prefix), asked, scores)
-            if self._segments.unchanged(lease):
-                return group.report
-        # A lease went wrong and bytes were reused under us: compute again, trusting nothing.
-        return self._score_in_full(group, suffix, asked, scores)
+        for rows, scores in self._passes.run(rows_of(jobs, group.candidates), lane):
+            for row, score in zip(rows, scores or (), strict=True):
+                num = len(prefix) + len(row.candidate.passage)
+                row.job.report += CacheReport(computed=1, tokens_computed=num)
+                row.job.take(row.passage, score)
+            yield
 
-    def _read_scores(
-        self, group: Group, batch: Batch, asked: Tokens, scores: dict[Tokens, float]
-    ) -> None:
-        """One pass; the question's tokens are predicted from the last rows of every lane."""
-        hidden = self._decoder.forward(batch)
-        ends = torch.tensor(batch.starts[1:], device=hidden.device)
-        rows = ends[:, None] - torch.arange(len(asked), 0, -1, device=hidden.device)
-        targets = torch.tensor(asked, device=hidden.device).repeat(len(batch.lanes))
-        log_probs = self._decoder.log_probs(hidden[rows.flatten()], targets)
-        means = log_probs.view(len(batch.lanes), len(asked)).mean(1)
-        if not bool(means.isfinite().all()):
-            raise UnavailableError("the reranker computed a score that is not a finite number")
-        scores.update(zip(group.passages, means.tolist(), strict=True))
+    def _score_reusing(self, group: Group, jobs: Sequence[Job]) -> Iterator[None]:
+        deadline = max(job.deadline for job in jobs)
+        with closing(self._candidates.stages(group, deadline)) as stages:
+            for stage in stages:
+                yield from self._score_stage(stage, jobs)
+
+    def _score_stage(self, stage: Stage, jobs: Sequence[Job]) -> Iterator[None]:
+        """What is lost on its way, or changes under us, is computed again, trusting nothing."""
+
+        def lane(row: Row) -> Lane:
+            return Lane(row.job.suffix.fed, stage.kvs[row.candidate])
+
+        passes = self._passes.run(rows_of(jobs, stage.kvs), lane, stage.prefix, stage.arrive)
+        for rows, scores in passes:
+            if scores is None or not self._segments.unchanged(stage.lease):
+                yield from self._score_in_full(Group([row.candidate for row in rows]), jobs)
+                continue
+            for job, own in groupby(rows, key=lambda row: row.job):
+                job.report += stage.report(row.candidate for row in own)
+            for row, score in zip(rows, scores, strict=True):
+                row.job.take(row.passage, score)
+            yield

@@ -20,6 +20,8 @@ from kvstore.client import StoreClient
 from kvstore.errors import DeadlineError, KVStoreError
 from kvstore.types import Acquired, Extent, Path, SegmentKey, SegmentSpec, TierStats
 
+_LAYER_WAIT_S = 5.0
+"""Longest wait for one layer of what arrives: others wait for the compute slot meanwhile."""
 _WAIT_SLICE_S = 5.0
 """A wait for another's computation is cut here: its holder may have died, or be slower than we."""
 
@@ -39,28 +41,35 @@ class Segments:
         return self._tier.stats()
 
     @contextmanager
-    def lease(self, paths: Sequence[Path], deadline: float) -> Iterator[Lease]:
+    def lease(
+        self, paths: Sequence[Path], deadline: float, streamed: bool = False
+    ) -> Iterator[Lease]:
         """Acquire once, or not at all; release at the end, whatever happens. `deadline` is a
-        monotonic time."""
+        monotonic time. `streamed`: do not wait for slow tiers, but before each layer
+        (`await_layer`)."""
         if self._client is None:
             yield Lease(store="off")
             return
         left = remaining(deadline)
         loan = self._tier.lend(paths)
-        lease = Lease(loan=loan, kept=frozenset(loan.residents), tensors=loan.tensors)
+        kept = frozenset(loan.residents)
+        lease = Lease(loan=loan, kept=kept, tensors=loan.tensors, deadline=deadline)
         try:
             lease.paths = [path for path in paths if any(s.key not in loan for s in path)]
             if lease.paths:
-                self._acquire(self._client, lease, left)
+                self._acquire(self._client, lease, left, streamed)
             yield lease
+            self._take_in_arrived(self._client, lease)
         finally:
             self._tier.give_back(loan)
             lease_id = lease.acquired.lease_id if lease.acquired else None
             self._tier.settle(self._client, lease_id)
 
-    def _acquire(self, client: StoreClient, lease: Lease, deadline_s: float) -> None:
+    def _acquire(
+        self, client: StoreClient, lease: Lease, deadline_s: float, streamed: bool
+    ) -> None:
         try:
-            acquired = lease.acquired = client.acquire(lease.paths, deadline_s)
+            acquired = lease.acquired = client.acquire(lease.paths, deadline_s, streamed)
         except KVStoreError:
             lease.store = "unavailable"
             return
@@ -71,9 +80,23 @@ class Segments:
         hits = lease.store_hits
         found = {h.spec.key: _stored(client, acquired, h.spec, h.extent) for h in hits}
         lease.tensors |= {key: stored.kv for key, stored in found.items()}
-        self._tier.take_in(client, lease.loan, lease.paths, acquired, found)
+        lease.arriving = [hit for hit in hits if hit.arriving]
+        whole = {h.spec.key: found[h.spec.key] for h in hits if not h.arriving}
+        self._tier.take_in(client, lease.loan, lease.paths, acquired, whole)
         lease.tensors |= lease.loan.tensors
         self._restore(lease)
+
+    def _take_in_arrived(self, client: StoreClient, lease: Lease) -> None:
+        """What was on its way, and the hits behind it, if all of it is there, and pinned, now."""
+        acquired = lease.acquired
+        if acquired is None or not lease.arriving:
+            return
+        whole = {
+            h.spec.key: _stored(client, acquired, h.spec, h.extent)
+            for h in lease.store_hits
+            if client.await_layer(acquired, [h.extent], h.spec.layout.num_layers, 0.0)
+        }
+        self._tier.take_in(client, lease.loan, lease.paths, acquired, whole)
 
     def _restore(self, lease: Lease) -> None:
         """What the store has lost and the device tier has not is copied out, not computed again."""
@@ -84,6 +107,16 @@ class Segments:
             if extent is not None:
                 restored[key] = extent.copy_(kv)
         self.publish(lease, restored)
+
+    def await_layer(self, lease: Lease, layer: int) -> bool:
+        """Whether this layer of every hit of a streamed lease is in place, after a wait for what is
+        still being read. False when one will not be in time, or at all: compute without the
+        lease's tensors then."""
+        if self._client is None or lease.acquired is None or not lease.arriving:
+            return True
+        left = min(_LAYER_WAIT_S, max(0.0, lease.deadline - time.monotonic()))
+        extents = [hit.extent for hit in lease.arriving]
+        return self._client.await_layer(lease.acquired, extents, layer, left)
 
     def sink(self, lease: Lease, spec: SegmentSpec) -> Tensor | None:
         """Where to write a ticket's KV: the reserved extent, or None when there is no room."""

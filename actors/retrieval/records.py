@@ -28,7 +28,7 @@ def read_jsonl(file: BinaryIO, name: str, max_document_bytes: int) -> Iterator[D
             raise RequestError(where, too_large_message(len(line), max_document_bytes))
         if line.strip():
             empty = False
-            yield _document(_parse_line(line, where), where, max_document_bytes)
+            yield _document(parse_object(line, where), where, max_document_bytes)
     if empty:
         raise RequestError(name, "is an empty file; expected one JSON object a line")
 
@@ -55,7 +55,8 @@ def read_parquet(file: BinaryIO, name: str, max_document_bytes: int) -> Iterator
         raise RequestError(name, f"is not a readable Parquet file: {error}") from error
 
 
-def _parse_line(line: bytes, where: str) -> dict[str, Any]:
+def parse_object(line: bytes, where: str) -> dict[str, Any]:
+    """The JSON object of one line. Raises RequestError that names `where`, file and line."""
     if b"\0" in line:
         raise RequestError(where, f"is binary: NUL at byte {line.index(0)} of the line")
     try:
@@ -66,7 +67,7 @@ def _parse_line(line: bytes, where: str) -> dict[str, Any]:
     except (json.JSONDecodeError, RecursionError) as error:
         raise RequestError(where, f"is not JSON: {error}") from error
     if not isinstance(record, dict):
-        raise RequestError(where, f"is a {type(record).__name__}, must be an object with text")
+        raise RequestError(where, f"is a {type(record).__name__}, must be an object")
     return record
 
 

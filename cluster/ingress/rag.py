@@ -1,7 +1,9 @@
-"""POST /v1/rag/query: a question, its answer, and where the answer comes from."""
+"""POST /v1/rag/query: a question, its answer, and where the answer comes from.
+POST /v1/rag/candidates: the same without the answer, all that was found and reranked."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter
@@ -14,7 +16,7 @@ from cluster.ingress.auth import Tenant
 from cluster.ingress.collect import collect
 from cluster.ingress.context import Context, ContextDep, RequestId
 from cluster.ingress.render import report_json, usage_json
-from cluster.ingress.schemas import RetrievalOptions, SamplingOptions, Text, retrieval_of
+from cluster.ingress.schemas import Body, RetrievalOptions, SamplingOptions, Text, retrieval_of
 from cluster.ingress.sse import event_stream
 from cluster.query import Answer, Piece, Query
 
@@ -41,6 +43,24 @@ async def ask(
     if body.stream:
         return await event_stream(_events(context, query))
     return JSONResponse(_answer_json(query, await collect(context, query)))
+
+
+class Search(Body):
+    question: Text
+    collection: str | None = None
+    top_n: int | None = Field(None, description="passages that are found and reranked")
+
+
+@router.post("/v1/rag/candidates")
+async def candidates(
+    body: Search, tenant: Tenant, context: ContextDep, request_id: RequestId
+) -> Response:
+    config = context.config
+    options = RetrievalOptions(collection=body.collection, top_n=body.top_n)
+    retrieval = retrieval_of(options, body.question, "question", config.retrieval, config.ingress)
+    every = replace(retrieval, top_k=retrieval.top_n)
+    found = await context.pipeline.candidates(request_id, tenant, every)
+    return JSONResponse({"id": request_id, **report_json(found)})
 
 
 async def _events(context: Context, query: Query) -> AsyncGenerator[dict[str, Any]]:

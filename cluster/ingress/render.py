@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from cluster.query import Answer, Source
+from cluster.query import Answer, Candidates, Source
 
 
 def source_json(source: Source) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def source_json(source: Source) -> dict[str, Any]:
     }
 
 
-def report_json(answer: Answer) -> dict[str, Any]:
+def report_json(answer: Answer | Candidates) -> dict[str, Any]:
     """Sources, milliseconds and cache reports by stage."""
     return {
         "sources": [source_json(source) for source in answer.sources],

@@ -1,11 +1,12 @@
 """Reranking for clients of vLLM, Jina, Cohere and TEI, on the paths that each of them calls.
 
-The bare list of TEI is the answer iff the request has `texts`. Scores are the mean probability of
-the question's tokens given the document, in [0, 1]; with `raw_scores` their logarithm.
+The bare list of TEI is the answer iff the request has `texts`. Scores lie in [0, 1]: the mean
+probability of the question's tokens given the document, or with another scoring rule that of a
+yes; with `raw_scores` their logarithm, or their logit.
 """
 
 from dataclasses import asdict
-from math import exp
+from math import exp, tanh
 from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Request
@@ -14,6 +15,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 from starlette.responses import JSONResponse
 
+from actors.messages import Scale
 from cluster.ingress.auth import Tenant
 from cluster.ingress.context import ContextDep, RequestId
 from cluster.ingress.errors import invalid
@@ -77,7 +79,7 @@ async def rerank(
     result = await context.pipeline.rerank(request_id, tenant, body.query, texts)
     ranked = sorted(enumerate(result.log_likelihoods), key=lambda pair: -pair[1])
     ranked = ranked[: body.top_n] if body.top_n else ranked
-    scored = [(i, score if body.raw_scores else exp(min(0.0, score))) for i, score in ranked]
+    scored = [(i, s if body.raw_scores else relevance(s, result.scale)) for i, s in ranked]
     if tei:
         return JSONResponse([_tei(i, s, texts[i] if body.return_text else None) for i, s in scored])
     show = body.return_documents
@@ -92,6 +94,13 @@ async def rerank(
             "hyperrag": {"cache": asdict(result.cache), "ms": round(result.seconds * 1000, 3)},
         }
     )
+
+
+def relevance(score: float, scale: Scale) -> float:
+    """The score between 0 and 1."""
+    if scale == "log_probability":
+        return exp(min(0.0, score))
+    return (1 + tanh(score / 2)) / 2  # the logistic function, without overflow
 
 
 def _texts(body: RerankBody, max_candidates: int) -> list[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from kvstore.allocator import Allocator
 from kvstore.arena import GRANULE, Arena, granules
+from kvstore.arrival import Arrival
 from kvstore.checksum import verify_segment
 from kvstore.errors import CapacityError
 from kvstore.tiers.base import Entry, MemoryReader, Reader, Tier
@@ -79,6 +80,10 @@ class DramTier(Tier):
         extent = self._arena.extent(self._allocator.allocate(granules(nbytes)), nbytes)
         self._reserved.add(extent)
         return extent
+
+    def arrival(self, extent: Extent) -> Arrival:
+        """Reserved room is filled layer by layer from now on; readers may look on."""
+        return self._arena.arrival(extent)
 
     def abort(self, extent: Extent) -> None:
         """Give reserved room back. The caller knows that nobody writes into it any more."""
@@ -151,7 +156,8 @@ class DramTier(Tier):
         return iter(sorted((s.entry for s in self.slots()), key=lambda entry: entry.last_use))
 
     def check(self) -> list[str]:
-        """Every taken run is a slot or a reservation of that size, and the generations stand."""
+        """Every taken run is a slot or a reservation of that size, the generations stand, and what
+        is in a slot is complete."""
         problems = self._allocator.check()
         extents = [s.extent for s in self.all_slots()] + list(self._reserved)
         runs = {self._arena.start_of(e): granules(e.nbytes) for e in extents}
@@ -164,6 +170,11 @@ class DramTier(Tier):
         for extent in extents:
             if (now := self._arena.generation(extent)) != extent.generation:
                 problems.append(f"dram: live extent {extent} has generation {now} in the table")
+        problems += [
+            f"dram: {s.spec.key} is not complete in the arrival table"
+            for s in self.all_slots()
+            if not self._arena.is_complete(s.extent)
+        ]
         problems += [
             f"dram: {s.spec.key} is withdrawn and unused, but takes {s.extent.nbytes} bytes"
             for s in self._withdrawn

@@ -16,7 +16,7 @@ from actors.engine.config import (
     RerankerConfig,
 )
 from actors.errors import OverloadedError, RequestError
-from actors.messages import PrecomputeRequest, RerankRequest
+from actors.messages import PrecomputeRequest, RerankRequest, RerankResult
 from actors.reranker import Reranker
 from actors.shard import ensure_shard, stop_shard
 from kvstore.config import StoreConfig
@@ -63,7 +63,7 @@ async def on_ssd(reranker: Reranker) -> None:
 
 async def test_what_waiting_requests_need_is_read_ahead(store: StoreConfig, tmp_path: Path) -> None:
     """Passages that DRAM has lost come back while another question is computed."""
-    reranker = made(store, tmp_path)
+    reranker = made(store, tmp_path, batch_latency_s=0.0)
     for passage in PASSAGES:
         await reranker.precompute(PrecomputeRequest("t", (passage,), 60))
         await on_ssd(reranker)
@@ -108,7 +108,7 @@ async def test_what_is_kept_is_not_asked_for_and_a_killed_shard_changes_no_score
     assert (warm.cache.device_hits, warm.cache.computed) == (1, 0)
     status = await reranker.status()
     assert status["store"] == before and before["leases"] == 1
-    assert (status["device_hits"], status["device_tier"]["num_segments"]) == (1, 2)
+    assert (status["device_hits"], status["device_tier"]["num_segments"]) == (1, 3)
     ray.kill(ensure_shard(store), no_restart=False)
     lost = await reranker.rerank(request(QUESTIONS[0], PASSAGES[0]))
     async with asyncio.timeout(30):
@@ -118,3 +118,30 @@ async def test_what_is_kept_is_not_asked_for_and_a_killed_shard_changes_no_score
     assert back.cache.ssd_hits == 1, "the former arena is gone, what it kept there too"
     for result in (warm, lost, back):
         assert result.log_likelihoods == cold.log_likelihoods
+
+
+async def test_what_waits_shares_a_batch_within_the_latency_budget(
+    store: StoreConfig, tmp_path: Path
+) -> None:
+    """The first batch of each engine is of one request: nothing is known of its speed yet."""
+    asked = [request(question, *PASSAGES[:2]) for question in QUESTIONS[:3]]
+    results = []
+    for budget_s in (60.0, 0.0):
+        reranker = made(store, tmp_path, batch_latency_s=budget_s)
+        await reranker.rerank(asked[0])
+        results.append(await asyncio.gather(*(reranker.rerank(one) for one in asked)))
+        status = await reranker.status()
+        assert (status["waiting"], status["requests"]) == (0, 4)
+        assert status["batches"] < 4 if budget_s else status["batches"] == 4
+    for together, alone in zip(*results, strict=True):
+        assert together.log_likelihoods == pytest.approx(alone.log_likelihoods, abs=1e-3)
+
+
+async def test_a_bad_request_in_a_batch_fails_alone(store: StoreConfig, tmp_path: Path) -> None:
+    reranker = made(store, tmp_path, batch_latency_s=60.0)
+    await reranker.rerank(request(QUESTIONS[0], PASSAGES[0]))
+    asked = [request(QUESTIONS[0], PASSAGES[0]), request(" ", PASSAGES[0]), request("why?")]
+    results = await asyncio.gather(*(reranker.rerank(one) for one in asked), return_exceptions=True)
+    assert isinstance(results[1], RequestError)
+    assert isinstance(results[0], RerankResult) and len(results[0].log_likelihoods) == 1
+    assert isinstance(results[2], RerankResult) and results[2].log_likelihoods == ()

@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Any
 
 import pytest
@@ -15,12 +15,14 @@ from actors.shard import ensure_shard, stop_shard
 from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
 from kvstore.errors import DeadlineError, StoreConfigError, StoreUnavailableError
-from kvstore.types import SegmentKey
+from kvstore.types import Acquired, Path, SegmentKey
 from tests.kvstore.segments import (
     assert_right_bytes,
     chain_of,
     compute,
+    layer_of,
     passage,
+    right_layer,
     small_config,
     store_path,
 )
@@ -30,7 +32,7 @@ PATH = chain_of([7] * 8, passage(1), passage(2))
 
 
 @pytest.fixture
-def config(cluster: None, tmp_path: Path) -> Iterator[StoreConfig]:
+def config(cluster: None, tmp_path: FilePath) -> Iterator[StoreConfig]:
     config = small_config(tmp_path)
     yield config
     stop_shard(ensure_shard(config))
@@ -111,11 +113,34 @@ def test_a_killed_shard_comes_back_with_its_ssd(config: StoreConfig) -> None:
     client.close()
 
 
-def acquire_after_restart(client: RayStoreClient) -> Any:
+def test_hits_arrive_layer_by_layer_in_another_process(config: StoreConfig) -> None:
+    """And who reads along when the shard is killed does not wait for it."""
+    slow = replace(config, faults=("read delay 1",))
+    client, shard, path = RayStoreClient(slow), ensure_shard(slow), chain_of([3], layers=6)
+    store_path(client, path)
+    assert ray.get(shard.flush.remote(10.0), timeout=20)
+    os.kill(ray.get(shard.process_id.remote(), timeout=20), signal.SIGKILL)
+    acquired = acquire_after_restart(client, path, streamed=True)
+    (hit,) = acquired.hits.values()
+    assert (hit.arriving, hit.tier) == (True, "ssd")
+    for layer in range(2):
+        assert client.await_layer(acquired, [hit.extent], layer, 30)
+        assert layer_of(client, acquired, hit, layer) == right_layer(path[0], layer)
+    os.kill(ray.get(shard.process_id.remote(), timeout=20), signal.SIGKILL)
+    began = time.monotonic()
+    assert not client.await_layer(acquired, [hit.extent], 5, 60)
+    assert time.monotonic() - began < 20
+    acquire_after_restart(client, path)
+    client.close()
+
+
+def acquire_after_restart(
+    client: RayStoreClient, path: Path = PATH, streamed: bool = False
+) -> Acquired:
     give_up = time.monotonic() + 60
     while True:
         try:
-            return client.acquire([PATH], 5)
+            return client.acquire([path], 10, streamed)
         except StoreUnavailableError:
             assert time.monotonic() < give_up, "the shard did not come back"
             time.sleep(0.2)
@@ -146,7 +171,7 @@ def test_many_waiters_do_not_keep_the_owner_from_committing(config: StoreConfig)
     owner.close()
 
 
-def test_a_store_that_cannot_start_says_why(cluster: None, tmp_path: Path) -> None:
+def test_a_store_that_cannot_start_says_why(cluster: None, tmp_path: FilePath) -> None:
     config = replace(small_config(tmp_path), dram_bytes=4096)
     with pytest.raises(StoreConfigError, match="too small to hold any segment"):
         ensure_shard(config)

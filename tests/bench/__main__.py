@@ -10,8 +10,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded, a
 from tests.bench.harness import CannotRun, Options, finish
 
 SCENARIOS = (
-    "rerank_reuse", "rerank_sweep", "rerank_vs_vllm", "rerank_quality", "exactness", "store",
-    "store_faults", "codec_error", "device_tier",
+    "rerank_reuse", "rerank_sweep", "rerank_e2e", "rerank_quality", "rerank_vs_vllm",
+    "train_reranker", "answer_quality", "exactness", "store", "store_faults", "codec_error",
+    "device_tier",
 )  # fmt: skip
 
 
@@ -21,10 +22,14 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="fewer repetitions")
     parser.add_argument("--json", metavar="FILE", help="write the result here")
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args, rest = parser.parse_known_args()
     scenario = importlib.import_module(f"tests.bench.{args.name}")
+    own = argparse.ArgumentParser(prog=f"python -m tests.bench {args.name}")
+    getattr(scenario, "add_options", lambda _: None)(own)
     try:
-        result = scenario.run(Options(quick=args.quick, seed=args.seed, json_path=args.json))
+        result = scenario.run(
+            Options(args.quick, args.seed, json_path=args.json, own=own.parse_args(rest))
+        )
     except CannotRun as reason:
         print(f"{args.name}: cannot run: {reason}", file=sys.stderr)
         return 2

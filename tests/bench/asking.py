@@ -29,10 +29,14 @@ def scores(engine: RerankEngine, item: Asked) -> Scores:
 
 def answer(engine: GenerateEngine, item: Asked) -> list[int]:
     """Greedy tokens from the question and its first three passages."""
+    return greedy(engine, item.question, item.passages[:3])
+
+
+def greedy(engine: GenerateEngine, question: str, passages: Sequence[str]) -> list[int]:
+    message = Message("user", question)
     request = GenerateRequest(
-        "bench", "bench", (Message("user", item.question),), tuple(item.passages[:3]),
-        Sampling(NEW_TOKENS), 300,
-    )  # fmt: skip
+        "bench", "bench", (message,), tuple(passages), Sampling(NEW_TOKENS), 300
+    )
     sequence = engine.start(request, time.monotonic() + 300)
     tokens = [sequence.last]
     while len(tokens) < NEW_TOKENS and not engine.ends(tokens[-1]):

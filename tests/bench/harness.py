@@ -1,5 +1,6 @@
 """What every scenario shares: the form of its result, the host it ran on, a table on the screen."""
 
+import argparse
 import json
 import os
 import platform
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -34,6 +35,8 @@ class Options:
     quick: bool
     seed: int
     json_path: str | None = None
+    own: argparse.Namespace = field(default_factory=argparse.Namespace)
+    """What the scenario's `add_options` has added to the command line."""
 
 
 @dataclass(slots=True)
@@ -113,12 +116,14 @@ def finish(name: str, result: Result, json_path: str | None) -> None:
     """Print the table and the last line; write the file."""
     _print_rows(name, result.rows)
     if json_path is not None:
-        packages = ("torch", "transformers", "ray", "numpy", "faiss-cpu", "sentence-transformers")
+        packages = (
+            "torch", "triton", "transformers", "ray", "numpy", "faiss-cpu", "sentence-transformers",
+        )  # fmt: skip
         document = {
             "name": name,
             "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "host": host(),
-            "versions": {package: version(package) for package in packages},
+            "versions": {package: _version(package) for package in packages},
             "config": result.config,
             "figures": result.figures,
             "rows": result.rows,
@@ -126,6 +131,14 @@ def finish(name: str, result: Result, json_path: str | None) -> None:
         }
         Path(json_path).write_text(json.dumps(document, indent=1, default=str) + "\n")
     print(f"{name}: " + " ".join(f"{k}={_plain(v)}" for k, v in result.figures.items()))
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed: a GPU machine need not have all of them."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _plain(figure: float) -> str:

@@ -42,6 +42,18 @@ def test_off_is_a_word_and_switches_all_reuse_off(tmp_path: Path) -> None:
     assert (config.reuse, config.reranker.reuse, config.generator.mode) == ("off", "off", "full")
 
 
+def test_a_question_first_reranker_is_resolved_to_its_template_without_reuse() -> None:
+    model = {"models.reranker.source": "Qwen/Qwen3-Reranker-0.6B"}
+    reranker = load(overrides=model, environ={}).resolved({}).reranker
+    assert (reranker.template, reranker.reuse) == ("qwen3_reranker", "off")
+    swapped = model | {"reranker.template": "document_first", "reranker.scoring": "yes_no"}
+    reranker = load(overrides=swapped, environ={}).resolved({}).reranker
+    assert (reranker.template, reranker.reuse) == ("document_first", "on")
+    assert load(environ={}).resolved({}).reranker.template == "document_first"
+    with pytest.raises(ConfigError, match=r"reranker\.scoring is 'yes_no'.*set reranker\.template"):
+        load(overrides=model | {"reranker.scoring": "yes_no"}, environ={})
+
+
 def test_derived_paths_lie_below_the_data_directory(tmp_path: Path) -> None:
     env = {"XDG_DATA_HOME": str(tmp_path / "data"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     config = load(environ=env).resolved(env)
@@ -60,11 +72,14 @@ def test_given_paths_are_kept(tmp_path: Path) -> None:
         "store.ssd_dir": "",
         "retrieval.corpus_uri": "s3://bucket/corpus",
         "models.generator.cache_dir": "/weights",
+        "reranker.scoring": "head",
+        "reranker.head": "~/head.safetensors",
     }
     config = load(overrides=overrides, environ={}).resolved({})
     assert config.store.ssd_dir == ""
     assert config.retrieval.corpus_uri == "s3://bucket/corpus"
     assert config.models.generator.cache_dir == "/weights"
+    assert config.reranker.head == str(Path("~/head.safetensors").expanduser())
 
 
 @pytest.mark.parametrize(
@@ -76,6 +91,10 @@ def test_given_paths_are_kept(tmp_path: Path) -> None:
         ("store.dram_bytes", 0, ["store.dram_bytes is 0", "above 0"]),
         ("reuse", "maybe", ["reuse", "'maybe'", "'on' or 'off'"]),
         ("generator.mode", "fast", ["generator.mode", "'prefix' or 'full'"]),
+        ("reranker.scoring", "bm25", ["reranker.scoring", "'yes_no' or 'head'"]),
+        ("reranker.template", "mine", ["reranker.template", "'document_first'", "'bge_gemma'"]),
+        ("reranker.head", "x", ["reranker.head is 'x'", "reranker.scoring"]),
+        ("prompt.judge_instruction", "well?", ["prompt.judge_instruction", "{question}"]),
         ("ingress.port", "x", ["ingress.port", "'x'", "integer"]),
         ("ingress.port", 70000, ["ingress.port is 70000", "1 to 65535"]),
         ("ingress.default_collection", "a/b", ["ingress.default_collection", "a/b"]),

@@ -19,11 +19,15 @@ OPTIONS = {
     "ingest": "paths --collection --precompute --json",
     "ask": "question --collection --top-n --top-k --max-tokens --temperature --stream --json",
     "rerank": "query documents --file --top-n --json",
+    "fit-fusion": "questions --collection --top-n --json",
     "status": "--json",
     "check": "--repair --json",
     "warm": "--collection --json",
     "documents": "--collection --json",
     "delete": "ids --collection --json",
+    "train-reranker": "questions passages --out --model --epochs --steps --learning-rate "
+    "--temperature --lora-rank --negatives --batch-questions --held-out-share "
+    "--max-passage-tokens --checkpoint-steps --seed --config --json",
     "config": "",
     "config show": "--config --json",
     "models": "",

@@ -19,6 +19,16 @@ def test_answers_are_typed_and_unset_options_are_left_to_the_service(
     assert asked.headers["Authorization"] == "Bearer k"
 
 
+def test_candidates_are_typed(service: Service, answer: dict[str, object]) -> None:
+    found = {name: answer[name] for name in ("id", "sources", "timings_ms", "cache")}
+    service.script.reply("POST /v1/rag/candidates", found)
+    with Client(service.url) as client:
+        got = client.candidates("why?", collection="c", top_n=5)
+    assert (got.sources[0].log_likelihood, got.sources[0].cosine) == (-1.2, 0.7)
+    assert got.cache["rerank"].dram_hits == 18
+    assert service.script.asked[0].body == {"question": "why?", "collection": "c", "top_n": 5}
+
+
 def test_a_stream_yields_pieces_then_the_whole_answer(
     service: Service, answer: dict[str, object]
 ) -> None:

@@ -6,10 +6,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psutil
@@ -24,6 +25,16 @@ MARK = "HYPERRAG_TEST_RUN"
 START_S = 240.0
 STOP_S = 150.0
 LOG_TAIL = 6000
+Settings = Mapping[str, Any]
+"""Of the configuration file, as YAML has them."""
+SMALL: Settings = {
+    # Where reuse gives the same tokens as full computation: answers are compared.
+    "models": {"reranker": {"dtype": "float32"}, "generator": {"dtype": "float32"}},
+    "store": {"dram_bytes": 384 * 2**20, "ssd_bytes": 2**30},
+    "ingress": {"request_timeout_s": 120.0},
+    "retrieval": {"top_n": 8, "max_document_bytes": 2**20},
+}
+"""Small stores, short enough timeouts."""
 
 
 @dataclass(frozen=True)
@@ -48,28 +59,27 @@ def free_port() -> int:
         return port
 
 
-def write_config(folder: Path, port: int) -> Path:
-    """Small stores, short enough timeouts; everything below `folder`."""
+def write_config(folder: Path, port: int, settings: Settings = SMALL) -> Path:
+    """`settings`, on this port, everything below `folder`."""
     config = {
+        **settings,
         "data_dir": str(folder / "data"),
-        # Where reuse gives the same tokens as full computation: answers are compared.
-        "models": {"reranker": {"dtype": "float32"}, "generator": {"dtype": "float32"}},
-        "store": {"dram_bytes": 384 * 2**20, "ssd_bytes": 2**30},
-        "ingress": {"port": port, "request_timeout_s": 120.0},
-        "retrieval": {"top_n": 8, "max_document_bytes": 2**20},
+        "ingress": {**settings["ingress"], "port": port},
     }
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
 
 
-def start(folder: Path, port: int) -> tuple[subprocess.Popen[bytes], Service]:
+def start(
+    folder: Path, port: int, settings: Settings = SMALL
+) -> tuple[subprocess.Popen[bytes], Service]:
     """`serve`, not yet ready. In a session of its own: a Ctrl-C of the tests is not its own."""
     mark = uuid4().hex
     command = [sys.executable, "-m", "hyperrag", "serve", "--config"]
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(
-            [*command, str(write_config(folder, port))],
+            [*command, str(write_config(folder, port, settings))],
             cwd=ROOT,
             env={**os.environ, MARK: mark},
             stdout=log,
@@ -114,8 +124,8 @@ def _left_after(run: list[psutil.Process], service: Service, patience_s: float) 
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Service]:
-    process, service = start(folder, free_port())
+def running(folder: Path, settings: Settings = SMALL) -> Iterator[Service]:
+    process, service = start(folder, free_port(), settings)
     try:
         wait_ready(process, service)
         yield service

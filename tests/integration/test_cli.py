@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hyperrag import Client
 from tests.integration.conftest import QUESTIONS
 from tests.integration.service import Service, free_port, interrupt, start, write_config
 from tests.tracked import ROOT
@@ -72,6 +73,29 @@ def test_rerank_orders_lines(service: Service, facts: str) -> None:
     question = QUESTIONS["bridge"]
     done = run("--url", service.url, "rerank", question, "--file", "-", "--json", stdin=lines)
     assert [result["index"] for result in json.loads(done.stdout)["results"]] == [1, 0]
+
+
+def test_fit_fusion_asks_the_service_and_prints_a_line_for_the_configuration(
+    service: Service, facts: str, tmp_path: Path
+) -> None:
+    """Twenty questions that the first candidate answers: there is nothing to gain."""
+    asked = [
+        {"question": f"{opening} {question}", "document_id": name}
+        for name, question in QUESTIONS.items()
+        for opening in ("Say:", "Tell me:", "I ask:", "Please:", "Well:")
+    ]
+    file = tmp_path / "questions.jsonl"
+    file.write_text("\n".join(map(json.dumps, asked)))
+    url = ("--url", service.url)
+    done = run(*url, "fit-fusion", str(file), "--collection", facts, "--json")
+    assert done.returncode == 0, done.stderr
+    fitted = json.loads(done.stdout)
+    assert fitted["num_questions"] == 20 and fitted["mrr_alone"] > 0.9
+    assert fitted["weight"] == 0 and fitted["config"] == "reranker: {dense_weight: 0}"
+    with Client(service.url) as client:
+        (found, *others) = client.candidates(QUESTIONS["tea"], collection=facts).sources
+    assert found.document_id == "tea" and len(others) == 3
+    assert found.log_likelihood is not None and 0 < found.cosine <= 1
 
 
 def test_a_refused_request_says_why(service: Service) -> None:

@@ -33,6 +33,8 @@ class Actor:
         self._deadlines_s = deadlines_s
         self._commit_share = commit_share
         self._held: deque[tuple[Acquired, list[Ticket]]] = deque()
+        self.num_arriving = 0
+        """Hits that were still on their way."""
 
     def act(self) -> None:
         """One request: acquire, compute all or part, look at every byte, give it back in time."""
@@ -41,7 +43,13 @@ class Actor:
         request_id = f"r{rng.randrange(8)}"
         if rng.random() < 0.3:
             client.announce(request_id, paths, 0.5)
-        acquired = client.acquire(paths, rng.choice(self._deadlines_s))
+        streamed = rng.random() < 0.4
+        deadline_s = max(self._deadlines_s) if streamed else rng.choice(self._deadlines_s)
+        acquired = client.acquire(paths, deadline_s, streamed)
+        self.num_arriving += sum(hit.arriving for hit in acquired.hits.values())
+        if streamed and rng.random() < 0.2:  # it leaves while layers are on their way
+            client.release(acquired.lease_id)
+            return
         if acquired.waiters and rng.random() < 0.3:
             self._wait(acquired)
         self._held.append((acquired, self._compute(acquired)))

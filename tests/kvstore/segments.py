@@ -5,7 +5,7 @@ from pathlib import Path as FilePath
 
 import numpy as np
 
-from kvstore.checksum import segment_crcs
+from kvstore.checksum import layer_bytes, segment_crcs
 from kvstore.client import StoreClient
 from kvstore.config import StoreConfig
 from kvstore.keys import make_path, root_digest
@@ -13,7 +13,7 @@ from kvstore.store import KVStore
 from kvstore.tiers.files import Files
 from kvstore.tiers.folder import Folder
 from kvstore.tiers.slow import SlowTier
-from kvstore.types import Acquired, Dtype, Layout, Path, SegmentSpec, Ticket
+from kvstore.types import Acquired, Dtype, Hit, Layout, Path, SegmentSpec, Ticket
 
 ROOT = root_digest(b"model", "tenant")
 TRUNK = [7] * 8
@@ -73,9 +73,11 @@ def fill(client: StoreClient, acquired: Acquired, tickets: Sequence[Ticket]) -> 
             client.writable(acquired, ticket)[:] = payload(ticket.spec)
 
 
-def compute(client: StoreClient, *paths: Path, deadline_s: float = 5.0) -> Acquired:
+def compute(
+    client: StoreClient, *paths: Path, deadline_s: float = 5.0, streamed: bool = False
+) -> Acquired:
     """Acquire, compute and commit what is missing; the lease stays open."""
-    acquired = client.acquire(paths, deadline_s)
+    acquired = client.acquire(paths, deadline_s, streamed)
     kept = [t for t in acquired.tickets.values() if t.extent is not None]
     fill(client, acquired, kept)
     client.commit(acquired, kept)
@@ -86,8 +88,23 @@ def store_path(client: StoreClient, *paths: Path) -> None:
     client.release(compute(client, *paths).lease_id)
 
 
+def layer_of(client: StoreClient, acquired: Acquired, hit: Hit, layer: int) -> bytes:
+    """What the arena has of it."""
+    return bytes(layer_bytes(hit.spec, client.view(acquired, hit.extent), layer))
+
+
+def right_layer(spec: SegmentSpec, layer: int) -> bytes:
+    return bytes(layer_bytes(spec, memoryview(payload(spec)), layer))
+
+
 def assert_right_bytes(client: StoreClient, acquired: Acquired) -> None:
-    """Every hit holds its one right content, and still does after the look."""
+    """Every hit holds its one right content, and still does after the look; of what is arriving
+    every layer does from the time on that it is said to be there."""
+    arriving = [hit for hit in acquired.hits.values() if hit.arriving]
+    for layer in range(max((hit.spec.layout.num_layers for hit in arriving), default=0)):
+        assert client.await_layer(acquired, [hit.extent for hit in arriving], layer, 30)
+        for hit in arriving:
+            assert layer_of(client, acquired, hit, layer) == right_layer(hit.spec, layer)
     for hit in acquired.hits.values():
         assert client.view(acquired, hit.extent) == payload(hit.spec), f"{hit.spec.key}"
     assert client.unchanged(acquired, [hit.extent for hit in acquired.hits.values()])

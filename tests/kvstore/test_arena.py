@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kvstore.arena import GRANULE, Arena, ArenaMap
+from kvstore.arrival import ALL_LAYERS
 from kvstore.errors import StoreConfigError, StoreUnavailableError
 from kvstore.types import ArenaRef, Extent
 
@@ -41,10 +42,66 @@ def test_reuse_of_an_extent_is_seen_in_another_map(tmp_path: Path) -> None:
     arena.close()
 
 
-def test_extents_do_not_reach_into_header_or_table(tmp_path: Path) -> None:
+def test_layers_are_seen_to_arrive_in_another_map(tmp_path: Path) -> None:
+    arena = Arena(str(tmp_path), "node", 2**20)
+    mapped, extent, other = ArenaMap(arena.ref), arena.extent(7, GRANULE), arena.extent(8, GRANULE)
+    assert mapped.num_arrived(extent) == ALL_LAYERS, "what nobody reads is whole"
+    arrival = arena.arrival(extent)
+    seen = [mapped.num_arrived(extent)]
+    for num_layers in (1, 2):
+        arrival.raise_to(num_layers)
+        seen.append(mapped.num_arrived(extent))
+    assert seen == [0, 1, 2] and not arena.is_complete(extent)
+    arrival.hang()
+    assert mapped.num_arrived(extent) == -1
+    arrival.complete()
+    assert mapped.num_arrived(extent) == mapped.num_arrived(other) == ALL_LAYERS
+    assert arena.is_complete(extent)
+    arena.close()
+    arrival.raise_to(3)
+    assert mapped.num_arrived(extent) == 3, "a thread that comes back late breaks nothing"
+
+
+def test_layers_of_a_freed_extent_never_arrive(tmp_path: Path) -> None:
+    arena = Arena(str(tmp_path), "node", 2**20)
+    mapped, old = ArenaMap(arena.ref), arena.extent(7, GRANULE)
+    arena.arrival(old).raise_to(2)
+    arena.retire(old)
+    new = arena.extent(7, GRANULE)
+    assert mapped.num_arrived(old) == -1 and mapped.num_arrived(new) == ALL_LAYERS
+    arena.arrival(new).raise_to(5)
+    assert mapped.num_arrived(old) == -1 and mapped.num_arrived(new) == 5
+    arena.close()
+
+
+def test_a_map_tells_whether_its_owner_lives(tmp_path: Path) -> None:
+    arena = Arena(str(tmp_path), "node", 2**20)
+    mapped = ArenaMap(arena.ref)
+    assert mapped.is_owned()
+    arena.close()
+    assert not mapped.is_owned()
+    code = (
+        "import os, sys; from kvstore.arena import Arena;"
+        "ref = Arena(sys.argv[1], 'node', 2**20).ref; print(ref.incarnation, flush=True);"
+        "sys.stdin.read(); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout is not None
+        incarnation = owner.stdout.readline().strip()
+        path = next(tmp_path.glob("*node-*"))
+        mapped = ArenaMap(ArenaRef(str(path), 2**20, incarnation))
+        assert mapped.is_owned()
+        owner.kill()
+    assert not mapped.is_owned() and path.exists()
+
+
+def test_extents_do_not_reach_into_header_or_tables(tmp_path: Path) -> None:
     arena = Arena(str(tmp_path), "node", 4 * 2**20)
     first, last = arena.extent(0, GRANULE), arena.extent(arena.num_granules - 1, GRANULE)
-    assert first.offset == arena.data_offset >= GRANULE + 8 * arena.ref.nbytes // GRANULE
+    assert first.offset == arena.data_offset >= GRANULE + 12 * arena.ref.nbytes // GRANULE
     assert last.offset + last.nbytes == arena.ref.nbytes == os.stat(arena.ref.path).st_size
     arena.close()
 
@@ -86,7 +143,7 @@ def test_no_room_names_the_setting_the_folder_and_the_remedy(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("nbytes", [1, 4096, 8192])
+@pytest.mark.parametrize("nbytes", [1, 4096, 8192, 12288])
 def test_an_arena_too_small_for_any_segment_is_refused(tmp_path: Path, nbytes: int) -> None:
     with pytest.raises(StoreConfigError, match="too small"):
         Arena(str(tmp_path), "node", nbytes)

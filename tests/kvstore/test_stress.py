@@ -15,16 +15,19 @@ from kvstore.types import Acquired
 from tests.kvstore.acting import Actor
 from tests.kvstore.segments import assert_balanced, chain_of, fill, passage, small_config
 from tests.kvstore.stress import run as run_stress
+from tests.kvstore.stress.stressing import SLOW_READS
 
 _SECONDS = 4.0
 
 
 @pytest.mark.slow
 def test_random_requests_from_many_threads(tmp_path: Path) -> None:
-    config = small_config(tmp_path, dram_bytes=2**18, ssd_bytes=2**17, write_queue=8)
+    config = small_config(
+        tmp_path, dram_bytes=2**18, ssd_bytes=2**17, write_queue=8, faults=SLOW_READS
+    )
     store = KVStore(config, "node")
 
-    def run(seed: int) -> int:
+    def run(seed: int) -> tuple[int, int]:
         client, rng, count = LocalStoreClient(store, config.dram_dir), random.Random(seed), 0
         actor, give_up = Actor(client, rng), time.monotonic() + _SECONDS
         while time.monotonic() < give_up:
@@ -33,11 +36,12 @@ def test_random_requests_from_many_threads(tmp_path: Path) -> None:
                 assert_balanced(store)
             count += 1
         client.close()
-        return count
+        return count, actor.num_arriving
 
     with ThreadPoolExecutor(6) as pool:
-        counts = list(pool.map(run, range(6)))
+        counts, arriving = zip(*pool.map(run, range(6)), strict=True)
     stats = store.stats()
+    assert sum(arriving) > 0, "hits were on their way"
     assert min(counts) > 5 and stats.dram.evictions and stats.ssd.evictions and stats.ssd.hits
     assert stats.corrupt == stats.leases == stats.open_tickets == 0
     assert store.flush(10)
@@ -57,7 +61,7 @@ def test_random_requests_from_many_processes() -> None:
 
 _STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["acquire", "commit", "abort", "release", "remove", "flush"]),
+        st.sampled_from(["acquire", "stream", "commit", "abort", "release", "remove", "flush"]),
         st.integers(0, 5),
     ),
     max_size=40,
@@ -73,8 +77,9 @@ def test_books_balance_after_any_sequence_of_calls(
 ) -> None:
     leases: list[Acquired] = []
     for step, n in steps:
-        if step == "acquire":
-            leases.append(client.acquire([chain_of([7], passage(n), passage(n // 2))], 1))
+        if step in ("acquire", "stream"):
+            path = chain_of([7], passage(n), passage(n // 2))
+            leases.append(client.acquire([path], 1, streamed=step == "stream"))
         elif step == "remove":
             client.remove_tags([chain_of([7], passage(n))[1].tag])
         elif step == "flush":

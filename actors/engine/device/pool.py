@@ -43,7 +43,7 @@ class DevicePool(Tier):
         """Takes `nbytes`, rounded down to granules, of any torch device."""
         self._allocator = Allocator(nbytes // GRANULE)
         self._bytes = torch.empty(self.capacity_bytes, dtype=torch.uint8, device=device)
-        self._staging = Staging() if device.type == "cuda" else None
+        self._staging = Staging(device) if device.type == "cuda" else None
         self._visible: dict[SegmentKey, Run] = {}
         self._withdrawn: set[Run] = set()
 

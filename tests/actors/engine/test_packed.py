@@ -50,16 +50,16 @@ def test_question_over_shared_prefix_and_stored_passages(
     decoder, stock = build_tiny()
     if not with_prefix:
         kvs = [decoder.empty_kv(len(doc)) for doc in docs]
-        decoder.forward(Batch([Lane(d, sink=kv) for d, kv in zip(docs, kvs, strict=True)]))
+        decoder.forward(Batch([Lane(d, sinks=(kv,)) for d, kv in zip(docs, kvs, strict=True)]))
         hidden = decoder.forward(Batch([Lane(SUFFIX, [kv]) for kv in kvs]))
         parts = _split(decoder.logits(hidden), [SUFFIX] * len(docs))
         for ours, doc in zip(parts, docs, strict=True):
             _assert_close(ours, _full(stock, doc + SUFFIX)[-len(SUFFIX) :])
         return
     prefix = decoder.empty_kv(len(PREFIX))
-    decoder.forward(Batch([Lane(PREFIX, sink=prefix)]))
+    decoder.forward(Batch([Lane(PREFIX, sinks=(prefix,))]))
     stored = [decoder.empty_kv(len(doc)) for doc in docs]
-    lanes = [Lane(d, sink=kv) for d, kv in zip(docs, stored, strict=True)]
+    lanes = [Lane(d, sinks=(kv,)) for d, kv in zip(docs, stored, strict=True)]
     decoder.forward(Batch(lanes, prefix))
     hidden = decoder.forward(Batch([Lane(SUFFIX, [kv]) for kv in stored], prefix))
     for ours, doc in zip(_split(decoder.logits(hidden), [SUFFIX] * len(docs)), docs, strict=True):
@@ -69,7 +69,7 @@ def test_question_over_shared_prefix_and_stored_passages(
 def test_lanes_of_different_lengths_share_a_pass(build_tiny: Build) -> None:
     decoder, stock = build_tiny()
     prefix = decoder.empty_kv(len(PREFIX))
-    decoder.forward(Batch([Lane(PREFIX, sink=prefix)]))
+    decoder.forward(Batch([Lane(PREFIX, sinks=(prefix,))]))
     suffixes = [SUFFIX[: i + 1] for i in range(4)]
     hidden = decoder.forward(Batch([Lane(s, [prefix]) for s in suffixes]))
     parts = _split(decoder.logits(hidden), suffixes)
@@ -83,14 +83,14 @@ def test_decoding_token_by_token_in_one_buffer(build_tiny: Build) -> None:
     buffers = [decoder.empty_kv(len(tokens)) for _ in range(2)]
     starts = (3, 9)
     for kv, start in zip(buffers, starts, strict=True):
-        decoder.forward(Batch([Lane(tokens[:start], sink=kv[:, :, :, :start])]))
+        decoder.forward(Batch([Lane(tokens[:start], sinks=(kv[:, :, :, :start],))]))
     full = _full(stock, tokens)
     for offset in range(len(tokens) - max(starts)):
         lanes = []
         for kv, start in zip(buffers, starts, strict=True):
             n = start + offset
             new, joined = kv[:, :, :, n : n + 1], kv[:, :, :, : n + 1]
-            lanes.append(Lane([tokens[n]], past=[kv[:, :, :, :n]], sink=new, joined=joined))
+            lanes.append(Lane([tokens[n]], past=[kv[:, :, :, :n]], sinks=(new,), joined=joined))
         logits = decoder.logits(decoder.forward(Batch(lanes)))
         for row, start in zip(logits, starts, strict=True):
             _assert_close(row, full[start + offset])
@@ -99,7 +99,7 @@ def test_decoding_token_by_token_in_one_buffer(build_tiny: Build) -> None:
 def test_stored_kv_is_read_never_written(build_tiny: Build) -> None:
     decoder, _ = build_tiny()
     kv = decoder.empty_kv(len(PREFIX))
-    decoder.forward(Batch([Lane(PREFIX, sink=kv)]))
+    decoder.forward(Batch([Lane(PREFIX, sinks=(kv,))]))
     before = kv.clone()
     decoder.forward(Batch([Lane(SUFFIX, [kv]), Lane(DOCS[1], [kv])]))
     assert torch.equal(kv, before)

@@ -54,6 +54,9 @@ def test_text_cannot_open_or_close_a_turn(decoder: Decoder, prompt: Prompt, text
     template = prompt.conversation([Message("user", "x")])[1]
     assert not special & set(prompt.passage(text))
     assert not special & set(prompt.rerank_suffix(text)[1])
+    judged, asked = (prompt.judge_suffix(t) for t in (text, "x"))
+    assert judged[0] == asked[0]
+    assert sum(i in special for i in judged[1]) == sum(i in special for i in asked[1])
     assert sum(i in special for i in tail) == sum(i in special for i in template)
 
 
@@ -71,6 +74,7 @@ def test_every_prompt_setting_has_an_effect(decoder: Decoder) -> None:
             prompt.prefix,
             prompt.passage("text " * 30),
             prompt.rerank_suffix("Who?"),
+            prompt.judge_suffix("Who?"),
             prompt.conversation([Message("user", "Who?")]),
         )
 
@@ -80,13 +84,28 @@ def test_every_prompt_setting_has_an_effect(decoder: Decoder) -> None:
         PromptConfig(passage="Doc: {text}\n"),
         PromptConfig(rerank_instruction="Ask."),
         PromptConfig(rerank_cue="Q:"),
+        PromptConfig(judge_instruction="{question}?"),
+        PromptConfig(judge_cue="A:"),
         PromptConfig(question="Q: {question}"),
         PromptConfig(max_passage_tokens=8),
     ):
         assert pieces(changed) != default
 
 
-@pytest.mark.parametrize("field", ["passage", "question"])
+def test_a_judged_question_stands_in_running_text(decoder: Decoder, prompt: Prompt) -> None:
+    fixed, rest = prompt.judge_suffix(" Who? ")
+    rendered = _text(decoder, prompt.prefix, prompt.passage("It was Ada."), fixed, rest)
+    assert "Passage: It was Ada.\n\nQuestion: Who?\nDoes" in rendered
+    assert fixed + rest[:1] == prompt.trusted("Question: Who")
+    assert (
+        Prompt(decoder.tokenizer, PromptConfig(judge_instruction="{question}")).judge_suffix(
+            "Who?"
+        )[0]
+        == ()
+    )
+
+
+@pytest.mark.parametrize("field", ["passage", "question", "judge_instruction"])
 def test_a_template_without_its_slot_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match=f"prompt.{field} must contain"):
         PromptConfig(**{field: "nothing"})  # type: ignore[arg-type]

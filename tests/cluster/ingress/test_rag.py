@@ -42,6 +42,31 @@ async def test_a_second_question_reuses(filled: httpx.AsyncClient) -> None:
     assert data["sources"][0]["document_id"] == "snow"
 
 
+async def test_candidates_are_all_that_was_reranked_with_both_scores(
+    filled: httpx.AsyncClient,
+) -> None:
+    response = await filled.post("/v1/rag/candidates", json={"question": "is the sky blue"})
+    data = response.json()
+    assert data["sources"][0]["document_id"] == "sky"
+    assert len(data["sources"]) == 3
+    weight = RerankerConfig().dense_weight
+    for source in data["sources"]:
+        fused = source["log_likelihood"] + weight * source["cosine"]
+        assert source["score"] == pytest.approx(fused)
+    assert set(data["timings_ms"]) == {"search", "rerank", "total"}
+    assert data["cache"]["rerank"]["computed"] == 3
+    assert "answer" not in data
+
+
+async def test_candidates_are_bounded_by_top_n(filled: httpx.AsyncClient) -> None:
+    body = {"question": "is the sky blue", "top_n": 2}
+    data = (await filled.post("/v1/rag/candidates", json=body)).json()
+    assert len(data["sources"]) == 2
+    response = await filled.post("/v1/rag/candidates", json=body | {"top_n": 201})
+    assert response.status_code == 422
+    assert response.json()["message"] == "top_n: is 201, must be 1 to 200"
+
+
 async def test_a_stream_is_deltas_and_then_the_whole_answer(filled: httpx.AsyncClient) -> None:
     response = await ask(filled, question="is the sky blue", top_k=1, stream=True)
     assert response.headers["content-type"].startswith("text/event-stream")

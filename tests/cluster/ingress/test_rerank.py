@@ -1,10 +1,13 @@
 """Reranking in the shapes of four kinds of clients."""
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
+
+from actors.messages import Scale
+from cluster.ingress.rerank import relevance
 
 PATHS = ["/rerank", "/v1/rerank", "/v2/rerank", "/v1/v2/rerank"]
 TEXTS = ["snow is white", "the sky is blue"]
@@ -61,6 +64,14 @@ async def test_documents_may_be_objects(client: httpx.AsyncClient) -> None:
 async def test_raw_scores_are_the_logarithm(client: httpx.AsyncClient) -> None:
     data = (await rerank(client, documents=TEXTS, raw_scores=True)).json()
     assert data["results"][0]["relevance_score"] == pytest.approx(math.log(0.95))
+
+
+def test_every_scale_lies_between_0_and_1() -> None:
+    assert relevance(math.log(0.95), "log_probability") == pytest.approx(0.95)
+    assert relevance(math.log(3), "logit") == pytest.approx(0.75)
+    for scale in get_args(Scale):
+        far = [relevance(score, scale) for score in (-1e4, -3.0, 0.0, 1e4)]
+        assert far == sorted(far) and 0 <= far[0] < far[1] and far[-1] <= 1
 
 
 async def test_texts_get_the_bare_list(client: httpx.AsyncClient) -> None:

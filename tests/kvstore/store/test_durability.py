@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 from kvstore.codec import Header, encode_header
 from kvstore.config import StoreConfig
 from kvstore.errors import StoreUnavailableError
-from kvstore.levels import Level
-from kvstore.loads import Load, Loads
+from kvstore.load import Load
 from kvstore.local import LocalStoreClient
+from kvstore.reading import Reading
 from kvstore.store import KVStore
 from kvstore.tiers.folder import Folder
 from kvstore.types import HolderId
@@ -150,13 +151,13 @@ def test_a_read_past_the_deadline_becomes_a_ticket(
     store.close()
     store = KVStore(config, "node")
     client = LocalStoreClient(store, config.dram_dir)
-    disk, read = threading.Event(), type(store._loads)._read
+    disk, layers = threading.Event(), Reading._layers
 
-    def hang(loads: Loads, level: Level, load: Load) -> object:
+    def hang(reading: Reading, load: Load) -> Iterator[None]:
         disk.wait(10)
-        return read(loads, level, load)
+        yield from layers(reading, load)
 
-    monkeypatch.setattr(type(store._loads), "_read", hang)
+    monkeypatch.setattr(Reading, "_layers", hang)
     began = time.monotonic()
     acquired = client.acquire([path], 0.1)
     assert time.monotonic() - began < 2 and not acquired.hits and len(acquired.tickets) == 2

@@ -9,9 +9,9 @@ import pytest
 
 from kvstore.config import StoreConfig
 from kvstore.errors import TierUnavailableError
-from kvstore.levels import Level
-from kvstore.loads import Load, Loads
+from kvstore.load import Load
 from kvstore.local import LocalStoreClient
+from kvstore.reading import Reading
 from kvstore.store import KVStore
 from kvstore.types import Path
 from tests.kvstore.segments import (
@@ -127,14 +127,14 @@ class Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.open, self.arrived = threading.Event(), threading.Semaphore(0)
-        read = Loads._read
+        layers = Reading._layers
 
-        def slow(loads: Loads, level: Level, load: Load) -> tuple[int, ...] | None:
+        def slow(reading: Reading, load: Load) -> Iterator[None]:
             self.arrived.release()
             assert self.open.wait(10)
-            return read(loads, level, load)
+            yield from layers(reading, load)
 
-        monkeypatch.setattr(Loads, "_read", slow)
+        monkeypatch.setattr(Reading, "_layers", slow)
 
 
 def test_a_request_that_leaves_takes_its_read_along(
@@ -170,12 +170,13 @@ def test_a_failing_disk_is_not_asked_again_and_again(
     store, client = opened
     attempts = []
 
-    def fail(loads: Loads, level: Level, load: Load) -> tuple[int, ...] | None:
+    def fail(reading: Reading, load: Load) -> Iterator[None]:
         attempts.append(load.spec.key)
         raise TierUnavailableError("ssd", "EIO")
+        yield
 
     with monkeypatch.context() as patch:
-        patch.setattr(Loads, "_read", fail)
+        patch.setattr(Reading, "_layers", fail)
         client.announce("request", PATHS[:1], 60)
         assert eventually(lambda: len(attempts) > 0)
         time.sleep(0.3)

@@ -18,6 +18,8 @@ from tests.kvstore.stress.bounds import Bounds
 from tests.kvstore.stress.rpc import StoreServer
 from tests.tracked import ROOT
 
+SLOW_READS = ("read delay 0.002",)
+"""Or segments as small as ours would be whole before anybody could read along."""
 SAMPLE_S = 0.02
 LIFE_S = 8.0
 """Of a client process, on average, until it is killed."""
@@ -49,8 +51,9 @@ def run(seconds: float, processes: int, seed: int) -> StressResult:
     """Random requests from this many processes at a time, on a store that is far too small."""
     with TemporaryDirectory() as folder, TemporaryDirectory(dir="/dev/shm") as memory:
         config = small_config(
-            Path(folder), dram_dir=memory, dram_bytes=2**18, ssd_bytes=2**18, write_queue=8
-        )
+            Path(folder), dram_dir=memory, dram_bytes=2**18, ssd_bytes=2**18, write_queue=8,
+            faults=SLOW_READS,
+        )  # fmt: skip
         store = KVStore(config, "node")
         server = StoreServer(store, str(Path(folder) / "socket"))
         clients = Clients([str(Path(folder) / "socket"), memory], processes, seed)

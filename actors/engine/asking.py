@@ -1,0 +1,101 @@
+"""Questions that are scored together, and what is still to be scored of each."""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from actors.engine.candidates import Candidate
+from actors.engine.prompt import Tokens
+from actors.engine.scoring import Suffix
+from actors.errors import ActorError, ExpiredError, UnavailableError
+from actors.messages import CacheReport, RerankResult, Scale
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question and its candidates. `deadline` is a monotonic time."""
+
+    question: str
+    texts: Sequence[str]
+    deadline: float
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """An accepted question: scores come in as passes end, equal texts are scored once."""
+
+    index: int
+    """In the batch."""
+    deadline: float
+    suffix: Suffix
+    passages: Sequence[Tokens]
+    prefix_tokens: int
+    scale: Scale
+    report: CacheReport
+    started: float = field(default_factory=time.monotonic)
+    wanted: frozenset[Tokens] = field(init=False)
+    scores: dict[Tokens, float] = field(default_factory=dict)
+    error: ActorError | None = None
+
+    def __post_init__(self) -> None:
+        self.wanted = frozenset(self.passages)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something left to score, and time to do so."""
+        if self.error is None and time.monotonic() >= self.deadline and not self.is_scored:
+            self.error = ExpiredError("the request's time was up before its answer was computed")
+        return self.error is None and not self.is_scored
+
+    @property
+    def is_scored(self) -> bool:
+        return len(self.scores) == len(self.wanted)
+
+    def take(self, passage: Tokens, score: float) -> None:
+        """What is not a number fails the question, not those beside it."""
+        self.scores[passage] = score
+        if not math.isfinite(score):
+            self.error = UnavailableError("the reranker computed a score that is not finite")
+
+    def outcome(self) -> RerankResult | ActorError:
+        if self.error is not None:
+            return self.error
+        fixed = self.prefix_tokens + self.suffix.num_tokens
+        return RerankResult(
+            log_likelihoods=tuple(self.scores[passage] for passage in self.passages),
+            num_tokens=sum(fixed + len(passage) for passage in self.passages),
+            cache=self.report,
+            seconds=time.monotonic() - self.started,
+            scale=self.scale,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One candidate of one question: a lane of a pass."""
+
+    job: Job
+    candidate: Candidate
+
+    @property
+    def passage(self) -> Tokens:
+        return self.candidate.passage
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Neighbours have one suffix and similar lengths."""
+        return self.job.index, len(self.passage)
+
+
+def rows_of(jobs: Iterable[Job], candidates: Iterable[Candidate]) -> list[Row]:
+    """Those of the candidates that open jobs still want, in the order of lanes."""
+    at_hand = list(candidates)
+    rows = [
+        Row(job, candidate)
+        for job in jobs
+        if job.is_open
+        for candidate in at_hand
+        if candidate.passage in job.wanted and candidate.passage not in job.scores
+    ]
+    return sorted(rows, key=lambda row: row.order)

@@ -1,0 +1,1 @@
+"""Fine-tuning of the reranker for document-first prompts. No Ray."""

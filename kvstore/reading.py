@@ -1,0 +1,128 @@
+"""The threads that read one slow tier: layer by layer, each verified, straight into the arena."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+
+from kvstore.books import Books
+from kvstore.checksum import layer_bytes
+from kvstore.disposal import discard
+from kvstore.errors import CorruptSegmentError, TierUnavailableError
+from kvstore.levels import Level
+from kvstore.load import Load
+from kvstore.types import SegmentKey
+
+_NUM_THREADS = 4
+"""Of each tier: what a slow one keeps waiting keeps nobody from a faster one."""
+_MAX_TURNS = 256
+"""Reads that take turns at a tier: each of them keeps an object open meanwhile."""
+
+
+class Reading:
+    """First come, first served. Where somebody computes with the first layers already (PCR's
+    layer-wise loading, ALGORITHMS 4.1) reads take turns at every layer: the first layers of all of
+    them come before the second of any."""
+
+    def __init__(self, books: Books, level: Level, finish: Callable[[Level, Load], None]) -> None:
+        """`finish` is called without the lock, by the thread that read: `load.crcs` says whether
+        all is there."""
+        self._books = books
+        self._level = level
+        self._finish = finish
+        self._queue: SimpleQueue[Load | None] = SimpleQueue()
+        names = [f"kvstore-load-{level.name}-{i}" for i in range(_NUM_THREADS)]
+        self._threads = [threading.Thread(target=self._run, name=n, daemon=True) for n in names]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, load: Load) -> None:
+        """Read this from here; nothing of it is there yet. Called with the lock held."""
+        load.tier, load.started, load.num_layers = self._level.name, 0.0, 0
+        load.arrival = self._books.dram.arrival(load.extent)
+        load.layers = self._layers(load)
+        self._queue.put(load)
+
+    def stop(self) -> None:
+        """Let the threads end once the queue is empty."""
+        for _ in self._threads:
+            self._queue.put(None)
+
+    def join(self, give_up: float) -> None:
+        """Until the monotonic time `give_up`: a thread that hangs in the medium is left behind."""
+        for thread in self._threads:
+            thread.join(max(0.0, give_up - time.monotonic()))
+
+    def _run(self) -> None:
+        while (load := self._queue.get()) is not None:
+            if self._advance(load):
+                self._finish(self._level, load)
+            else:
+                load.started = 0.0
+                self._queue.put(load)
+
+    def _advance(self, load: Load) -> bool:
+        """Read on until it is another's turn; whether it is over, one way or the other."""
+        load.started = time.monotonic()
+        try:
+            for _ in load.layers:
+                if load.takes_turns and 0 < self._queue.qsize() < _MAX_TURNS:
+                    return False
+        except CorruptSegmentError:
+            self._set_aside(load.spec.key)
+        except TierUnavailableError:
+            pass  # the medium fails, the segment may be sound: those who wait compute it
+        return True
+
+    def _layers(self, load: Load) -> Iterator[None]:
+        """Fill the extent, with a stop between any two layers. It ends without checksums when
+        nobody waits or nothing is there."""
+        books, level, key = self._books, self._level, load.spec.key
+        with books.lock:
+            if books.closed or not load.is_wanted(books.window):
+                return
+            data = books.dram.view(load.extent)
+            known = key in level.shelf
+        if not known and not self._find(key):
+            return
+        reader = level.tier.open(key)
+        if reader is None:
+            with books.lock:
+                level.forget(key)
+            return
+        with reader:
+            if reader.spec != load.spec:
+                raise CorruptSegmentError(str(key), f"is stored as {reader.spec}")
+            for layer in range(load.spec.layout.num_layers):
+                if layer > 0:
+                    yield
+                reader.layer(layer, layer_bytes(load.spec, data, layer))
+                self._arrived(load, layer + 1)
+            load.crcs = reader.crcs
+
+    def _arrived(self, load: Load, num_layers: int) -> None:
+        """Tell those who read along, and with the first layer those who wait to."""
+        load.arrival.raise_to(num_layers)
+        load.num_layers = num_layers
+        if num_layers == 1 and load.takes_turns:
+            with self._books.lock:
+                self._books.changed.notify_all()
+
+    def _find(self, key: SegmentKey) -> bool:
+        """Whether the medium has what no listing has shown yet; then the level knows it now."""
+        stored = self._level.tier.find(key)
+        if stored is None:
+            return False
+        with self._books.lock:
+            double = self._level.adopt(stored)
+        if double is not None:
+            discard(self._books, self._level, double)
+        return True
+
+    def _set_aside(self, key: SegmentKey) -> None:
+        books = self._books
+        with books.lock:
+            books.counters.corrupt += 1
+            stored = self._level.detach(key)
+        if stored is not None:
+            discard(books, self._level, stored, damaged=True)
