@@ -15,7 +15,7 @@ import random
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from actors.engine.prompt import Prompt
 from actors.engine.weights import prepare
 from kvstore.config import GIB, StoreConfig
 from tests.bench.asking import kendall
-from tests.bench.engines import bench
+from tests.bench.engines import Bench, bench
 from tests.bench.harness import CannotRun, Options, Result, spread, tracked
 from tests.bench.peer import Peer
 from tests.bench.rerank_reuse import (
@@ -57,44 +57,19 @@ ARGUMENTS: dict[str, Any] = {
 def run(options: Options) -> Result:
     python = _python()
     environment = _environment(python)
-    model = prepare(MODEL.source, MODEL.cache_dir)
-    seconds: dict[str, list[float]] = defaultdict(list)
-    taus: list[float] = []
-    rng = random.Random(options.seed)
     with (
         bench(MODEL, StoreConfig(dram_bytes=GIB)) as parts,
         Peer([python, "-m", "tests.bench.vllm_peer"], environment) as peer,
     ):
-        versions = peer.ask(ARGUMENTS | {"model": str(model)})
-        engine, prompt = parts.reranker(), parts.runtime.prompt
-
-        def drawn(num_tokens: int) -> str:
-            return words(parts.runtime.decoder, rng, num_tokens)
-
-        warm = [drawn(PASSAGE_TOKENS) for _ in range(NUM_CANDIDATES)]
-        for scored in (False, True, False):
-            ask_both = drawn(QUESTION_TOKENS)
-            timed(engine, ask_both, warm)
-            peer.ask(request(prompt, ask_both, warm, scored))
-        for _ in tracked(range(2 if options.quick else 7), "taking turns"):
-            asked = drawn(QUESTION_TOKENS)
-            theirs = peer.ask(request(prompt, asked, warm, scored=True))
-            ours = engine.score("bench", asked, warm, timeout_s=1200)
-            seconds["vLLM, hot, query likelihood"].append(theirs["seconds"])
-            taus.append(kendall(theirs["scores"], ours.log_likelihoods))
-            asked, new = drawn(QUESTION_TOKENS), [drawn(PASSAGE_TOKENS) for _ in warm]
-            arms: tuple[tuple[str, list[str], Source | None], ...]
-            arms = ("hot", warm, "dram"), ("cold", new, None)
-            for name, texts, source in arms:
-                theirs = peer.ask(request(prompt, asked, texts))
-                _check_cached(theirs, prompt, hot=name == "hot")
-                seconds[f"vLLM, {name}"].append(theirs["seconds"])
-                seconds[f"ours, {name}"].append(timed(engine, asked, texts, source))
+        model = str(prepare(MODEL.source, MODEL.cache_dir))
+        versions = peer.ask(ARGUMENTS | {"model": model})
+        turns = _turns(parts, peer, random.Random(options.seed), 2 if options.quick else 7)
+    seconds, taus = turns.seconds, turns.taus
     figures = {
-        f"ratio_{n}": round(median_ratio(seconds[f"vLLM, {n}"], seconds[f"ours, {n}"]), 3)
-        for n in ("hot", "cold")
+        f"ratio_{how}": median_ratio(seconds[f"vLLM, {how}"], seconds[f"ours, {how}"])
+        for how in ("hot", "cold")
     }
-    tau = {"arm": "query likelihoods: Kendall's tau, ours and vLLM's", "min": min(taus)}
+    tau = {"median": round(statistics.median(taus), 3), "min": round(min(taus), 3)}
     return Result(
         config={
             "model": asdict(MODEL),
@@ -103,10 +78,51 @@ def run(options: Options) -> Result:
             "question_tokens": QUESTION_TOKENS,
             "vllm": versions | ARGUMENTS | {"environment": environment},
         },
-        figures=figures,
-        rows=[*(spread(n, s) for n, s in seconds.items())]
-        + [tau | {"median": round(statistics.median(taus), 3)}],
+        figures={name: round(ratio, 3) for name, ratio in figures.items()},
+        rows=[spread(name, values) for name, values in seconds.items()]
+        + [{"arm": "query likelihoods of both: Kendall's tau"} | tau],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """By arm."""
+    taus: list[float] = field(default_factory=list)
+    """Of the two engines' query likelihoods, one a question."""
+
+
+def _turns(parts: Bench, peer: Peer, rng: random.Random, repetitions: int) -> Turns:
+    """Each engine in turn, on the same prompts. No question comes twice: its own tokens are
+    computed every time."""
+    turns, engine, prompt = Turns(), parts.reranker(), parts.runtime.prompt
+
+    def drawn(num_tokens: int = QUESTION_TOKENS) -> str:
+        return words(parts.runtime.decoder, rng, num_tokens)
+
+    def new() -> list[str]:
+        return [drawn(PASSAGE_TOKENS) for _ in range(NUM_CANDIDATES)]
+
+    warm = new()
+    for texts in (warm, warm, new()):  # every shape of both once: vLLM compiles at the first
+        asked = drawn()
+        timed(engine, asked, texts)
+        peer.ask(request(prompt, asked, texts))
+    peer.ask(request(prompt, drawn(), warm, scored=True))
+    for _ in tracked(range(repetitions), "taking turns"):
+        asked = drawn()
+        theirs = peer.ask(request(prompt, asked, warm, scored=True))
+        ours = engine.score("bench", asked, warm, timeout_s=1200)
+        turns.seconds["vLLM, hot, query likelihood"].append(theirs["seconds"])
+        turns.taus.append(kendall(theirs["scores"], ours.log_likelihoods))
+        asked, cold = drawn(), new()
+        for how, texts in (("hot", warm), ("cold", cold)):
+            theirs = peer.ask(request(prompt, asked, texts))
+            _check_cached(theirs, prompt, hot=how == "hot")
+            turns.seconds[f"vLLM, {how}"].append(theirs["seconds"])
+            source: Source | None = "dram" if how == "hot" else None
+            turns.seconds[f"ours, {how}"].append(timed(engine, asked, texts, source))
+    return turns
 
 
 def request(
