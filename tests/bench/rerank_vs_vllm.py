@@ -4,7 +4,8 @@ vLLM's CPU backend is not its strength: it is made for GPUs. It gets what favour
 first, all candidates in one batch, and one-token scoring (the log-probability of one next token),
 which computes the output head on one row of a candidate where we compute it on every token of the
 question. Query likelihood, by `prompt_logprobs`, makes it read no cache by default; with that
-overridden it reads it, and is a row here, from which comes that both order candidates alike.
+overridden it reads it, and is a row here, from which comes that both order candidates alike. Cold,
+we checksum what we compute and write it to the SSD besides; vLLM keeps it in memory.
 
 vLLM runs in its own environment and process, named by HYPERRAG_VLLM_PYTHON; both sides take turns.
 """
