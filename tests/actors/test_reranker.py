@@ -27,9 +27,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 @pytest.fixture
 def store(cluster: None, tmp_path: Path) -> Iterator[StoreConfig]:
-    """DRAM for about three passages in fp32, SSD for all."""
+    """DRAM for about four passages in fp32, SSD for all."""
     config = StoreConfig(
-        dram_bytes=28 * 2**20,
+        dram_bytes=34 * 2**20,
         policy="lookahead_lru",
         dram_dir=str(tmp_path),
         ssd_dir=str(tmp_path / "ssd"),
