@@ -22,7 +22,7 @@ class Budget:
 
 def equal_time(off: RerankEngine, on: RerankEngine, pool: Pool, traditional: int) -> Budget:
     """The largest number of COUNTS at which HyperRAG, warm, is no slower, by the median ratio over
-    the pool's questions; both arms take turns."""
+    the pool's questions; both arms take turns. Never fewer than the traditional service's."""
     pool.rerank(on, "into DRAM")
     times: dict[int, tuple[float, float]] = {}
 
