@@ -44,7 +44,7 @@ def stocked(
     specs = {spec.key: spec for path in first.paths for spec in path}.values()
     set_bytes = sum(-(-spec.layout.nbytes // GRANULE) * GRANULE for spec in specs)
     config = StoreConfig(
-        dram_bytes=6 * set_bytes // 5,
+        dram_bytes=6 * set_bytes // 5 + GRANULE,  # of the tables, where a set is tiny
         dram_dir=dram_dir,
         ssd_dir=str(folder),
         ssd_bytes=4 * set_bytes,

@@ -4,18 +4,24 @@ import errno
 import os
 import threading
 import time
+from pathlib import Path
 
 from kvstore.store import KVStore
 from kvstore.tiers.files import Files
 from kvstore.tiers.folder import Folder
 
+_PATIENCE_S = 60.0
+"""Then a read fails: the test has, and forgot it."""
+
 
 class Turnstile(Files):
-    """Of a segment's file the header is the first read, each layer one more."""
+    """Of a segment's file the header is the first read, each layer one more. Every file that is
+    opened may be read as often as was allowed in sum."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._allowed = 0.0
+        self._passed: dict[int, int] = {}  # of each open file
         self._fails = False
         self.delay_s = 0.0
         """Of a read that may pass."""
@@ -44,12 +50,19 @@ class Turnstile(Files):
     def mend(self) -> None:
         self._fails = False
 
+    def open(self, path: Path | str) -> int:
+        fd = super().open(path)
+        self._passed[fd] = 0
+        return fd
+
     def read(self, fd: int, into: memoryview, offset: int) -> int:
         with self._changed:
-            assert self._changed.wait_for(lambda: self._fails or self._allowed >= 1, 30)
-            if self._fails:
+            may_pass = self._changed.wait_for(
+                lambda: self._fails or self._passed[fd] < self._allowed, _PATIENCE_S
+            )
+            if self._fails or not may_pass:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
-            self._allowed -= 1
+            self._passed[fd] += 1
             self.num_reads += 1
         time.sleep(self.delay_s)
         return super().read(fd, into, offset)

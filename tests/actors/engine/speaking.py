@@ -95,8 +95,8 @@ def speaking(family: str, name: str = "tiny") -> tuple[Decoder, Any]:
         facts(family), attn_implementation=attention.NAME
     ).eval()
     ours.load_state_dict(stock.state_dict())
-    layout, positions = Layout(LAYERS, KV_HEADS, 1, HEAD_DIM, "float32"), 2048
-    cpu, key = torch.device("cpu"), b"\0" * 32
+    layout = Layout(LAYERS, KV_HEADS, 1, HEAD_DIM, "float32")
+    cpu = torch.device("cpu")
     decoder = Decoder(
         name, ours, tokenizer(), cpu, "float32", layout, b"\0" * 32, frozenset(), 2048
     )

@@ -15,10 +15,11 @@ from actors.messages import CacheReport
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from kvstore.types import SegmentSpec
 from tests.actors.engine.device.kv import path_of, use
 from tests.kvstore.segments import assert_balanced, right_layer, small_config
 from tests.kvstore.turnstile import Turnstile
+
+PATH = path_of(1)
 
 
 @contextmanager
@@ -33,27 +34,37 @@ def opened(config: StoreConfig) -> Iterator[Segments]:
 
 
 class Reads:
-    """A store whose SSD lets reads pass one at a time, its client, and segments over a tier."""
+    """A store whose SSD has `PATH` and lets reads pass one at a time, its client, and segments."""
 
-    def __init__(self, folder: Path, *path: SegmentSpec, device_bytes: int = 0) -> None:
-        config = small_config(folder)
+    def __init__(self, config: StoreConfig) -> None:
         with opened(config) as segments:
-            use(segments, path)
+            use(segments, PATH)
         self.store = KVStore(config, "node")
         assert self.store.flush(10)
         self.gate = Turnstile.of(self.store)
         self.client = LocalStoreClient(self.store, config.dram_dir)
-        self.segments = Segments(self.client, RetainedTier(DeviceTierConfig(device_bytes)))
+        self.segments = Segments(self.client, RetainedTier(DeviceTierConfig(2**18)))
 
     def close(self) -> None:
         self.gate.mend()
         self.gate.allow()
         self.client.close()
-        give_up = time.monotonic() + 10
-        while list(self.store._loads) and time.monotonic() < give_up:
-            time.sleep(0.01)
+        self.settle()
         assert_balanced(self.store)
         self.store.close()
+
+    def settle(self) -> None:
+        """No read is under way any more."""
+        give_up = time.monotonic() + 30
+        while list(self.store._loads) and time.monotonic() < give_up:
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def reads(tmp_path: Path) -> Iterator[Reads]:
+    reads = Reads(small_config(tmp_path))
+    yield reads
+    reads.close()
 
 
 def places(report: CacheReport) -> tuple[int, int, int, int]:
@@ -74,56 +85,48 @@ def test_hits_are_counted_by_the_tier_that_had_them(tmp_path: Path) -> None:
         assert report.tokens_reused == sum(spec.layout.num_tokens for spec in path)
 
 
-def test_a_streamed_lease_computes_a_layer_while_the_next_is_read(tmp_path: Path) -> None:
+def test_a_streamed_lease_computes_a_layer_while_the_next_is_read(reads: Reads) -> None:
     """Header and first layer of both segments are there at once, the other two layers come."""
-    path = path_of(1)
-    reads = Reads(tmp_path, *path, device_bytes=2**18)
     segments, gate = reads.segments, reads.gate
-    gate.allow(4)
-    with segments.lease([path], time.monotonic() + 30, streamed=True) as lease:
+    gate.allow(2)
+    with segments.lease([PATH], time.monotonic() + 30, streamed=True) as lease:
         assert len(lease.arriving) == gate.num_reads - 2 == 2
         for layer in range(3):
             assert segments.await_layer(lease, layer)
-            for spec in path:
+            for spec in PATH:
                 there = lease.tensors[spec.key][layer].numpy().tobytes()
                 assert there == right_layer(spec, layer)
-            gate.allow(2)
+            gate.allow(1)
         assert segments.unchanged(lease)
-        assert places(lease.hits({spec.key for spec in path})) == (0, 2, 0, 0)
+        assert places(lease.hits({spec.key for spec in PATH})) == (0, 2, 0, 0)
         assert segments.stats().num_segments == 0, "what arrives is kept when it is whole"
-        while list(reads.store._loads):
-            time.sleep(0.001)
+        reads.settle()
     assert segments.stats().num_segments == 2 and reads.store.stats().leases == 1
-    assert use(segments, path).device_hits == 2
-    reads.close()
+    assert use(segments, PATH).device_hits == 2
 
 
-def test_without_anything_on_its_way_no_layer_is_waited_for(tmp_path: Path) -> None:
-    reads = Reads(tmp_path, *path_of(1))
+def test_without_anything_on_its_way_no_layer_is_waited_for(reads: Reads) -> None:
     reads.gate.allow()
-    use(reads.segments, path_of(1))
-    with reads.segments.lease([path_of(1)], time.monotonic() + 30, streamed=True) as lease:
+    reads.client.release(reads.client.acquire([PATH], 30).lease_id)
+    with reads.segments.lease([PATH], time.monotonic() + 30, streamed=True) as lease:
         assert not lease.arriving and reads.segments.await_layer(lease, 2)
-        assert places(lease.hits({path_of(1)[0].key})) == (1, 0, 0, 0)
-    reads.close()
+        assert places(lease.hits({PATH[0].key})) == (1, 0, 0, 0)
 
 
 @pytest.mark.parametrize("how", ["fails", "is late"])
-def test_a_layer_that_does_not_come_is_told_and_nothing_of_it_kept(
-    tmp_path: Path, how: str
-) -> None:
-    path = path_of(1)
-    reads = Reads(tmp_path, *path, device_bytes=2**18)
-    reads.gate.allow(4)
-    with reads.segments.lease([path], time.monotonic() + 2, streamed=True) as lease:
+def test_a_layer_that_does_not_come_is_told_and_nothing_of_it_kept(reads: Reads, how: str) -> None:
+    reads.gate.allow(2)
+    with reads.segments.lease([PATH], time.monotonic() + 30, streamed=True) as lease:
         assert reads.segments.await_layer(lease, 0)
         if how == "fails":
             reads.gate.fail()
+            reads.settle()
+        else:
+            lease.deadline = time.monotonic() + 0.05
         assert not reads.segments.await_layer(lease, 1)
         assert reads.segments.unchanged(lease) == (how == "is late")
     assert reads.segments.stats().num_segments == reads.store.stats().leases == 0
     reads.gate.mend()
     reads.gate.allow()
-    report = use(reads.segments, path)
+    report = use(reads.segments, PATH)
     assert (report.hits, report.computed) == (2, 0)
-    reads.close()
