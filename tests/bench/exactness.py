@@ -6,7 +6,6 @@ as the difference of their mean reciprocal ranks.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from actors.engine.config import GeneratorConfig, ModelConfig, RerankerConfig
 from tests.bench.asking import (
@@ -37,7 +36,7 @@ class Counts:
     answers: int = 50
 
 
-QUICK = Counts(10, 10, 10)
+QUICK = Counts(6, 6, 4)
 
 
 def run(options: Options) -> Result:
@@ -74,14 +73,14 @@ def run(options: Options) -> Result:
     )
 
 
-def compared(pairs: Sequence[Pair], lists: Lists) -> dict[str, Any]:
+def compared(pairs: Sequence[Pair], lists: Lists) -> dict[str, float]:
     """What reuse changes: the largest score difference, orders, the right passages' ranks."""
     taus = [kendall(full, reused) for full, reused in pairs]
     ranks = [
         (reciprocal_rank(full, item.right), reciprocal_rank(reused, item.right))
         for (full, reused), item in zip(pairs, lists, strict=False)
     ]
-    return {
+    found = {
         "max_diff": max(abs(a - b) for pair in pairs for a, b in zip(*pair, strict=True)),
         "order_equal": sum(order(full) == order(reused) for full, reused in pairs) / len(pairs),
         "tau": sum(taus) / len(taus),
@@ -89,6 +88,7 @@ def compared(pairs: Sequence[Pair], lists: Lists) -> dict[str, Any]:
         "mrr_full": sum(full for full, _ in ranks) / len(ranks),
         "mrr_reused": sum(reused for _, reused in ranks) / len(ranks),
     }
+    return {name: float(f"{value:.6g}") for name, value in found.items()}
 
 
 def _scored(parts: Bench, lists: Lists, what: str) -> list[Pair]:
