@@ -30,7 +30,7 @@ def test_every_hyperrag_command_of_the_readme_exists() -> None:
     from tests.hyperrag.test_cli import OPTIONS
 
     named = set(
-        re.findall(r"^\s*(?:\S*/)?hyperrag ([a-z]+)", README.read_text("utf-8"), re.MULTILINE)
+        re.findall(r"^\s*(?:\S*/)?hyperrag ([a-z-]+)", README.read_text("utf-8"), re.MULTILINE)
     )
     assert named and named <= {path.split()[0] for path in OPTIONS if path}
 
