@@ -92,12 +92,38 @@ class Batch:
         """
         if self._blocks and fused(q, how, self._reach):
             return self._attend_blocks(layer, q[0], k[0], v[0], how)
+        if self._has_short_leads and fused(q, how, self._reach):
+            return self._attend_led(layer, q, k, v, how)
         states = [self._new_state(layer, q, k, v, how)]
         for i in range(max(len(lane.past) for lane in self.lanes)):
             states.append(self._past_state(layer, i, q, how))
         if self.shared is not None:
             states.append(self._shared_state(layer, q, how))
         return merge(states)
+
+    @property
+    def _has_short_leads(self) -> bool:
+        """Little precedes each lane: passages behind the prompt prefix."""
+        return all(
+            lane.joined is None and 0 < self.position(lane) <= len(lane.tokens)
+            for lane in self.lanes
+        )
+
+    def _attend_led(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
+        """One causal call a lane, over what precedes it and itself. Merged parts would be rounded
+        twice: this is what a pass without stored KV computes, in bf16 too. Rows of zeros stand
+        before the queries, one for each key before them, because the kernel aligns the first query
+        with the first key."""
+        shared = [] if self.shared is None else [self.shared]
+        outs = []
+        for rows, lane in zip(self._rows(), self.lanes, strict=True):
+            stored = [kv[layer] for kv in (*shared, *lane.past)]
+            keys = torch.cat([*(kv[0] for kv in stored), k[0, :, rows]], 1)[None]
+            values = torch.cat([*(kv[1] for kv in stored), v[0, :, rows]], 1)[None]
+            lead = self.position(lane)
+            queries = torch.nn.functional.pad(q[:, :, rows], (0, 0, lead, 0))
+            outs.append(part(queries, keys, values, how, 0, 0, causal=True).out[:, :, lead:])
+        return torch.cat(outs, 2)
 
     def _attend_blocks(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
         outs, at = [], 0
