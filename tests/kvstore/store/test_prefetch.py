@@ -67,7 +67,7 @@ def settled(store: KVStore) -> None:
     before = -1
     while before != store.stats().prefetch_reads:
         before = store.stats().prefetch_reads
-        time.sleep(0.1)
+        time.sleep(0.5)
 
 
 def test_an_announced_path_is_in_dram_when_it_is_asked_for(opened: Opened) -> None:
