@@ -85,7 +85,7 @@ class Ledger:
     def listed(self, objects: Iterable[Listed]) -> None:
         """Count what a listing shows and nobody knows."""
         with self._lock:
-            known = {stored.name for stored in self._stored.values()}
+            known = {stored.name for stored in (*self._stored.values(), *self._leaving)}
             self._unread = {it.name: it.nbytes for it in objects if it.name not in known}
             self.used += sum(self._unread.values())
             self._is_listed = True

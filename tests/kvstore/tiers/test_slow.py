@@ -7,6 +7,8 @@ import pytest
 
 from kvstore.errors import CorruptSegmentError, StoreConfigError, TierUnavailableError
 from kvstore.tiers.folder import Folder
+from kvstore.tiers.medium import Listed
+from kvstore.tiers.segment_object import Stored
 from kvstore.tiers.slow import SlowTier
 from kvstore.types import SegmentSpec
 from tests.kvstore.segments import chain_of, crcs_of, passage, payload, ssd_tier
@@ -179,3 +181,31 @@ def test_a_file_that_vanished_is_a_miss(open_tier: Callable[[], SlowTier]) -> No
     assert tier.check() != []
     assert tier.open(spec.key) is None
     assert tier.used_bytes == 0 and tier.check() == []
+
+
+def test_what_a_reader_sets_aside_while_it_is_listed_is_not_recovered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found and given up between the listing and its entry into the books, deleted after that."""
+    (spec,) = chain_of([1])
+    before = ssd_tier(tmp_path)
+    put(before, spec)
+    before.close()
+    tier = SlowTier(Folder(tmp_path, 2**16), 2**20)
+    listing = tier._medium.list
+
+    def list_while_a_reader_gives_up() -> list[Listed]:
+        listed = list(listing())
+        found = tier.find(spec.key)
+        assert found is not None and tier.adopt(found) and tier.detach(spec.key) == found
+        leaving.append(found)
+        return listed
+
+    leaving: list[Stored] = []
+    monkeypatch.setattr(tier._medium, "list", list_while_a_reader_gives_up)
+    recovered = [stored for stored in tier.recover() if tier.adopt(stored, recovered=True)]
+    monkeypatch.undo()
+    tier.discard(leaving[0])
+    assert not recovered and not specs_of(tier) and tier.used_bytes == 0
+    assert tier.check() == []
+    tier.close()
