@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from actors.engine.config import ModelConfig
+from tests.bench.harness import CannotRun
 from tests.bench.rerank_e2e.ladder import highest
 from tests.bench.rerank_e2e.load import Target, arrivals, percentile
 from tests.bench.rerank_e2e.topics import QUESTION_TOKENS, Topics, load_tokenizer, zipf
@@ -130,3 +131,9 @@ def test_a_closed_loop_counts_what_is_answered(
     rate = Target(service.url, {}, topics, seed=0).capacity(10)
     assert rate >= 10 / (time.monotonic() - started)
     assert len(service.script.asked) == 10
+
+
+def test_a_service_that_fails_while_unloaded_ends_the_run(service: Service, topics: Topics) -> None:
+    service.script.reply(ROUTE, {"error": {"message": "no model"}}, status=503)
+    with pytest.raises(CannotRun, match="HTTP 503.*no model"):
+        Target(service.url, {}, topics, seed=0).capacity(2)

@@ -34,6 +34,7 @@ TIMEOUT_S = 900.0
 SETTINGS: dict[str, Any] = {
     "store": {"dram_bytes": 3 * 2**30, "ssd_bytes": 16 * 2**30},  # 3 GiB, 16 GiB
     "ingress": {"request_timeout_s": TIMEOUT_S},
+    "engine": {"compute_wait_s": TIMEOUT_S},
 }
 
 

@@ -6,6 +6,7 @@ import random
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import httpx
 
 from actors.messages import CacheReport
 from hyperrag.results import read
+from tests.bench.harness import CannotRun
 from tests.bench.rerank_e2e.topics import Topics
 
 CLIENTS = 3
@@ -74,8 +76,12 @@ class Target:
         self._seed, self._rng = seed, random.Random(seed)
 
     def capacity(self, num: int) -> float:
-        """Requests a second of a closed loop. Raises an ExceptionGroup of httpx.HTTPError."""
-        return asyncio.run(self._closed(num))
+        """Requests a second of a closed loop. Raises CannotRun where one failed."""
+        try:
+            return asyncio.run(self._closed(num))
+        except* httpx.HTTPError as failed:
+            reason = failed.exceptions[0]
+        raise CannotRun(f"a request of the closed loop failed: {reason}")
 
     def load(self, rate: float, num: int, timeout_s: float) -> Load:
         """The open loop. At the first failure or timeout the rest is cancelled and drained."""
@@ -113,13 +119,16 @@ class Target:
                 pass
             else:
                 return tuple(task.result() for task in tasks)
-        await self._closed(1)  # waits behind what the engines still work on
+        with suppress(ExceptionGroup):  # it may be refused: the service has been overloaded
+            await self._closed(1)  # waits behind what the engines still work on
         return ()
 
     async def _ask(self, http: httpx.AsyncClient, question: str, arrived: float) -> Reply:
         body = {"question": question, **self._options}
         response = await http.post("/v1/rag/query", json=body)
-        response.raise_for_status()
+        if response.is_error:
+            message = f"HTTP {response.status_code}: {response.text[:200]}"
+            raise httpx.HTTPStatusError(message, request=response.request, response=response)
         data = response.json()
         seconds = time.monotonic() - arrived
         return Reply(seconds, data["timings_ms"], read(CacheReport, data["cache"]["rerank"]))
