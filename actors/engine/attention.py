@@ -20,6 +20,10 @@ NO_WEIGHT = -1e30
 """Log-sum-exp of a part without keys: finite, so that its share is zero and not NaN."""
 
 
+KEY_STEP = 32
+"""Key slots in multiples of this: the fused kernel sums the rest of a vector in another order."""
+
+
 class How(NamedTuple):
     scaling: float
     softcap: float | None
@@ -55,6 +59,12 @@ def part_masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scaling: float) -
         q, k, v, 0.0, False, attn_mask=mask, scale=scaling
     )
     return cast(Tensor, out)
+
+
+def lone_row(num_rows: int) -> int:
+    """1 where the fused kernel would multiply the last of so many queries alone, as a vector: that
+    sums in another order, unless one more row goes with it."""
+    return int(num_rows % KEY_STEP == 1)
 
 
 def fused(q: Tensor, how: How, reach: int) -> bool:

@@ -204,7 +204,9 @@ class CandidateSegments:
                 if extent is not None:
                     extents[spec.key] = extent, sink
         with self._slot.held():
-            self._decoder.forward(Batch([lane for lane, _ in lanes], prefix))
+            invariant = self._decoder.invariant
+            batch = Batch([lane for lane, _ in lanes], prefix, invariant=invariant)
+            self._decoder.forward(batch)
         written = {key: sink for key, (_, sink) in extents.items()}
         for extent, sink in extents.values():
             if sink is not extent:

@@ -1,8 +1,8 @@
 """Attention of equally long suffixes over passages of similar length, in one fused call.
 
 The static layout of reranking (HyperRAG, arXiv 2504.02921; ALGORITHMS 1.2): prefix, stored parts
-and new tokens of all lanes go straight into their places of one buffer, right-padded and masked.
-Positions are those of the true lengths; only the slots are padded.
+and new tokens of all lanes go straight into their places of one buffer, right-padded and masked. A
+key's slot is its position, so that a padded lane is summed in the order of one computed in full.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,8 +10,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from actors.engine.attention import How, part_masked
+from actors.engine.attention import KEY_STEP, How, lone_row, part_masked
 
 _MIN_FILL = 0.8
 """A block takes another lane while this share of its slots holds keys: below, padding costs more
@@ -49,7 +50,8 @@ class PaddedBlock:
         self._shared, self._past, self._width = shared, past, width
         self._lead = 0 if shared is None else shared.shape[3]
         self._lengths = [num_tokens(kvs) for kvs in past]
-        self._total = self._lead + max(self._lengths) + width
+        used = self._lead + max(self._lengths) + width
+        self._slots = -(-used // KEY_STEP) * KEY_STEP
         self._mask: Tensor | None = None
 
     @property
@@ -61,17 +63,20 @@ class PaddedBlock:
     ) -> Tensor:
         """q [H, N*width, dh], k and v [Hkv, N*width, dh]; the result has the shape of q."""
         n, width = len(self._past), self._width
-        shape = (2, n, k.shape[0], self._total, q.shape[2])
+        shape = (2, n, k.shape[0], self._slots, q.shape[2])
         keys, values = self._filled(workspace.take(shape, q), layer, k, v)
         if self._mask is None:
             self._mask = self._masked(q)
         queries = q.view(q.shape[0], n, width, -1).transpose(0, 1)
-        out = part_masked(queries, keys, values, self._mask, how.scaling)
+        if lone_row(width):
+            queries = pad(queries, (0, 0, 0, 1))
+        out = part_masked(queries, keys, values, self._mask, how.scaling)[:, :, :width]
         return out.transpose(1, 2).flatten(0, 1).transpose(0, 1)
 
     def _filled(self, buffer: Tensor, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values [N, Hkv, slots, dh]: prefix, stored parts, padding, new tokens."""
+        """Keys and values [N, Hkv, slots, dh]: prefix, stored parts, new tokens, padding."""
         lead, width = self._lead, self._width
+        new = [t.view(len(t), -1, width, t.shape[2]).transpose(0, 1) for t in (k, v)]
         if self._shared is not None:
             buffer[:, :, :, :lead] = self._shared[layer][:, None]
         for lane, kvs in enumerate(self._past):
@@ -80,18 +85,16 @@ class PaddedBlock:
                 end = at + kv.shape[3]
                 buffer[:, lane, :, at:end] = kv[layer]
                 at = end
-        for i, new in enumerate((k, v)):
-            buffer[i, :, :, -width:] = new.view(len(new), -1, width, new.shape[2]).transpose(0, 1)
+            buffer[0, lane, :, at : at + width] = new[0][lane]
+            buffer[1, lane, :, at : at + width] = new[1][lane]
         return buffer[0], buffer[1]
 
     def _masked(self, q: Tensor) -> Tensor:
-        """Additive mask [N, 1, width, slots]: stored keys, then new ones causally."""
-        new = self._total - self._width
-        lengths = torch.tensor(self._lengths)[:, None, None]
-        slots = torch.arange(self._total)[None, None, :]
-        steps = torch.arange(self._width)[None, :, None]
-        stored = slots < self._lead + lengths
-        seen = torch.where(slots < new, stored, slots - new <= steps)
+        """Additive mask [N, 1, queries, slots]: up to each query itself."""
+        stored = self._lead + torch.tensor(self._lengths)[:, None, None]
+        slots = torch.arange(self._slots)[None, None, :]
+        steps = torch.arange(self._width + lone_row(self._width))[None, :, None]
+        seen = slots <= stored + steps
         return torch.zeros(seen.shape, dtype=q.dtype).masked_fill_(~seen, -torch.inf)[:, None]
 
 

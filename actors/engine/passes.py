@@ -41,7 +41,9 @@ class ScoringPasses:
         for part in self._cut(rows, to_lane):
             part = [row for row in part if row.job.is_open]
             if part:
-                batch = Batch([to_lane(row) for row in part], prefix, self._workspace, arrive)
+                lanes = [to_lane(row) for row in part]
+                invariant = self._decoder.invariant
+                batch = Batch(lanes, prefix, self._workspace, arrive, invariant)
                 yield part, self._scored(part, batch)
 
     def _scored(self, part: Sequence[Row], batch: Batch) -> list[float] | None:

@@ -39,6 +39,8 @@ class RerankEngine:
         self._config = config
         self._rule = create_scoring_rule(config, self._prompt, self._decoder)
         self._query_first = create_query_first(runtime, config)
+        if self._query_first is None:
+            self._decoder.make_invariant()
         client = store if config.reuse == "on" and self._query_first is None else None
         tier = create_device_tier(client, self._decoder.device, config.device_tier)
         self._segments = Segments(client, tier)

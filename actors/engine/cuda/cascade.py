@@ -53,13 +53,13 @@ def cascade_attention(
     Padding rows come out as zeros. Runs where triton runs: on CUDA, and on a CPU under its
     interpreter (TRITON_INTERPRET=1 before triton is loaded).
     """
-    from actors.engine.cuda.kernel import cascade_kernel
-
     rows, heads, head_dim = q.shape
     kv_heads = k.shape[1]
     assert rows == parts.num_rows == k.shape[0], (q.shape, k.shape, parts.num_rows)
     assert heads % kv_heads == 0 and k.shape == v.shape and k.shape[2] == head_dim
     assert q.stride(2) == k.stride(2) == v.stride(2) == 1, "head dimensions are contiguous"
+    from actors.engine.cuda.kernel import cascade_kernel
+
     groups = heads // kv_heads
     tile = tile_of(head_dim, q.element_size(), parts.max_width * groups)
     out = torch.empty((rows, heads, head_dim), dtype=q.dtype, device=q.device)
