@@ -15,7 +15,7 @@ from torch.nn.functional import linear, pad
 
 ROW_STEP = 64
 """Passes have a multiple of this many rows: the numbers that are tried."""
-MAX_ROWS = 4096
+MAX_ROWS = 2048
 """Of one product; more rows are several."""
 _MAX_FEWEST = 512
 

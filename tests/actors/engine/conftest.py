@@ -84,10 +84,11 @@ def build_tiny(family: str) -> Callable[[], tuple[Decoder, Any]]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[KVStore]:
-    """A small real store: 256 MiB of DRAM hold about 20 passages of SmolLM2 in fp32."""
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[KVStore]:
+    """A small real store: 256 MiB of DRAM, or the bytes that a test gives it, hold about 20
+    passages of SmolLM2 in fp32."""
     config = StoreConfig(
-        dram_bytes=256 * 2**20,
+        dram_bytes=getattr(request, "param", 256 * 2**20),
         dram_dir=str(tmp_path),
         ssd_dir=str(tmp_path / "ssd"),
         ssd_bytes=2**30,
