@@ -7,9 +7,10 @@ from functools import partial
 from torch import Tensor
 
 from actors.engine.compute import ComputeSlot
+from actors.engine.lanes import Lane
 from actors.engine.lease import Lease
 from actors.engine.models import Decoder
-from actors.engine.packed import Batch, Lane
+from actors.engine.packed import Batch
 from actors.engine.prompt import Tokens
 from actors.engine.segments import Segments
 from actors.messages import CacheReport

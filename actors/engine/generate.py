@@ -14,8 +14,9 @@ from torch import Tensor
 
 from actors.engine.config import GeneratorConfig
 from actors.engine.device import create_device_tier
+from actors.engine.lanes import Lane
 from actors.engine.lease import Lease
-from actors.engine.packed import Batch, Lane
+from actors.engine.packed import Batch
 from actors.engine.runtime import Runtime
 from actors.engine.sampling import Sampler, TextStream, validate
 from actors.engine.segments import Segments, remaining

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, pad
 
 from actors.engine import attention
+from actors.engine.cache import PackedCache
 from actors.engine.config import ModelConfig
 from actors.engine.fingerprint import fingerprint
+from actors.engine.head import Head
 from actors.engine.invariant import InvariantProducts
 from actors.engine.lean import keep_freed_memory, make_lean
-from actors.engine.packed import Batch, PackedCache
+from actors.engine.packed import Batch
 from actors.engine.weights import prepare
 from actors.errors import UnavailableError
 from kvstore.types import Dtype, Layout
@@ -27,10 +28,6 @@ TORCH_DTYPES: dict[Dtype, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-_HEAD_ROWS = 128
-_HEAD_COLUMNS = 4096
-"""Of the vocabulary matrix, how many at a time: their logits stay in the cache until they are
-normalised. Twice as fast as rows of the whole vocabulary."""
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -116,50 +113,19 @@ class Decoder:
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """[R, vocabulary] in fp32, of hidden states [R, d]."""
-        return self._capped(self.model.lm_head(hidden)).float()
+        return Head.of(self.model).logits(hidden)
 
     @torch.inference_mode()
     def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """log Pr of targets [R] at hidden states [R, d], fp32; never all logits at once."""
         if self.cuda is not None:
             return self.cuda.log_probs(hidden, targets)
-        total = hidden.new_empty(len(hidden), dtype=torch.float32)
-        for start in range(0, len(hidden), _HEAD_ROWS):
-            rows = hidden[start : start + _HEAD_ROWS]
-            padded = pad(rows, (0, 0, 0, _HEAD_ROWS - len(rows)))  # products of one size: invariant
-            total[start : start + _HEAD_ROWS] = self._logsumexp(padded)[: len(rows)]
-        return self._target_logits(hidden, targets) - total
-
-    def _target_logits(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Logits of one token per row, [R] in fp32."""
-        head = self.model.lm_head
-        logits = (hidden.float() * head.weight[targets].float()).sum(-1)
-        return self._capped(logits if head.bias is None else logits + head.bias[targets].float())
-
-    def _logsumexp(self, hidden: Tensor) -> Tensor:
-        """Over the whole vocabulary, [R] in fp32 (ALGORITHMS 1.7, `logsumexp_blocked`)."""
-        head = self.model.lm_head
-        parts = []
-        for start in range(0, len(head.weight), _HEAD_COLUMNS):
-            columns = slice(start, start + _HEAD_COLUMNS)
-            bias = None if head.bias is None else head.bias[columns]
-            logits = self._capped(torch.nn.functional.linear(hidden, head.weight[columns], bias))
-            normed = logits.log_softmax(-1, dtype=torch.float32)  # one pass; logsumexp takes three
-            parts.append(logits[:, 0].float() - normed[:, 0])
-        return torch.stack(parts).logsumexp(0)
+        return Head.of(self.model).log_probs(hidden, targets)
 
     @torch.inference_mode()
     def token_logits(self, hidden: Tensor, tokens: Sequence[int]) -> Tensor:
-        """Logits [R, len(tokens)] of a few tokens at hidden states [R, d]: fp32, and products with
-        these rows of the head alone. bf16 has steps of 0.125 between logits of 16 and 32."""
-        head = self.model.lm_head
-        rows = torch.tensor(list(tokens), device=self.device)
-        bias = None if head.bias is None else head.bias[rows].float()
-        return self._capped(linear(hidden.float(), head.weight[rows].float(), bias))
-
-    def _capped(self, logits: Tensor) -> Tensor:
-        cap = getattr(self.model.config, "final_logit_softcapping", None)
-        return logits if cap is None else cap * torch.tanh(logits.float() / cap)
+        """Logits [R, len(tokens)] of a few tokens at hidden states [R, d], in fp32 throughout."""
+        return Head.of(self.model).token_logits(hidden, tokens)
 
 
 def load_decoder(config: ModelConfig) -> Decoder:

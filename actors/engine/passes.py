@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from actors.engine.asking import Row
+from actors.engine.cache import LayerLostError
 from actors.engine.compute import ComputeSlot
+from actors.engine.lanes import Lane
 from actors.engine.models import Decoder
-from actors.engine.packed import Batch, Lane, LayerLostError
+from actors.engine.packed import Batch
 from actors.engine.padded import Workspace
 from actors.engine.scoring import ScoringRule
 

@@ -17,7 +17,7 @@ from actors.engine.asking import Ask, Job, Row, rows_of
 from actors.engine.candidates import Candidate, CandidateSegments, Group, Stage
 from actors.engine.config import RerankerConfig
 from actors.engine.device import create_device_tier
-from actors.engine.packed import Lane
+from actors.engine.lanes import Lane
 from actors.engine.passes import ScoringPasses
 from actors.engine.prompt import Tokens
 from actors.engine.query_first import QueryFirst, create_query_first

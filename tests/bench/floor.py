@@ -16,8 +16,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from actors.engine.config import ModelConfig
+from actors.engine.lanes import Lane
 from actors.engine.models import TORCH_DTYPES, Decoder
-from actors.engine.packed import Batch, Lane
+from actors.engine.packed import Batch
 from actors.engine.weights import prepare
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from actors.engine.lanes import Lane
 from actors.engine.models import Decoder
-from actors.engine.packed import Batch, Lane
+from actors.engine.packed import Batch
 from tests.bench.floor import Floor, FloorTimes, Work, above_floor, counted_rows
 
 

@@ -36,7 +36,9 @@ def test_the_deployments_to_kill_are_those_that_run(service: Service, facts: str
 
 
 @pytest.mark.parametrize(
-    "killed", [("Retriever", "CorpusService"), ("Reranker", "Generator"), ("Ingress",)], ids=", ".join
+    "killed",
+    [("Retriever", "CorpusService"), ("Reranker", "Generator"), ("Ingress",)],
+    ids=", ".join,
 )
 def test_killed_replicas_come_back_and_answers_stay_right(
     service: Service, client: Client, facts: str, killed: tuple[str, ...]

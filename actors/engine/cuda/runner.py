@@ -6,13 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from actors.engine.cache import LayerLostError
 from actors.engine.cuda.cascade import cascade_attention
 from actors.engine.cuda.forward import Attention, cascade_forward
 from actors.engine.cuda.graphs import GraphRunner, Record
 from actors.engine.cuda.head import target_log_probs
 from actors.engine.cuda.inputs import CascadeLane, PassInputs
 from actors.engine.cuda.loader import LayerLoader
-from actors.engine.packed import Batch, Lane, LayerLostError
+from actors.engine.lanes import Lane
+from actors.engine.packed import Batch
 from kvstore.types import Layout
 
 

@@ -11,8 +11,9 @@ from torch.nn.functional import linear
 from actors.engine import invariant
 from actors.engine.config import RerankerConfig
 from actors.engine.invariant import MAX_ROWS, InvariantProducts, by_input, fewest_rows
+from actors.engine.lanes import Lane
 from actors.engine.models import Decoder
-from actors.engine.packed import Batch, Lane
+from actors.engine.packed import Batch
 from actors.engine.rerank import RerankEngine
 from actors.engine.runtime import Runtime
 from kvstore.local import LocalStoreClient

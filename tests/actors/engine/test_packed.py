@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from actors.engine.lanes import Lane
 from actors.engine.models import Decoder
-from actors.engine.packed import Batch, Lane
+from actors.engine.packed import Batch
 
 Build = Callable[[], tuple[Decoder, Any]]
 PREFIX = list(range(1, 8))

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from actors.engine.attention import How, reference_part
-from actors.engine.packed import Batch, Lane
+from actors.engine.lanes import Lane
+from actors.engine.packed import Batch
 from actors.engine.padded import Workspace, blocks
 
 HEADS, KV_HEADS, HEAD_DIM = 6, 2, 16

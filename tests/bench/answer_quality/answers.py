@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from actors.engine.config import GeneratorConfig
-from actors.engine.packed import Batch, Lane
+from actors.engine.lanes import Lane
+from actors.engine.packed import Batch
 from actors.messages import Message
 from tests.bench import asking
 from tests.bench.engines import Bench

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from actors.engine.cache import LayerLostError
 from actors.engine.cuda import CudaRunner, LayerLoader, cascade_reference
 from actors.engine.device.staging import Staging
+from actors.engine.lanes import Lane
 from actors.engine.models import Decoder
-from actors.engine.packed import Batch, Lane, LayerLostError
+from actors.engine.packed import Batch
 from tests.actors.engine.cuda.passes import CPU
 from tests.actors.engine.cuda.test_loader import LoggedStreams
 
