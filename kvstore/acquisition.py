@@ -60,9 +60,7 @@ class Acquisitions:
         damaged = [slot for slot in slots if damage_of(books, slot)]
         with books.lock:
             for slot in damaged if lease.open else ():
-                books.counters.corrupt += 1
-                if slot.published:
-                    books.withdraw(slot)
+                books.condemn(slot)
 
     def _require_open(self, lease: Lease) -> None:
         self._books.require_open()

@@ -117,6 +117,12 @@ class Books:
             if level.offer(slot):
                 self.work.notify_all()
 
+    def condemn(self, slot: Slot) -> None:
+        """Its bytes are damaged: count that, and let nobody find it again. The lock is held."""
+        self.counters.corrupt += 1
+        if slot.published:
+            self.withdraw(slot)
+
     def withdraw(self, slot: Slot, evicted: bool = False) -> None:
         """Out of sight; its bytes go when nobody holds them."""
         for level in self.levels:

@@ -109,8 +109,7 @@ class Matcher:
     def _slot(self, spec: SegmentSpec) -> Slot | None:
         slot = self._books.dram.find(spec.key)
         if slot is not None and slot.spec.layout != spec.layout:
-            self._books.counters.corrupt += 1
-            self._books.withdraw(slot)
+            self._books.condemn(slot)
             return None
         return slot
 

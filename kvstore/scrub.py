@@ -58,9 +58,7 @@ class Scrubber:
         with books.lock:
             slot.borrows -= 1
             if damage is not None:
-                books.counters.corrupt += 1
-                if slot.published:
-                    books.withdraw(slot)
+                books.condemn(slot)
             books.dram.free_if_unused(slot)
         if damage is not None:
             logger.error("a segment changed in memory after it was published: %s", damage)

@@ -116,9 +116,7 @@ class WriteBehind:
         except CorruptSegmentError as error:
             logger.error("a segment changed in memory after it was published: %s", error)
             with books.lock:
-                books.counters.corrupt += 1
-                if slot.published:
-                    books.withdraw(slot)
+                books.condemn(slot)
         except TierUnavailableError as error:
             self._pause(error)
         else:
