@@ -8,7 +8,7 @@ from pathlib import Path
 # every parallel region wait for a thread that is not running.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# A shell starts what runs in its background with Ctrl-C ignored, and that is inherited: the services
+# A shell starts what runs in its background with Ctrl-C ignored, and that is inherited: services
 # that tests interrupt would not notice.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
