@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-MULTIPLES = (1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0)
+MULTIPLES = (1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
 """Of the traditional rate, above it."""
 
 
