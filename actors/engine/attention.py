@@ -18,8 +18,6 @@ from transformers import AttentionInterface
 NAME = "hyperrag"
 NO_WEIGHT = -1e30
 """Log-sum-exp of a part without keys: finite, so that its share is zero and not NaN."""
-
-
 KEY_STEP = 32
 """Key slots in multiples of this: the fused kernel sums the rest of a vector in another order."""
 

@@ -23,4 +23,9 @@ class Lane:
     @property
     def num_past(self) -> int:
         """Tokens of the lane's own stored KV."""
-        return sum(kv.shape[3] for kv in self.past)
+        return num_tokens(self.past)
+
+
+def num_tokens(kvs: Sequence[Tensor]) -> int:
+    """Of KVs [L, 2, Hkv, T, dh] one behind the other."""
+    return sum(kv.shape[3] for kv in kvs)

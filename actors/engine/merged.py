@@ -7,44 +7,43 @@ cost more than the attention.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from actors.engine.attention import NO_WEIGHT, How, State, merge, part
-from actors.engine.lanes import Lane
+from actors.engine.lanes import Lane, num_tokens
+
+if TYPE_CHECKING:  # it imports this module
+    from actors.engine.packed import Batch
 
 
 @dataclass(frozen=True, slots=True)
 class MergedAttention:
     """Over the lanes of one pass."""
 
-    lanes: Sequence[Lane]
-    shared: Tensor | None
-    """KV [L, 2, Hkv, T, dh] before all lanes."""
-    starts: Sequence[int]
-    """Row of each lane's first new token, and the end."""
+    batch: "Batch"
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
         """q [1, H, R, dh] over all R rows, k and v [1, Hkv, R, dh] of the new tokens."""
         states = [self._new(layer, q, k, v, how)]
-        for i in range(max(len(lane.past) for lane in self.lanes)):
+        for i in range(max(len(lane.past) for lane in self.batch.lanes)):
             states.append(self._past(layer, i, q, how))
-        if self.shared is not None:
-            states.append(self._before_all(layer, self.shared, q, how))
+        if self.batch.shared is not None:
+            states.append(self._before_all(layer, self.batch.shared, q, how))
         return merge(states)
 
     @property
     def _is_uniform(self) -> bool:
         """Several lanes, equally long, of several tokens."""
-        width = len(self.lanes[0].tokens)
-        same = all(len(lane.tokens) == width for lane in self.lanes)
-        return same and width > 1 and len(self.lanes) > 1
+        width = len(self.batch.lanes[0].tokens)
+        same = all(len(lane.tokens) == width for lane in self.batch.lanes)
+        return same and width > 1 and len(self.batch.lanes) > 1
 
     def _new(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> State:
         """The lanes' own new tokens, causally; in one call where all lanes are equally long."""
-        n, width = len(self.lanes), len(self.lanes[0].tokens)
+        n, width = len(self.batch.lanes), len(self.batch.lanes[0].tokens)
         if self._is_uniform:
             q, k, v = (t.view(t.shape[1], n, width, -1).transpose(0, 1) for t in (q, k, v))
             state = part(q, k, v, how, 0, 0, causal=True)  # positions only differ by an offset
@@ -53,11 +52,11 @@ class MergedAttention:
                 state.lse.transpose(0, 1).flatten(1, 2)[None],
             )
         states = []
-        for rows, lane in zip(self._rows(), self.lanes, strict=True):
-            first = self._position(lane)
+        for rows, lane in zip(self.batch.rows(), self.batch.lanes, strict=True):
+            first = self.batch.position(lane)
             if _is_joined(lane):
                 assert lane.joined is not None
-                kv, start = lane.joined[layer, :, None], self._lead
+                kv, start = lane.joined[layer, :, None], self.batch.shared_tokens
                 states.append(part(q[:, :, rows], kv[0], kv[1], how, first, start, causal=False))
             else:
                 new_q, new_k, new_v = q[:, :, rows], k[:, :, rows], v[:, :, rows]
@@ -68,11 +67,11 @@ class MergedAttention:
         """The i-th stored part of every lane; rows of a lane without one get no weight."""
         out = torch.zeros_like(q)
         lse = q.new_full(q.shape[:3], NO_WEIGHT, dtype=torch.float32)
-        for rows, lane in zip(self._rows(), self.lanes, strict=True):
+        for rows, lane in zip(self.batch.rows(), self.batch.lanes, strict=True):
             if _is_joined(lane) or i >= len(lane.past) or not lane.past[i].shape[3]:
                 continue
-            start = self._lead + sum(kv.shape[3] for kv in lane.past[:i])
-            kv, first = lane.past[i][layer, :, None], self._position(lane)
+            start = self.batch.shared_tokens + num_tokens(lane.past[:i])
+            kv, first = lane.past[i][layer, :, None], self.batch.position(lane)
             state = part(q[:, :, rows], kv[0], kv[1], how, first, start, causal=False)
             out[:, :, rows], lse[:, :, rows] = state.out, state.lse
         return State(out, lse)
@@ -80,22 +79,12 @@ class MergedAttention:
     def _before_all(self, layer: int, shared: Tensor, q: Tensor, how: How) -> State:
         kv = shared[layer, :, None]
         if how.window is None:
-            return part(q, kv[0], kv[1], how, self._lead, 0, causal=False)
+            return part(q, kv[0], kv[1], how, self.batch.shared_tokens, 0, causal=False)
         states = []  # the window ends at another key in every lane
-        for rows, lane in zip(self._rows(), self.lanes, strict=True):
-            first = self._position(lane)
+        for rows, lane in zip(self.batch.rows(), self.batch.lanes, strict=True):
+            first = self.batch.position(lane)
             states.append(part(q[:, :, rows], kv[0], kv[1], how, first, 0, causal=False))
         return _joined(states)
-
-    @property
-    def _lead(self) -> int:
-        return 0 if self.shared is None else self.shared.shape[3]
-
-    def _position(self, lane: Lane) -> int:
-        return self._lead + lane.num_past
-
-    def _rows(self) -> list[slice]:
-        return [slice(a, b) for a, b in pairwise(self.starts)]
 
 
 def _is_joined(lane: Lane) -> bool:

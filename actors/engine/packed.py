@@ -83,7 +83,7 @@ class Batch:
         if self._is_led and fused(q, how, self._reach):
             return self._attend_led(layer, q, k, v, how)
         q, k, v = (t[:, :, : self.starts[-1]] for t in (q, k, v))
-        merged = MergedAttention(self.lanes, self.shared, self.starts)
+        merged = MergedAttention(self)
         return torch.cat([merged.attend(layer, q, k, v, how), self._padding(q)], 2)
 
     @property
@@ -102,7 +102,7 @@ class Batch:
         with the first key. Rows behind the lane's own round the keys up; none of them is seen."""
         shared = [] if self.shared is None else [self.shared]
         outs = []
-        for rows, lane in zip(self._rows(), self.lanes, strict=True):
+        for rows, lane in zip(self.rows(), self.lanes, strict=True):
             lead, width = self.position(lane), len(lane.tokens)
             own = slice(rows.start, rows.stop + self._slots_behind(lane))
             keys, values = k[:, :, own], v[:, :, own]
@@ -135,5 +135,6 @@ class Batch:
             outs.append(block.attend(layer, *part, how, self.workspace))
         return torch.cat([*outs, self._padding(q[None])[0]], 1)[None]
 
-    def _rows(self) -> list[slice]:
+    def rows(self) -> list[slice]:
+        """Of each lane's new tokens."""
         return [slice(a, b) for a, b in pairwise(self.starts)]

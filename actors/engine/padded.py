@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from actors.engine.attention import KEY_STEP, How, lone_row, part_masked
+from actors.engine.lanes import num_tokens
 
 _MIN_FILL = 0.8
 """A block takes another lane while this share of its slots holds keys: below, padding costs more
@@ -96,10 +97,6 @@ class PaddedBlock:
         steps = torch.arange(self._width + lone_row(self._width))[None, :, None]
         seen = slots <= stored + steps
         return torch.zeros(seen.shape, dtype=q.dtype).masked_fill_(~seen, -torch.inf)[:, None]
-
-
-def num_tokens(kvs: Sequence[Tensor]) -> int:
-    return sum(kv.shape[3] for kv in kvs)
 
 
 def blocks(
