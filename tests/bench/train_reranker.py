@@ -1,15 +1,16 @@
 """What fine-tuning adds: trained on two SQuAD articles, measured on the questions of the third.
 
-The pool is all passages of SQuAD and MuSiQue, whole; the top 20 by cosine are reranked by the
-engine that serves. The weight of the cosine is fitted on questions of the training articles that
-were not trained on, never on those that are measured.
+The questions are those of `rerank_quality`, the pool is all passages of SQuAD and MuSiQue, whole;
+the top 20 and the top 50 by cosine are reranked by the engine that serves. The weight of the cosine
+is fitted on questions of the training articles that were not trained on, never on those that are
+measured.
 """
 
 import argparse
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,12 @@ from actors.training.negatives import nearest
 from actors.training.train import train
 from tests.bench.engines import bench
 from tests.bench.harness import CannotRun, Options, Result, read_jsonl, shared_data, tracked
+from tests.bench.pool import squad_questions
 
 FOLDS = ("normans", "victoria", "complexity")
-TOP_N = 20
+FEW, MANY = 20, 50
+"""Candidates by cosine that are reranked."""
+NUM_QUESTIONS = 200
 FITTED = 60
 """Questions that the weight of the cosine is fitted on."""
 WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
@@ -62,6 +66,7 @@ class Ranked:
 class Corpus:
     passages: dict[str, str]
     asked: list[Asked]
+    measured: list[Asked]
     embedder: Embedder
 
 
@@ -90,7 +95,7 @@ def run(options: Options) -> Result:
         checkpoint_steps=5,
         seed=options.seed,
     )
-    corpus = _corpus()
+    corpus = _corpus(options.seed)
     num = 40 if options.quick else options.own.questions
     rows, counts = [], []
     for fold in folds:
@@ -100,26 +105,27 @@ def run(options: Options) -> Result:
         rows.append(row)
         counts.append(count)
     total = sum(counts)
-    keys = ("r1_dense", "r20_dense", "r1_rerank", "r1_fused_zero_shot", "r1_finetuned_alone")
+    over_many = [f"{key}_{MANY}" for key in _RERANKED]
+    keys = ["r1_dense", "r20_dense", "r50_dense", *_RERANKED, *over_many]
     figures = {"n_questions": float(total), "n_passages": float(len(corpus.passages))}
-    for key in (*keys, "r1_finetuned"):
+    for key in keys:
         figures[key] = sum(row[key] * n for row, n in zip(rows, counts, strict=True)) / total
     facts: dict[str, Any] = {"model": asdict(ModelConfig()), "training": asdict(config)}
     return Result(facts | {"trained_on": num}, {k: round(v, 4) for k, v in figures.items()}, rows)
 
 
-def _corpus() -> Corpus:
+def _corpus(seed: int) -> Corpus:
     passages = {
         str(line["id"]): str(line["text"])
         for name in ("squad", "musique")
         for line in read_jsonl(shared_data(name) / "passages.jsonl")
     }
-    asked = [
-        Asked(line["question"], line["passage_id"], bool(line["answers"]))
-        for line in read_jsonl(shared_data("squad") / "questions.jsonl")
-    ]
+    lines = read_jsonl(shared_data("squad") / "questions.jsonl")
+    asked = [Asked(q["question"], q["passage_id"], bool(q["answers"])) for q in lines]
+    drawn = {one.question for one in squad_questions(NUM_QUESTIONS, seed)}
+    measured = [q for q in asked if q.answerable and q.text in drawn]
     retrieval = RetrievalConfig()
-    return Corpus(passages, asked, Embedder(retrieval.embedder, retrieval.embed_batch))
+    return Corpus(passages, asked, measured, Embedder(retrieval.embedder, retrieval.embed_batch))
 
 
 def _fold(
@@ -130,28 +136,41 @@ def _fold(
     random.Random(config.seed).shuffle(others)
     others.sort(key=lambda q: not q.answerable)  # the answerable first: a stable sort
     fitted, trained = others[:FITTED], others[FITTED : FITTED + num]
-    measured = [q for q in corpus.asked if q.article == fold and q.answerable]
+    measured = [q for q in corpus.measured if q.article == fold]
     if quick:
         fitted, measured = fitted[:10], measured[:10]
     history = _train(corpus, trained, fold, config, out)
     ranked = _rank(corpus, [*fitted, *measured], out)
     before, after = _cut(ranked, slice(len(fitted))), _cut(ranked, slice(len(fitted), None))
-    weights = [_fit(before, before.zero_shot), _fit(before, before.tuned)]
+    few = [_top(ranked, FEW) for ranked in (before, after)]
     figures = {
         "r1_dense": _r1(after, after.cosine),
-        "r20_dense": float(after.right.any(1).mean()),
-        "r1_rerank": _r1(after, after.zero_shot),
-        "r1_fused_zero_shot": _r1(after, after.zero_shot + weights[0] * after.cosine),
-        "r1_finetuned_alone": _r1(after, after.tuned),
-        "r1_finetuned": _r1(after, after.tuned + weights[1] * after.cosine),
-        "weight_zero_shot": weights[0],
-        "weight_finetuned": weights[1],
+        "r20_dense": float(few[1].right.any(1).mean()),
+        "r50_dense": float(after.right.any(1).mean()),
+        **_reranked(*few),
+        **{f"{key}_{MANY}": value for key, value in _reranked(before, after).items()},
         "held_out_mrr_before": history.held_out[0].mrr,
         "held_out_mrr_after": history.held_out[-1].mrr,
         "training_s": history.seconds,
     }
     row = {"measured_on": fold, "n": len(measured)}
     return row | {key: round(value, 4) for key, value in figures.items()}, len(measured)
+
+
+_RERANKED = ("r1_rerank", "r1_fused_zero_shot", "r1_finetuned_alone", "r1_finetuned")
+
+
+def _reranked(before: Ranked, after: Ranked) -> dict[str, float]:
+    """R@1 with the weights that suit `before`, and these."""
+    weights = [_fit(before, before.zero_shot), _fit(before, before.tuned)]
+    return {
+        "r1_rerank": _r1(after, after.zero_shot),
+        "r1_fused_zero_shot": _r1(after, after.zero_shot + weights[0] * after.cosine),
+        "r1_finetuned_alone": _r1(after, after.tuned),
+        "r1_finetuned": _r1(after, after.tuned + weights[1] * after.cosine),
+        "weight_zero_shot": weights[0],
+        "weight_finetuned": weights[1],
+    }
 
 
 def _train(
@@ -179,7 +198,7 @@ def _rank(corpus: Corpus, asked: Sequence[Asked], tuned: Path) -> Ranked:
     keys = list(corpus.passages)
     texts = list(corpus.passages.values())
     questions = [q.text for q in asked]
-    top, cosine = nearest(corpus.embedder, questions, texts, TOP_N)
+    top, cosine = nearest(corpus.embedder, questions, texts, MANY)
     scores = []
     for model in (ModelConfig(), replace(ModelConfig(), source=str(tuned))):
         with bench(model) as parts:
@@ -193,6 +212,11 @@ def _rank(corpus: Corpus, asked: Sequence[Asked], tuned: Path) -> Ranked:
             )
     right = [[keys[i] == q.passage_id for i in row] for q, row in zip(asked, top, strict=True)]
     return Ranked(np.array(right), cosine.astype(float), *(np.array(s) for s in scores))
+
+
+def _top(ranked: Ranked, num: int) -> Ranked:
+    """The first candidates alone."""
+    return Ranked(*(values[:, :num] for values in astuple(ranked)))
 
 
 def _cut(ranked: Ranked, rows: slice) -> Ranked:
