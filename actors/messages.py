@@ -203,6 +203,9 @@ class GenerateRequest:
     sampling: Sampling
     timeout_s: float
     raw_prompt: str | None = None
+    neighbours: tuple[bytes, ...] = ()
+    """Of each passage the digest of the neighbours that its fused segment was made in sight of,
+    empty where there is none; or nothing at all."""
 
 
 @dataclass(frozen=True, slots=True)

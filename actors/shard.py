@@ -47,9 +47,14 @@ class KVShardShell:
 
     @ray.method(concurrency_group="acquire")  # type: ignore[untyped-decorator]  # Ray has no types
     def acquire(
-        self, paths: Sequence[Path], holder: HolderId, deadline_s: float, streamed: bool
+        self,
+        paths: Sequence[Path],
+        holder: HolderId,
+        deadline_s: float,
+        streamed: bool,
+        claim: bool,
     ) -> Acquired:
-        return self._store.acquire(paths, holder, deadline_s, streamed)
+        return self._store.acquire(paths, holder, deadline_s, streamed, claim)
 
     def commit(self, ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
         self._store.commit(ticket_ids, crcs)

@@ -35,9 +35,11 @@ class RayStoreClient(MappedClient):
         self._late_lock = threading.Lock()
         self._late: list[ObjectRef] = []  # acquires that their caller no longer waited for
 
-    def _acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool) -> Acquired:
+    def _acquire(
+        self, paths: Sequence[Path], deadline_s: float, streamed: bool, claim: bool
+    ) -> Acquired:
         self._release_late()
-        call = self._shard.acquire.remote(paths, self.holder_id, deadline_s, streamed)
+        call = self._shard.acquire.remote(paths, self.holder_id, deadline_s, streamed, claim)
         try:
             acquired: Acquired = _result(call, deadline_s + _GRACE_S)
         except DeadlineError:

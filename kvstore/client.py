@@ -13,10 +13,17 @@ class StoreClient(Protocol):
     DeadlineError when `deadline_s` (seconds from now) passes; callers then compute for themselves.
     """
 
-    def acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool = False) -> Acquired:
+    def acquire(
+        self,
+        paths: Sequence[Path],
+        deadline_s: float,
+        streamed: bool = False,
+        claim: bool = True,
+    ) -> Acquired:
         """Match, pin and claim all paths in one call; SSD hits are in the arena on return.
 
         `streamed`: hits may be `arriving`, to be used a layer at a time after `await_layer`.
+        Without `claim`, what is missing stays missing: neither tickets nor waiters.
         """
         ...
 

@@ -15,8 +15,10 @@ class LocalStoreClient(MappedClient):
         super().__init__(dram_dir)
         self._store = store
 
-    def _acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool) -> Acquired:
-        return self._store.acquire(paths, self.holder_id, deadline_s, streamed)
+    def _acquire(
+        self, paths: Sequence[Path], deadline_s: float, streamed: bool, claim: bool
+    ) -> Acquired:
+        return self._store.acquire(paths, self.holder_id, deadline_s, streamed, claim)
 
     def _commit(self, ticket_ids: list[TicketId], crcs: list[tuple[int, ...]]) -> None:
         self._store.commit(ticket_ids, crcs)

@@ -47,7 +47,9 @@ class MappedClient(ABC):
         return self._holder.holder_id
 
     @abstractmethod
-    def _acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool) -> Acquired: ...
+    def _acquire(
+        self, paths: Sequence[Path], deadline_s: float, streamed: bool, claim: bool
+    ) -> Acquired: ...
 
     @abstractmethod
     def _commit(self, ticket_ids: list[TicketId], crcs: list[tuple[int, ...]]) -> None: ...
@@ -81,8 +83,14 @@ class MappedClient(ABC):
     @abstractmethod
     def stats(self) -> StoreStats: ...
 
-    def acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool = False) -> Acquired:
-        acquired = self._acquire(paths, deadline_s, streamed)
+    def acquire(
+        self,
+        paths: Sequence[Path],
+        deadline_s: float,
+        streamed: bool = False,
+        claim: bool = True,
+    ) -> Acquired:
+        acquired = self._acquire(paths, deadline_s, streamed, claim)
         try:
             with self._lock:
                 self._remember(acquired)

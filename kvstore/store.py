@@ -67,7 +67,12 @@ class KVStore:
                 self._books.end_holder(holder)
 
     def acquire(
-        self, paths: Sequence[Path], holder: HolderId, deadline_s: float, streamed: bool = False
+        self,
+        paths: Sequence[Path],
+        holder: HolderId,
+        deadline_s: float,
+        streamed: bool = False,
+        claim: bool = True,
     ) -> Acquired:
         """Match, pin and claim in one step; SSD hits are in the arena on return, of streamed ones
         the first layer at least.
@@ -77,7 +82,7 @@ class KVStore:
         that are not chains.
         """
         give_up = time.monotonic() + deadline_s
-        return self._acquisitions.acquire(paths, holder, give_up, streamed)
+        return self._acquisitions.acquire(paths, holder, give_up, streamed, claim)
 
     def commit(self, ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
         """Verify what was written into the tickets' extents, layer by layer, and publish it.

@@ -175,11 +175,32 @@ class RerankerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class FusionConfig:
+    """Of generator.mode `fusion`: passages keep the KV they have alone, and some of their tokens
+    are computed again."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    ratio: float = 0.15
+    """Share of the passage tokens that is computed again; 0: none, 1: all but the first passage's,
+    which is exact."""
+    selection: Literal["query_guided", "cacheblend", "epic", "random"] = "epic"
+    """Which tokens: those that the question attends to in the last layer (FusionRAG), those whose
+    values changed most in an early one (CacheBlend), the first of every passage (EPIC), any."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio <= 1:
+            raise ValueError(f"generator.fusion.ratio is {self.ratio}, must be in [0, 1]")
+
+
+@dataclass(frozen=True, slots=True)
 class GeneratorConfig:
     __pydantic_config__ = {"extra": "forbid"}
 
-    mode: Literal["prefix", "full"] = "prefix"
-    """`prefix` reuses the exact KV of system prompt and leading passages; `full` reuses nothing."""
+    mode: Literal["prefix", "fusion", "full"] = "prefix"
+    """`prefix` reuses the exact KV of system prompt and leading passages; `fusion` that of every
+    passage, wherever it stood, and is not lossless; `full` reuses nothing."""
+    fusion: FusionConfig = field(default_factory=FusionConfig)
     num_replicas: int = 1
     max_batch: int = 8
     """Sequences decoded together."""

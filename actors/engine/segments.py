@@ -42,11 +42,15 @@ class Segments:
 
     @contextmanager
     def lease(
-        self, paths: Sequence[Path], deadline: float, streamed: bool = False
+        self,
+        paths: Sequence[Path],
+        deadline: float,
+        streamed: bool = False,
+        claim: bool = True,
     ) -> Iterator[Lease]:
         """Acquire once, or not at all; release at the end, whatever happens. `deadline` is a
         monotonic time. `streamed`: do not wait for slow tiers, but before each layer
-        (`await_layer`)."""
+        (`await_layer`). Without `claim` nothing of what is missing is ours to compute."""
         if self._client is None:
             yield Lease(store="off")
             return
@@ -57,7 +61,7 @@ class Segments:
         try:
             lease.paths = [path for path in paths if any(s.key not in loan for s in path)]
             if lease.paths:
-                self._acquire(self._client, lease, left, streamed)
+                self._acquire(self._client, lease, left, streamed, claim)
             yield lease
             self._take_in_arrived(self._client, lease)
         finally:
@@ -66,10 +70,10 @@ class Segments:
             self._tier.settle(self._client, lease_id)
 
     def _acquire(
-        self, client: StoreClient, lease: Lease, deadline_s: float, streamed: bool
+        self, client: StoreClient, lease: Lease, deadline_s: float, streamed: bool, claim: bool
     ) -> None:
         try:
-            acquired = lease.acquired = client.acquire(lease.paths, deadline_s, streamed)
+            acquired = lease.acquired = client.acquire(lease.paths, deadline_s, streamed, claim)
         except KVStoreError:
             lease.store = "unavailable"
             return
