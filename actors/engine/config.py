@@ -174,6 +174,9 @@ class RerankerConfig:
             raise ValueError(f"reranker.dense_weight is {self.dense_weight}, must be 0 or more")
 
 
+SelectionRule = Literal["query_guided", "cacheblend", "epic", "random"]
+
+
 @dataclass(frozen=True, slots=True)
 class FusionConfig:
     """Of generator.mode `fusion`: passages keep the KV they have alone, and some of their tokens
@@ -184,7 +187,7 @@ class FusionConfig:
     ratio: float = 0.15
     """Share of the passage tokens that is computed again; 0: none, 1: all but the first passage's,
     which is exact."""
-    selection: Literal["query_guided", "cacheblend", "epic", "random"] = "epic"
+    selection: SelectionRule = "epic"
     """Which tokens: those that the question attends to in the last layer (FusionRAG), those whose
     values changed most in an early one (CacheBlend), the first of every passage (EPIC), any."""
 

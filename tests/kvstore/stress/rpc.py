@@ -70,8 +70,11 @@ class RemoteClient(MappedClient):
             raise answer
         return answer
 
-    def _acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool) -> Acquired:
-        acquired: Acquired = self._call("acquire", paths, self.holder_id, deadline_s, streamed)
+    def _acquire(
+        self, paths: Sequence[Path], deadline_s: float, streamed: bool, claim: bool
+    ) -> Acquired:
+        asked = (paths, self.holder_id, deadline_s, streamed, claim)
+        acquired: Acquired = self._call("acquire", *asked)
         return acquired
 
     def _commit(self, ticket_ids: list[TicketId], crcs: list[tuple[int, ...]]) -> None:
