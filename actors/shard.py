@@ -22,6 +22,7 @@ from kvstore.types import (
     SegmentKey,
     StoreStats,
     TicketId,
+    TierName,
 )
 
 NAMESPACE = "hyperrag"
@@ -79,6 +80,9 @@ class KVShardShell:
 
     def retire(self, request_id: str) -> None:
         self._store.retire(request_id)
+
+    def locate(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, TierName]:
+        return self._store.locate(keys)
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
         return self._store.remove_tags(tags)

@@ -3,7 +3,16 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from kvstore.types import Acquired, Extent, LeaseId, Path, SegmentKey, StoreStats, Ticket
+from kvstore.types import (
+    Acquired,
+    Extent,
+    LeaseId,
+    Path,
+    SegmentKey,
+    StoreStats,
+    Ticket,
+    TierName,
+)
 
 
 class StoreClient(Protocol):
@@ -84,6 +93,11 @@ class StoreClient(Protocol):
 
     def retire(self, request_id: str) -> None:
         """The request was served or cancelled: its window entries go."""
+        ...
+
+    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
+        """The fastest tier that is known to have each, at this moment; those that none has are
+        left out. Counts as no use."""
         ...
 
     def remove_tags(self, tags: Collection[bytes]) -> int:

@@ -78,15 +78,19 @@ def neighbours_digest(texts: Sequence[str]) -> bytes:
 
 def make_path(root: bytes, pieces: Sequence[Sequence[int]], layout: Layout) -> Path:
     """Chain of specs for token pieces, the prompt prefix first; `layout.num_tokens` is replaced."""
-    specs: list[SegmentSpec] = []
-    parent = root
-    tags = [tag(root, piece) for piece in pieces]
-    for i, piece in enumerate(pieces):
-        placement = tags[min(1, i, len(tags) - 1)]
-        digest = chain(parent, piece)
-        sized = Layout(
-            layout.num_layers, layout.num_kv_heads, len(piece), layout.head_dim, layout.dtype
-        )
-        specs.append(SegmentSpec(SegmentKey(placement, digest), parent, tags[i], sized))
-        parent = digest
-    return tuple(specs)
+    path: Path = ()
+    for piece in pieces:
+        path = extend(root, path, piece, layout)
+    return path
+
+
+def extend(root: bytes, path: Path, piece: Sequence[int], layout: Layout) -> Path:
+    """The path with one more segment behind it."""
+    own = tag(root, piece)
+    parent = path[-1].key.digest if path else root
+    placement = path[1].key.placement if len(path) > 1 else own
+    sized = Layout(
+        layout.num_layers, layout.num_kv_heads, len(piece), layout.head_dim, layout.dtype
+    )
+    key = SegmentKey(placement, chain(parent, piece))
+    return (*path, SegmentSpec(key, parent, own, sized))

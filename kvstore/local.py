@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from kvstore.mapping import MappedClient
 from kvstore.store import KVStore
-from kvstore.types import Acquired, LeaseId, Path, SegmentKey, StoreStats, TicketId
+from kvstore.types import Acquired, LeaseId, Path, SegmentKey, StoreStats, TicketId, TierName
 
 
 class LocalStoreClient(MappedClient):
@@ -45,6 +45,9 @@ class LocalStoreClient(MappedClient):
 
     def retire(self, request_id: str) -> None:
         self._store.retire(request_id)
+
+    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
+        return self._store.locate(keys)
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
         return self._store.remove_tags(tags)

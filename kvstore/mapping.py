@@ -20,6 +20,7 @@ from kvstore.types import (
     StoreStats,
     Ticket,
     TicketId,
+    TierName,
 )
 
 _POLL_S = 100e-6
@@ -76,6 +77,9 @@ class MappedClient(ABC):
 
     @abstractmethod
     def retire(self, request_id: str) -> None: ...
+
+    @abstractmethod
+    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]: ...
 
     @abstractmethod
     def remove_tags(self, tags: Collection[bytes]) -> int: ...

@@ -27,6 +27,7 @@ from kvstore.types import (
     SegmentKey,
     StoreStats,
     TicketId,
+    TierName,
 )
 from kvstore.writeback import WriteBehind
 
@@ -157,6 +158,19 @@ class KVStore:
         with self._books.lock:
             self._books.window.retire(request_id)
             self._books.queue_changed.notify_all()
+
+    def locate(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, TierName]:
+        """The fastest tier that is known to have each of the keys; counts as no use."""
+        books = self._books
+        found: dict[SegmentKey, TierName] = {}
+        with books.lock:
+            books.require_open()
+            for key in keys:
+                if books.dram.contains(key):
+                    found[key] = "dram"
+                elif level := books.stored_in(key):
+                    found[key] = level.name
+        return found
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
         """Remove these passages' segments and all that follows them, from every tier; how many."""

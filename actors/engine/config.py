@@ -204,6 +204,9 @@ class GeneratorConfig:
     """`prefix` reuses the exact KV of system prompt and leading passages; `fusion` that of every
     passage, wherever it stood, and is not lossless; `full` reuses nothing."""
     fusion: FusionConfig = field(default_factory=FusionConfig)
+    passage_order: Literal["relevance", "canonical"] = "relevance"
+    """Of a prompt's passages: as they come, the most relevant first; or such that the longest path
+    of them that is cached comes first, and the others as they come."""
     num_replicas: int = 1
     max_batch: int = 8
     """Sequences decoded together."""

@@ -10,6 +10,7 @@ from actors.engine.config import GeneratorConfig
 from actors.engine.device import create_device_tier
 from actors.engine.fusion.prefill import FusionPrefill
 from actors.engine.lanes import Lane
+from actors.engine.ordering import canonical
 from actors.engine.packed import Batch
 from actors.engine.plan import Plan, Planner
 from actors.engine.prefix import PrefixPrefill
@@ -80,7 +81,7 @@ class GenerateEngine:
     def start(self, request: GenerateRequest, deadline: float) -> Sequence:
         """Prefill and pick the first token. Raises RequestError, ExpiredError."""
         validate(request.sampling, self._config.max_new_tokens)
-        plan = self._planner.plan(request)
+        plan = self._ordered(self._planner.plan(request))
         kv = self._decoder.empty_kv(plan.num_tokens + request.sampling.max_tokens)
         hidden, report = self._prefill.prefill(plan, kv, deadline)
         sampler = Sampler(request.sampling)
@@ -110,12 +111,17 @@ class GenerateEngine:
 
     def announce(self, request_id: str, request: GenerateRequest) -> None:
         """Tell the store what a request that waits will need. From any thread."""
-        if paths := self._prefill.paths(self._planner.plan(request)):
+        if paths := self._prefill.paths(self._ordered(self._planner.plan(request))):
             self._segments.announce(request_id, paths, request.timeout_s)
 
     def retire(self, request_id: str) -> None:
         """It is served now, or has gone. From any thread; idempotent."""
         self._segments.retire(request_id)
+
+    def _ordered(self, plan: Plan) -> Plan:
+        if self._config.passage_order == "relevance" or not plan.pieces:
+            return plan
+        return canonical(plan, self._segments, self._decoder.layout)
 
     def device_stats(self) -> TierStats:
         """Of the device tier. From any thread."""

@@ -8,7 +8,7 @@ first: the store is asked only for paths that are not wholly there.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from torch import Tensor
@@ -18,7 +18,7 @@ from actors.engine.lease import Lease, as_tensor
 from actors.errors import ExpiredError
 from kvstore.client import StoreClient
 from kvstore.errors import DeadlineError, KVStoreError
-from kvstore.types import Acquired, Extent, Path, SegmentKey, SegmentSpec, TierStats
+from kvstore.types import Acquired, Extent, Path, SegmentKey, SegmentSpec, TierName, TierStats
 
 _LAYER_WAIT_S = 5.0
 """Longest wait for one layer of what arrives: others wait for the compute slot meanwhile."""
@@ -173,6 +173,15 @@ class Segments:
             self._tier.retire(request_id)
             with suppress(KVStoreError):
                 self._client.retire(request_id)
+
+    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
+        """Where the store has each; nothing when it cannot be asked."""
+        if self._client is None or not keys:
+            return {}
+        try:
+            return self._client.locate(keys)
+        except KVStoreError:
+            return {}
 
     def unchanged(self, lease: Lease) -> bool:
         """Whether every byte that was read was still the segment's at the time of asking."""
