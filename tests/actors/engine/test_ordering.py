@@ -36,9 +36,9 @@ def test_passages_that_are_cached_in_another_order_are_reused(
 ) -> None:
     relevance, ours = engine(runtime, client, "relevance"), engine(runtime, client, "canonical")
     started(relevance, 2, 0, 1)
-    assert started(relevance, 1, 0, 2, 3).cache.hits == 1  # the prompt prefix alone
     found = started(ours, 0, 1, 2, 3)
     assert (found.cache.hits, found.cache.computed) == (4, 1)
+    assert started(relevance, 1, 0, 2, 3).cache.hits == 1, "the prompt prefix alone"
 
 
 def test_the_answer_is_that_of_the_order_that_was_taken(
