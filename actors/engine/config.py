@@ -174,6 +174,7 @@ class RerankerConfig:
             raise ValueError(f"reranker.dense_weight is {self.dense_weight}, must be 0 or more")
 
 
+Overlap = Literal["none", "load", "store", "both"]
 SelectionRule = Literal["query_guided", "cacheblend", "epic", "random"]
 
 
@@ -207,6 +208,9 @@ class GeneratorConfig:
     passage_order: Literal["relevance", "canonical"] = "relevance"
     """Of a prompt's passages: as they come, the most relevant first; or such that the longest path
     of them that is cached comes first, and the others as they come."""
+    overlap: Overlap = "both"
+    """What of exact prefixes moves while layers compute: stored KV on its way in, layer by layer,
+    and new KV on its way out."""
     num_replicas: int = 1
     max_batch: int = 8
     """Sequences decoded together."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from torch import Tensor
 
@@ -72,8 +72,8 @@ class GenerateEngine:
         tier = create_device_tier(client, self._decoder.device, config.device_tier)
         self._segments = Segments(client, tier)
         self._planner = Planner(self._decoder, self._prompt, config)
-        exact = PrefixPrefill(runtime, self._segments)
-        self._prefill: Prefill = exact
+        exact = PrefixPrefill(runtime, self._segments, config.overlap)
+        self._exact, self._prefill = exact, cast(Prefill, exact)
         if client is not None and config.mode == "fusion":
             self._prefill = FusionPrefill(runtime, self._segments, exact, config.fusion)
         self._tokenizer = self._decoder.tokenizer.backend_tokenizer
@@ -105,6 +105,10 @@ class GenerateEngine:
             sequence.last = sequence.sampler.pick(row)
             sequence.length += 1
             sequence.num_new += 1
+
+    def close(self) -> None:
+        """When what moves beside the passes has arrived. Idempotent."""
+        self._exact.close()
 
     def ends(self, token: int) -> bool:
         return token in self._decoder.eos_ids
