@@ -192,18 +192,24 @@ class FusionConfig:
     """Which tokens: those that the question attends to in the last layer (FusionRAG), those whose
     values changed most in an early one (CacheBlend), the first of every passage (EPIC), any."""
 
+    min_gain: float = 2.0
+    """Mode `auto` takes fusion where its first token is expected so many times sooner."""
+
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 1:
             raise ValueError(f"generator.fusion.ratio is {self.ratio}, must be in [0, 1]")
+        if self.min_gain < 1:
+            raise ValueError(f"generator.fusion.min_gain is {self.min_gain}, must be 1 or more")
 
 
 @dataclass(frozen=True, slots=True)
 class GeneratorConfig:
     __pydantic_config__ = {"extra": "forbid"}
 
-    mode: Literal["prefix", "fusion", "full"] = "prefix"
+    mode: Literal["prefix", "fusion", "auto", "full"] = "prefix"
     """`prefix` reuses the exact KV of system prompt and leading passages; `fusion` that of every
-    passage, wherever it stood, and is not lossless; `full` reuses nothing."""
+    passage, wherever it stood, and is not lossless; `auto` takes for each request the one or the
+    other (`fusion.min_gain`); `full` reuses nothing."""
     fusion: FusionConfig = field(default_factory=FusionConfig)
     passage_order: Literal["relevance", "canonical"] = "relevance"
     """Of a prompt's passages: as they come, the most relevant first; or such that the longest path

@@ -6,6 +6,7 @@ from typing import Protocol, cast
 
 from torch import Tensor
 
+from actors.engine.choice import AutoPrefill
 from actors.engine.config import GeneratorConfig
 from actors.engine.device import create_device_tier
 from actors.engine.fusion.prefill import FusionPrefill
@@ -74,8 +75,11 @@ class GenerateEngine:
         self._planner = Planner(self._decoder, self._prompt, config)
         exact = PrefixPrefill(runtime, self._segments, config.overlap)
         self._exact, self._prefill = exact, cast(Prefill, exact)
-        if client is not None and config.mode == "fusion":
-            self._prefill = FusionPrefill(runtime, self._segments, exact, config.fusion)
+        if client is not None and config.mode in ("fusion", "auto"):
+            fusion = FusionPrefill(runtime, self._segments, exact, config.fusion)
+            self._prefill = fusion
+            if config.mode == "auto":
+                self._prefill = AutoPrefill(exact, fusion, self._segments, config.fusion)
         self._tokenizer = self._decoder.tokenizer.backend_tokenizer
 
     def start(self, request: GenerateRequest, deadline: float) -> Sequence:

@@ -72,6 +72,7 @@ class PrefixPrefill:
             computed=len(plan.path) - len(hits),
             tokens_computed=plan.num_tokens - reused,
             store=lease.store,
+            mode="prefix",
         )
 
     def _hits(self, plan: Plan, kv: Tensor, lease: Lease) -> list[Move]:
@@ -170,7 +171,9 @@ class PrefixPrefill:
 
     def _in_full(self, plan: Plan, kv: Tensor) -> tuple[Tensor, CacheReport]:
         tokens = [token for piece in plan.pieces for token in piece] + list(plan.tail)
-        report = CacheReport(computed=len(plan.path), tokens_computed=plan.num_tokens, store="off")
+        report = CacheReport(
+            computed=len(plan.path), tokens_computed=plan.num_tokens, store="off", mode="full"
+        )
         return self._pass(tokens, kv, 0), report
 
     def _pass(

@@ -1,6 +1,6 @@
 """Reuse that is counted is reuse that the orders allow."""
 
-from tests.bench.trace_reuse import MODES, replay
+from tests.bench.trace_reuse import replay
 
 A, B, C, D = ((i, 10 + i) for i in range(4))
 REQUESTS = [(A, B), (B, A), (A, C), (C, A, B)]

@@ -49,7 +49,9 @@ class FusionPrefill:
         except ChangedError:
             return self._exact.prefill(plan, kv, deadline)
         hidden, repaired = self._repair(plan, assembled)
-        recomputed = CacheReport(tokens_reused=-repaired, tokens_computed=repaired + len(plan.tail))
+        recomputed = CacheReport(
+            tokens_reused=-repaired, tokens_computed=repaired + len(plan.tail), mode="fusion"
+        )
         return hidden, report + recomputed
 
     def _repair(self, plan: Plan, assembled: Assembled) -> tuple[Tensor, int]:
