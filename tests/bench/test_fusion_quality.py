@@ -9,7 +9,7 @@ from tests.bench.fusion_quality.arms import Outcome, divergence
 
 
 def outcome(*logits: float) -> Outcome:
-    return Outcome(torch.tensor(logits).log_softmax(-1), gold=-1.0)
+    return Outcome(torch.tensor(logits, dtype=torch.float32).log_softmax(-1), gold=-1.0)
 
 
 def test_divergence_is_none_of_itself_and_grows() -> None:
