@@ -175,7 +175,7 @@ class RerankerConfig:
 
 
 Overlap = Literal["none", "load", "store", "both"]
-SelectionRule = Literal["query_guided", "cacheblend", "epic", "random"]
+SelectionRule = Literal["mixed", "query_guided", "cacheblend", "epic", "random"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +188,11 @@ class FusionConfig:
     ratio: float = 0.15
     """Share of the passage tokens that is computed again; 0: none, 1: all but the first passage's,
     which is exact."""
-    selection: SelectionRule = "epic"
-    """Which tokens: those that the question attends to in the last layer (FusionRAG), those whose
-    values changed most in an early one (CacheBlend), the first of every passage (EPIC), any."""
+    selection: SelectionRule = "mixed"
+    """Which tokens: half the first of every passage, half those that the question attends to in its
+    place (`mixed`); those that the question alone attends to in the last layer (FusionRAG); those
+    whose values changed most in an early layer (CacheBlend); the first of every passage (EPIC);
+    any. `fusion_quality` compares them."""
 
     min_gain: float = 2.0
     """Mode `auto` takes fusion where its first token is expected so many times sooner."""

@@ -1,48 +1,38 @@
-"""A pass that is run for what one layer computes on the way."""
+"""A pass that is run for what its layers see on the way, and no further than that."""
 
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from actors.engine.attention import How
-from actors.engine.lanes import Lane
+from actors.engine.cache import RowBatch
 from actors.engine.models import Decoder
-from actors.engine.packed import Batch
-from actors.engine.prompt import Tokens
+
+Look = Callable[[int, Tensor, Tensor, Tensor, How], None]
+"""Called in every layer with its number, queries [H, R, dh] after RoPE, new keys and values
+[Hkv, R, dh], and what attention does with them."""
 
 
 class _EnoughError(Exception):
-    """The layer has been reached: those behind it are not computed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    queries: Tensor
-    """[H, T, dh], after RoPE."""
-    values: Tensor
-    """[Hkv, T, dh]"""
-    scaling: float
-    """Of the attention's logits."""
+    """The last layer that is wanted has been seen: those behind it are not computed."""
 
 
 class Probe:
-    """A text of its own, behind nothing, up to the attention of one layer."""
+    """Rows as another batch has them, up to the attention of layer `last`."""
 
-    def __init__(self, tokens: Tokens, layer: int) -> None:
-        self._batch, self._layer = Batch([Lane(tokens)]), layer
-        self._seen: Seen | None = None
+    def __init__(self, batch: RowBatch, last: int, look: Look) -> None:
+        self._batch, self._last, self._look = batch, last, look
         self.invariant = False
 
     @torch.inference_mode()
-    def run(self, decoder: Decoder) -> Seen:
+    def run(self, decoder: Decoder) -> None:
         """Raises ValueError where the model has no such layer."""
+        if not 0 <= self._last < decoder.layout.num_layers:
+            raise ValueError(f"layer {self._last} is not one of {decoder.layout.num_layers}")
         with suppress(_EnoughError):
             decoder.forward(self)
-        if self._seen is None:
-            raise ValueError(f"layer {self._layer} is not one of {decoder.layout.num_layers}")
-        return self._seen
 
     @property
     def num_new(self) -> int:
@@ -55,13 +45,13 @@ class Probe:
         return self._batch.position_ids()
 
     def arrive(self, layer: int) -> bool:
-        return True
+        return self._batch.arrive(layer)
 
     def keep(self, layer: int, k: Tensor, v: Tensor) -> None:
-        """Nothing is kept."""
+        self._batch.keep(layer, k, v)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
-        if layer == self._layer:
-            self._seen = Seen(q[0], v[0], how.scaling)
+        self._look(layer, q[0], k[0], v[0], how)
+        if layer == self._last:
             raise _EnoughError
         return self._batch.attend(layer, q, k, v, how)

@@ -15,7 +15,7 @@ from actors.engine.packed import Batch
 from actors.engine.prompt import Prompt
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
-RULES = ("query_guided", "cacheblend", "epic", "random")
+RULES = ("mixed", "query_guided", "cacheblend", "epic", "random")
 
 
 def assembled(decoder: Decoder, prompt: Prompt, order: tuple[int, ...]) -> Assembled:
