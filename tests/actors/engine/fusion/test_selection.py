@@ -1,5 +1,7 @@
 """Which tokens each rule computes again."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -18,10 +20,19 @@ from tests.actors.engine.texts import PASSAGES, QUESTIONS
 RULES = ("mixed", "query_guided", "cacheblend", "epic", "random")
 
 
+_made: dict[tuple[int, ...], Assembled] = {}
+
+
 def assembled(decoder: Decoder, prompt: Prompt, order: tuple[int, ...]) -> Assembled:
-    """Every passage with the KV it has alone, moved to its place."""
+    """Every passage with the KV it has alone, moved to its place; computed once."""
+    if order not in _made:
+        _made[order] = _assembled(decoder, prompt, order)
+    return replace(_made[order], kv=_made[order].kv.clone())
+
+
+def _assembled(decoder: Decoder, prompt: Prompt, order: tuple[int, ...]) -> Assembled:
     prefix, passages = prompt.prefix, tuple(prompt.passage(PASSAGES[i]) for i in order)
-    made = Assembled(decoder.empty_kv(2048), prefix, passages)
+    made = Assembled(decoder.empty_kv(1024), prefix, passages)
     head = made.kv[:, :, :, : len(prefix)]
     decoder.forward(Batch([Lane(prefix, sinks=(head,))]))
     rotation = Rotation.of(decoder.model)
@@ -33,7 +44,7 @@ def assembled(decoder: Decoder, prompt: Prompt, order: tuple[int, ...]) -> Assem
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("num", [1, 7, 60, 10_000])
+@pytest.mark.parametrize("num", [1, 60, 10_000])
 def test_as_many_as_asked_for_and_none_of_the_first_passage(
     decoder: Decoder, prompt: Prompt, rule: str, num: int
 ) -> None:
