@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "error"]
+GeneratorMode = Literal["full", "prefix", "fusion"]
 Scale = Literal["log_probability", "logit"]
 """Of a score: its `exp`, or its logistic function, lies between 0 and 1."""
 
@@ -122,6 +123,10 @@ class CacheReport:
     bytes_moved: int = 0
     """Bytes of KV that the store handed out, from whichever tier."""
     store: Literal["used", "off", "unavailable"] = "used"
+    mode: GeneratorMode | None = None
+    """How the prompt of a generation was prefilled."""
+    reason: str = ""
+    """Why, where that was chosen for this request."""
 
     @property
     def hits(self) -> int:
@@ -140,6 +145,8 @@ class CacheReport:
             self.tokens_computed + other.tokens_computed,
             self.bytes_moved + other.bytes_moved,
             max(self.store, other.store, key=lambda s: worst[s]),
+            other.mode or self.mode,
+            other.reason or self.reason,
         )
 
 
@@ -203,6 +210,9 @@ class GenerateRequest:
     sampling: Sampling
     timeout_s: float
     raw_prompt: str | None = None
+    neighbours: tuple[bytes, ...] = ()
+    """Of each passage the digest of the neighbours that its fused segment was made in sight of,
+    empty where there is none; or nothing at all."""
 
 
 @dataclass(frozen=True, slots=True)

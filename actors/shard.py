@@ -22,6 +22,7 @@ from kvstore.types import (
     SegmentKey,
     StoreStats,
     TicketId,
+    TierName,
 )
 
 NAMESPACE = "hyperrag"
@@ -47,9 +48,14 @@ class KVShardShell:
 
     @ray.method(concurrency_group="acquire")  # type: ignore[untyped-decorator]  # Ray has no types
     def acquire(
-        self, paths: Sequence[Path], holder: HolderId, deadline_s: float, streamed: bool
+        self,
+        paths: Sequence[Path],
+        holder: HolderId,
+        deadline_s: float,
+        streamed: bool,
+        claim: bool,
     ) -> Acquired:
-        return self._store.acquire(paths, holder, deadline_s, streamed)
+        return self._store.acquire(paths, holder, deadline_s, streamed, claim)
 
     def commit(self, ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
         self._store.commit(ticket_ids, crcs)
@@ -74,6 +80,9 @@ class KVShardShell:
 
     def retire(self, request_id: str) -> None:
         self._store.retire(request_id)
+
+    def locate(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, TierName]:
+        return self._store.locate(keys)
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
         return self._store.remove_tags(tags)

@@ -14,7 +14,16 @@ from actors.shard import NAMESPACE, ensure_shard
 from kvstore.config import StoreConfig
 from kvstore.errors import DeadlineError, KVStoreError, StoreUnavailableError
 from kvstore.mapping import MappedClient
-from kvstore.types import Acquired, CheckReport, LeaseId, Path, SegmentKey, StoreStats, TicketId
+from kvstore.types import (
+    Acquired,
+    CheckReport,
+    LeaseId,
+    Path,
+    SegmentKey,
+    StoreStats,
+    TicketId,
+    TierName,
+)
 
 _CALL_TIMEOUT_S = 10.0
 _GRACE_S = 1.0
@@ -35,9 +44,11 @@ class RayStoreClient(MappedClient):
         self._late_lock = threading.Lock()
         self._late: list[ObjectRef] = []  # acquires that their caller no longer waited for
 
-    def _acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool) -> Acquired:
+    def _acquire(
+        self, paths: Sequence[Path], deadline_s: float, streamed: bool, claim: bool
+    ) -> Acquired:
         self._release_late()
-        call = self._shard.acquire.remote(paths, self.holder_id, deadline_s, streamed)
+        call = self._shard.acquire.remote(paths, self.holder_id, deadline_s, streamed, claim)
         try:
             acquired: Acquired = _result(call, deadline_s + _GRACE_S)
         except DeadlineError:
@@ -72,6 +83,11 @@ class RayStoreClient(MappedClient):
 
     def retire(self, request_id: str) -> None:
         _result(self._shard.retire.remote(request_id), _CALL_TIMEOUT_S)
+
+    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
+        call = self._shard.locate.remote(list(keys))
+        found: Mapping[SegmentKey, TierName] = _result(call, _CALL_TIMEOUT_S)
+        return found
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
         removed: int = _result(self._shard.remove_tags.remote(list(tags)), _CALL_TIMEOUT_S)

@@ -21,7 +21,12 @@ class Acquisitions:
         self._verify_hits = verify_dram == "always"
 
     def acquire(
-        self, paths: Sequence[Path], holder: HolderId, give_up: float, streamed: bool
+        self,
+        paths: Sequence[Path],
+        holder: HolderId,
+        give_up: float,
+        streamed: bool,
+        claim: bool,
     ) -> Acquired:
         """`give_up` is the monotonic time at which reads are left behind. Raises ValueError for
         paths that are not chains."""
@@ -38,7 +43,7 @@ class Acquisitions:
                 self._match(matcher, lease, give_up)
                 unverified = lease.slots - verified if self._verify_hits else set()
                 if not unverified:
-                    return matcher.claim()
+                    return matcher.answer(claim)
             self._verify(unverified, lease)
             verified |= unverified
 

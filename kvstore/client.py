@@ -3,7 +3,16 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from kvstore.types import Acquired, Extent, LeaseId, Path, SegmentKey, StoreStats, Ticket
+from kvstore.types import (
+    Acquired,
+    Extent,
+    LeaseId,
+    Path,
+    SegmentKey,
+    StoreStats,
+    Ticket,
+    TierName,
+)
 
 
 class StoreClient(Protocol):
@@ -13,10 +22,17 @@ class StoreClient(Protocol):
     DeadlineError when `deadline_s` (seconds from now) passes; callers then compute for themselves.
     """
 
-    def acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool = False) -> Acquired:
+    def acquire(
+        self,
+        paths: Sequence[Path],
+        deadline_s: float,
+        streamed: bool = False,
+        claim: bool = True,
+    ) -> Acquired:
         """Match, pin and claim all paths in one call; SSD hits are in the arena on return.
 
         `streamed`: hits may be `arriving`, to be used a layer at a time after `await_layer`.
+        Without `claim`, what is missing stays missing: neither tickets nor waiters.
         """
         ...
 
@@ -77,6 +93,11 @@ class StoreClient(Protocol):
 
     def retire(self, request_id: str) -> None:
         """The request was served or cancelled: its window entries go."""
+        ...
+
+    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
+        """The fastest tier that is known to have each, at this moment; those that none has are
+        left out. Counts as no use."""
         ...
 
     def remove_tags(self, tags: Collection[bytes]) -> int:

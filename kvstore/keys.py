@@ -4,6 +4,10 @@ root    = H(model fingerprint, layout version, tenant salt)
 digest  = H(parent digest, number of tokens, tokens)          (ALGORITHMS: PCR, RAGCache)
 tag     = H8(root, tokens)      names the passage itself, wherever it stands
 placement = tag of the chain's first passage; the tag of the prompt prefix for the prefix itself
+
+A fused segment (FusionRAG) is a variant of a passage behind the prefix, made in sight of its
+neighbours, in their order. Their digest is part of its key and of its tag: other neighbours,
+another segment.
 """
 
 from collections.abc import Sequence
@@ -16,6 +20,7 @@ from kvstore.types import Layout, Path, SegmentKey, SegmentSpec
 LAYOUT_VERSION = 1
 _DIGEST_BYTES = 32
 _TAG_BYTES = 8
+_FUSED = b"hyperrag-fused"
 
 
 def root_digest(fingerprint: bytes, tenant: str) -> bytes:
@@ -39,17 +44,53 @@ def tag(root: bytes, tokens: Sequence[int]) -> bytes:
     return blake2b(root + packed, digest_size=_TAG_BYTES, person=b"hyperrag-tag").digest()
 
 
+def fused_path(
+    root: bytes,
+    prefix: Sequence[int],
+    passage: Sequence[int],
+    neighbours: bytes,
+    layout: Layout,
+) -> Path:
+    """The prompt prefix, and behind it the passage as computed in sight of its neighbours.
+
+    `neighbours`: their digest (`neighbours_digest`).
+    """
+    head, raw = make_path(root, (prefix, passage), layout)
+    digest = chain(blake2b(raw.parent + neighbours, person=_FUSED).digest(), passage)
+    own = fused_tag(raw.tag, neighbours)
+    fused = SegmentSpec(SegmentKey(raw.tag, digest), raw.parent, own, raw.layout)
+    return head, fused
+
+
+def fused_tag(passage_tag: bytes, neighbours: bytes) -> bytes:
+    """What a fused segment is removed by: apart from its passage, which may stay."""
+    return blake2b(passage_tag + neighbours, digest_size=_TAG_BYTES, person=_FUSED).digest()
+
+
+def neighbours_digest(texts: Sequence[str]) -> bytes:
+    """16 bytes, of the neighbours' texts in their order."""
+    state = blake2b(digest_size=16, person=_FUSED)
+    for text in texts:
+        encoded = text.encode()
+        state.update(len(encoded).to_bytes(8, "little") + encoded)
+    return state.digest()
+
+
 def make_path(root: bytes, pieces: Sequence[Sequence[int]], layout: Layout) -> Path:
     """Chain of specs for token pieces, the prompt prefix first; `layout.num_tokens` is replaced."""
-    specs: list[SegmentSpec] = []
-    parent = root
-    tags = [tag(root, piece) for piece in pieces]
-    for i, piece in enumerate(pieces):
-        placement = tags[min(1, i, len(tags) - 1)]
-        digest = chain(parent, piece)
-        sized = Layout(
-            layout.num_layers, layout.num_kv_heads, len(piece), layout.head_dim, layout.dtype
-        )
-        specs.append(SegmentSpec(SegmentKey(placement, digest), parent, tags[i], sized))
-        parent = digest
-    return tuple(specs)
+    path: Path = ()
+    for piece in pieces:
+        path = extend(root, path, piece, layout)
+    return path
+
+
+def extend(root: bytes, path: Path, piece: Sequence[int], layout: Layout) -> Path:
+    """The path with one more segment behind it."""
+    own = tag(root, piece)
+    parent = path[-1].key.digest if path else root
+    placement = path[1].key.placement if len(path) > 1 else own
+    sized = Layout(
+        layout.num_layers, layout.num_kv_heads, len(piece), layout.head_dim, layout.dtype
+    )
+    key = SegmentKey(placement, chain(parent, piece))
+    return (*path, SegmentSpec(key, parent, own, sized))

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from kvstore.mapping import MappedClient
 from kvstore.store import KVStore
-from kvstore.types import Acquired, LeaseId, Path, SegmentKey, StoreStats, TicketId
+from kvstore.types import Acquired, LeaseId, Path, SegmentKey, StoreStats, TicketId, TierName
 
 
 class LocalStoreClient(MappedClient):
@@ -15,8 +15,10 @@ class LocalStoreClient(MappedClient):
         super().__init__(dram_dir)
         self._store = store
 
-    def _acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool) -> Acquired:
-        return self._store.acquire(paths, self.holder_id, deadline_s, streamed)
+    def _acquire(
+        self, paths: Sequence[Path], deadline_s: float, streamed: bool, claim: bool
+    ) -> Acquired:
+        return self._store.acquire(paths, self.holder_id, deadline_s, streamed, claim)
 
     def _commit(self, ticket_ids: list[TicketId], crcs: list[tuple[int, ...]]) -> None:
         self._store.commit(ticket_ids, crcs)
@@ -43,6 +45,9 @@ class LocalStoreClient(MappedClient):
 
     def retire(self, request_id: str) -> None:
         self._store.retire(request_id)
+
+    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
+        return self._store.locate(keys)
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
         return self._store.remove_tags(tags)

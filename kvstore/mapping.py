@@ -20,6 +20,7 @@ from kvstore.types import (
     StoreStats,
     Ticket,
     TicketId,
+    TierName,
 )
 
 _POLL_S = 100e-6
@@ -47,7 +48,9 @@ class MappedClient(ABC):
         return self._holder.holder_id
 
     @abstractmethod
-    def _acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool) -> Acquired: ...
+    def _acquire(
+        self, paths: Sequence[Path], deadline_s: float, streamed: bool, claim: bool
+    ) -> Acquired: ...
 
     @abstractmethod
     def _commit(self, ticket_ids: list[TicketId], crcs: list[tuple[int, ...]]) -> None: ...
@@ -76,13 +79,22 @@ class MappedClient(ABC):
     def retire(self, request_id: str) -> None: ...
 
     @abstractmethod
+    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]: ...
+
+    @abstractmethod
     def remove_tags(self, tags: Collection[bytes]) -> int: ...
 
     @abstractmethod
     def stats(self) -> StoreStats: ...
 
-    def acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool = False) -> Acquired:
-        acquired = self._acquire(paths, deadline_s, streamed)
+    def acquire(
+        self,
+        paths: Sequence[Path],
+        deadline_s: float,
+        streamed: bool = False,
+        claim: bool = True,
+    ) -> Acquired:
+        acquired = self._acquire(paths, deadline_s, streamed, claim)
         try:
             with self._lock:
                 self._remember(acquired)

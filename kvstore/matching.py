@@ -14,7 +14,7 @@ from kvstore.types import Acquired, Hit, Path, SegmentKey, SegmentSpec, Ticket, 
 
 class Matcher:
     """Used in turns: `look` under the lock, wait for its reads without it, `settle`, `look` again;
-    when there is nothing left to read, `claim` under the same lock. So a caller claims nothing
+    when there is nothing left to read, `answer` under the same lock. So a caller claims nothing
     while it waits, and two callers cannot wait for each other."""
 
     def __init__(
@@ -69,9 +69,11 @@ class Matcher:
             else:
                 self._unreadable.add(key)
 
-    def claim(self) -> Acquired:
+    def answer(self, claim: bool) -> Acquired:
         for path in self._paths:
-            self._claim_path(path)
+            rest = self._hit_head(path)
+            if rest and claim:
+                self._claim_rest(path[: len(path) - len(rest)], rest)
         self._count()
         books, lease = self._books, self._lease
         return Acquired(
@@ -119,26 +121,24 @@ class Matcher:
             self._unreadable.add(spec.key)
         return load
 
-    def _claim_path(self, path: Path) -> None:
+    def _hit_head(self, path: Path) -> Path:
+        """What lies behind the hits of a path."""
         num_hits = self._pin_head(path)
         for spec in path[:num_hits]:
             self._hits.setdefault(spec.key, self._hit(spec))
         leaf_first = [spec.key for spec in reversed(path[:num_hits])]
         self._books.touch(leaf_first)
-        rest = path[num_hits:]
-        if not rest:
-            return
+        return path[num_hits:]
+
+    def _claim_rest(self, found: Path, rest: Path) -> None:
+        """All are ours from here, unless another has the first. Where one finds no room, those
+        after it would never be matched."""
         first = rest[0].key
         if first not in self._tickets and self._books.claims.is_flying(first):
             self._waiters.add(first)
             return
-        cached = sum(spec.layout.num_tokens for spec in path[:num_hits])
-        new = sum(spec.layout.num_tokens for spec in rest)
-        self._claim_rest(rest, self._books.profile.seconds_per_token(cached, new))
-
-    def _claim_rest(self, rest: Path, cost: float) -> None:
-        """All are ours from here. Where one finds no room, those after it would never be
-        matched."""
+        cached, new = (sum(spec.layout.num_tokens for spec in part) for part in (found, rest))
+        cost = self._books.profile.seconds_per_token(cached, new)
         has_room = True
         for spec in rest:
             ticket = self._tickets.get(spec.key)

@@ -27,6 +27,7 @@ from kvstore.types import (
     SegmentKey,
     StoreStats,
     TicketId,
+    TierName,
 )
 from kvstore.writeback import WriteBehind
 
@@ -67,7 +68,12 @@ class KVStore:
                 self._books.end_holder(holder)
 
     def acquire(
-        self, paths: Sequence[Path], holder: HolderId, deadline_s: float, streamed: bool = False
+        self,
+        paths: Sequence[Path],
+        holder: HolderId,
+        deadline_s: float,
+        streamed: bool = False,
+        claim: bool = True,
     ) -> Acquired:
         """Match, pin and claim in one step; SSD hits are in the arena on return, of streamed ones
         the first layer at least.
@@ -77,7 +83,7 @@ class KVStore:
         that are not chains.
         """
         give_up = time.monotonic() + deadline_s
-        return self._acquisitions.acquire(paths, holder, give_up, streamed)
+        return self._acquisitions.acquire(paths, holder, give_up, streamed, claim)
 
     def commit(self, ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
         """Verify what was written into the tickets' extents, layer by layer, and publish it.
@@ -152,6 +158,19 @@ class KVStore:
         with self._books.lock:
             self._books.window.retire(request_id)
             self._books.queue_changed.notify_all()
+
+    def locate(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, TierName]:
+        """The fastest tier that is known to have each of the keys; counts as no use."""
+        books = self._books
+        found: dict[SegmentKey, TierName] = {}
+        with books.lock:
+            books.require_open()
+            for key in keys:
+                if books.dram.contains(key):
+                    found[key] = "dram"
+                elif level := books.stored_in(key):
+                    found[key] = level.name
+        return found
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
         """Remove these passages' segments and all that follows them, from every tier; how many."""

@@ -75,13 +75,20 @@ def reference_part(
     q: Tensor, k: Tensor, v: Tensor, how: How, q_start: int, k_start: int, causal: bool
 ) -> State:
     """The same with scores in fp32 and masks by position: any device, soft-cap and window."""
+    q_pos = torch.arange(q_start, q_start + q.shape[2], device=q.device)
+    k_pos = torch.arange(k_start, k_start + k.shape[2], device=q.device)
+    return attend_at(q, k, v, how, q_pos, k_pos, causal)
+
+
+def attend_at(
+    q: Tensor, k: Tensor, v: Tensor, how: How, q_pos: Tensor, k_pos: Tensor, causal: bool = True
+) -> State:
+    """Queries at positions q_pos [T] over keys at positions k_pos [S], in any order."""
     groups = q.shape[1] // k.shape[1]
     k, v = (t.repeat_interleave(groups, dim=1) for t in (k, v))
     scores = q.float() @ k.float().transpose(-1, -2) * how.scaling
     if how.softcap is not None:
         scores = how.softcap * torch.tanh(scores / how.softcap)
-    q_pos = torch.arange(q_start, q_start + q.shape[2], device=q.device)
-    k_pos = torch.arange(k_start, k_start + k.shape[2], device=q.device)
     distance = q_pos[:, None] - k_pos[None, :]
     hidden = torch.zeros_like(distance, dtype=torch.bool)
     if causal:

@@ -90,6 +90,7 @@ class Batcher:
             job.cancelled = True
         self._waiting.put(None, timeout=timeout_s)
         self._thread.join(timeout_s)
+        self._engine.close()
 
     def _run(self) -> None:
         while True:

@@ -1,15 +1,44 @@
 """The seam with transformers that takes a pass's new keys and values."""
 
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 from transformers import Cache
 
-from actors.engine.packed import Batch
+from actors.engine.attention import How
 
 
 class LayerLostError(Exception):
     """Stored KV was promised and did not come: compute without it."""
+
+
+class RowBatch(Protocol):
+    """The rows of one pass, and what they attend to."""
+
+    invariant: bool
+    """See `packed.Batch`."""
+
+    def arrive(self, layer: int, /) -> bool:
+        """Returns when the stored KV of a layer is in place, called before it is read; False when
+        it will not be: the pass ends with LayerLostError."""
+        ...
+
+    @property
+    def num_new(self) -> int:
+        """Rows of new tokens; padding may follow them."""
+        ...
+
+    def token_ids(self) -> list[int]: ...
+
+    def position_ids(self) -> list[int]: ...
+
+    def keep(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """Store the new keys and values [1, Hkv, R, dh] of a layer, after RoPE."""
+        ...
+
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
+        """Queries [1, H, R, dh] over what is stored and new; [1, H, R, dh]."""
+        ...
 
 
 class PackedCache(Cache):  # type: ignore[misc]  # transformers is untyped here
@@ -18,7 +47,7 @@ class PackedCache(Cache):  # type: ignore[misc]  # transformers is untyped here
     transformers' own caches concatenate: they would copy every stored byte once a layer.
     """
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: RowBatch) -> None:
         super().__init__(layers=[])
         self._batch = batch
 
@@ -29,13 +58,7 @@ class PackedCache(Cache):  # type: ignore[misc]  # transformers is untyped here
         batch = self._batch
         if not batch.arrive(layer_idx):
             raise LayerLostError(f"layer {layer_idx} of stored KV did not arrive")
-        for lane, first in zip(batch.lanes, batch.starts, strict=False):
-            at = first
-            for sink in lane.sinks:
-                end = at + sink.shape[3]
-                sink[layer_idx, 0] = key_states[0, :, at:end]
-                sink[layer_idx, 1] = value_states[0, :, at:end]
-                at = end
+        batch.keep(layer_idx, key_states, value_states)
         return (batch, key_states), value_states
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

@@ -174,12 +174,51 @@ class RerankerConfig:
             raise ValueError(f"reranker.dense_weight is {self.dense_weight}, must be 0 or more")
 
 
+Overlap = Literal["none", "load", "store", "both"]
+SelectionRule = Literal["mixed", "query_guided", "cacheblend", "epic", "random"]
+
+
+@dataclass(frozen=True, slots=True)
+class FusionConfig:
+    """Of generator.mode `fusion`: passages keep the KV they have alone, and some of their tokens
+    are computed again."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    ratio: float = 0.15
+    """Share of the passage tokens that is computed again; 0: none, 1: all but the first passage's,
+    which is exact."""
+    selection: SelectionRule = "mixed"
+    """Which tokens: half the first of every passage, half those that the question attends to in its
+    place (`mixed`); those that the question alone attends to in the last layer (FusionRAG); those
+    whose values changed most in an early layer (CacheBlend); the first of every passage (EPIC);
+    any. `fusion_quality` compares them."""
+
+    min_gain: float = 2.0
+    """Mode `auto` takes fusion where its first token is expected so many times sooner."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio <= 1:
+            raise ValueError(f"generator.fusion.ratio is {self.ratio}, must be in [0, 1]")
+        if self.min_gain < 1:
+            raise ValueError(f"generator.fusion.min_gain is {self.min_gain}, must be 1 or more")
+
+
 @dataclass(frozen=True, slots=True)
 class GeneratorConfig:
     __pydantic_config__ = {"extra": "forbid"}
 
-    mode: Literal["prefix", "full"] = "prefix"
-    """`prefix` reuses the exact KV of system prompt and leading passages; `full` reuses nothing."""
+    mode: Literal["prefix", "fusion", "auto", "full"] = "prefix"
+    """`prefix` reuses the exact KV of system prompt and leading passages; `fusion` that of every
+    passage, wherever it stood, and is not lossless; `auto` takes for each request the one or the
+    other (`fusion.min_gain`); `full` reuses nothing."""
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    passage_order: Literal["relevance", "canonical"] = "relevance"
+    """Of a prompt's passages: as they come, the most relevant first; or such that the longest path
+    of them that is cached comes first, and the others as they come."""
+    overlap: Overlap = "both"
+    """What of exact prefixes moves while layers compute: stored KV on its way in, layer by layer,
+    and new KV on its way out."""
     num_replicas: int = 1
     max_batch: int = 8
     """Sequences decoded together."""

@@ -1,32 +1,27 @@
-"""Prefill with exact prefix reuse, and batched decoding (ALGORITHMS 2: PCR, RAGCache).
-
-The prompt is a chain of segments: system prefix, passages in order, then the question. The longest
-gap-free path that the store has is copied into the sequence's KV buffer; missing passages are
-computed in one pass and stored for the next request. The question is always a pass of its own: its
-shapes, and so its rounding, do not depend on what was stored, and a warm answer is the cold one,
-token for token, in bf16 as well.
-"""
+"""Starting answers and decoding them together; how a prompt is prefilled is a strategy's matter."""
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 from torch import Tensor
 
+from actors.engine.choice import AutoPrefill
 from actors.engine.config import GeneratorConfig
 from actors.engine.device import create_device_tier
+from actors.engine.fusion.prefill import FusionPrefill
 from actors.engine.lanes import Lane
-from actors.engine.lease import Lease
+from actors.engine.ordering import canonical
 from actors.engine.packed import Batch
+from actors.engine.plan import Plan, Planner
+from actors.engine.prefix import PrefixPrefill
 from actors.engine.runtime import Runtime
 from actors.engine.sampling import Sampler, TextStream, validate
-from actors.engine.segments import Segments, remaining
-from actors.errors import RequestError
+from actors.engine.segments import Segments
 from actors.messages import CacheReport, GenerateRequest
 from kvstore.client import StoreClient
-from kvstore.keys import make_path, root_digest, tag
-from kvstore.types import Path, SegmentKey, TierStats
-
-Tokens = tuple[int, ...]
+from kvstore.keys import root_digest, tag
+from kvstore.types import Path, TierStats
 
 
 @dataclass(slots=True)
@@ -53,17 +48,17 @@ class Sequence:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """A prompt as pieces: those with a path are segments of the store, the tail never is."""
+class Prefill(Protocol):
+    """How a prompt's KV comes about."""
 
-    pieces: tuple[Tokens, ...]
-    path: Path
-    tail: Tokens
+    def paths(self, plan: Plan) -> list[Path]:
+        """What the store will be asked for."""
+        ...
 
-    @property
-    def num_tokens(self) -> int:
-        return sum(map(len, self.pieces)) + len(self.tail)
+    def prefill(self, plan: Plan, kv: Tensor, deadline: float) -> tuple[Tensor, CacheReport]:
+        """Fill kv [L, 2, Hkv, capacity, dh] with the prompt's; hidden states [rows, d] of its end.
+        Raises ExpiredError."""
+        ...
 
 
 class GenerateEngine:
@@ -74,17 +69,25 @@ class GenerateEngine:
     ) -> None:
         self._decoder, self._prompt, self._slot = runtime.decoder, runtime.prompt, runtime.slot
         self._config = config
-        client = store if config.mode == "prefix" else None
+        client = store if config.mode != "full" else None
         tier = create_device_tier(client, self._decoder.device, config.device_tier)
         self._segments = Segments(client, tier)
+        self._planner = Planner(self._decoder, self._prompt, config)
+        exact = PrefixPrefill(runtime, self._segments, config.overlap)
+        self._exact, self._prefill = exact, cast(Prefill, exact)
+        if client is not None and config.mode in ("fusion", "auto"):
+            fusion = FusionPrefill(runtime, self._segments, exact, config.fusion)
+            self._prefill = fusion
+            if config.mode == "auto":
+                self._prefill = AutoPrefill(exact, fusion, self._segments, config.fusion)
         self._tokenizer = self._decoder.tokenizer.backend_tokenizer
 
     def start(self, request: GenerateRequest, deadline: float) -> Sequence:
         """Prefill and pick the first token. Raises RequestError, ExpiredError."""
         validate(request.sampling, self._config.max_new_tokens)
-        plan = self._plan(request)
+        plan = self._ordered(self._planner.plan(request))
         kv = self._decoder.empty_kv(plan.num_tokens + request.sampling.max_tokens)
-        hidden, report = self._prefill(plan, kv, deadline)
+        hidden, report = self._prefill.prefill(plan, kv, deadline)
         sampler = Sampler(request.sampling)
         return Sequence(
             kv=kv,
@@ -107,18 +110,26 @@ class GenerateEngine:
             sequence.length += 1
             sequence.num_new += 1
 
+    def close(self) -> None:
+        """When what moves beside the passes has arrived. Idempotent."""
+        self._exact.close()
+
     def ends(self, token: int) -> bool:
         return token in self._decoder.eos_ids
 
     def announce(self, request_id: str, request: GenerateRequest) -> None:
         """Tell the store what a request that waits will need. From any thread."""
-        path = self._plan(request).path
-        if path:
-            self._segments.announce(request_id, [path], request.timeout_s)
+        if paths := self._prefill.paths(self._ordered(self._planner.plan(request))):
+            self._segments.announce(request_id, paths, request.timeout_s)
 
     def retire(self, request_id: str) -> None:
         """It is served now, or has gone. From any thread; idempotent."""
         self._segments.retire(request_id)
+
+    def _ordered(self, plan: Plan) -> Plan:
+        if self._config.passage_order == "relevance" or not plan.pieces:
+            return plan
+        return canonical(plan, self._segments, self._decoder.layout)
 
     def device_stats(self) -> TierStats:
         """Of the device tier. From any thread."""
@@ -128,91 +139,3 @@ class GenerateEngine:
         """Remove the stored segments of passages that no longer exist; how many went."""
         root = root_digest(self._decoder.fingerprint, tenant)
         return self._segments.forget([tag(root, self._prompt.passage(t)) for t in texts])
-
-    def _plan(self, request: GenerateRequest) -> _Plan:
-        if request.raw_prompt is not None:
-            plan = _Plan((), (), self._prompt.raw(request.raw_prompt))
-            field = "prompt"
-        else:
-            prefix, tail = self._prompt.conversation(request.messages)
-            pieces = (prefix, *(self._prompt.passage(t) for t in request.passages))
-            root = root_digest(self._decoder.fingerprint, request.tenant)
-            plan = _Plan(pieces, make_path(root, pieces, self._decoder.layout), tail)
-            field = "messages"
-        if not plan.tail:
-            raise RequestError(field, "must not be empty")
-        room = min(self._config.max_context_tokens, self._decoder.max_positions)
-        room -= request.sampling.max_tokens
-        if plan.num_tokens > room:
-            passages = sum(map(len, plan.pieces[1:]))
-            raise RequestError(
-                field,
-                f"prompt has {plan.num_tokens} tokens, {passages} of them passages; at most {room} "
-                f"are allowed with max_tokens {request.sampling.max_tokens}",
-            )
-        return plan
-
-    def _prefill(self, plan: _Plan, kv: Tensor, deadline: float) -> tuple[Tensor, CacheReport]:
-        if not plan.path:
-            return self._compute(plan, kv, 0), CacheReport(
-                tokens_computed=plan.num_tokens, store="off"
-            )
-        patient = True
-        while True:
-            remaining(deadline)
-            with self._segments.lease([plan.path], deadline) as lease:
-                if not (lease.waiting and patient):
-                    return self._prefill_leased(plan, kv, lease)
-            patient = self._segments.await_others(lease.waiting, deadline)
-
-    def _prefill_leased(self, plan: _Plan, kv: Tensor, lease: Lease) -> tuple[Tensor, CacheReport]:
-        num_hits, reused = self._load(plan, kv, lease)
-        hidden = self._compute(plan, kv, num_hits)
-        self._store(plan, kv, lease, num_hits)
-        report = lease.hits([spec.key for spec in plan.path[:num_hits]])
-        return hidden, report + CacheReport(
-            computed=len(plan.path) - num_hits,
-            tokens_computed=plan.num_tokens - reused,
-            store=lease.store,
-        )
-
-    def _load(self, plan: _Plan, kv: Tensor, lease: Lease) -> tuple[int, int]:
-        """Copy the leading hits into the buffer; how many, and how many tokens."""
-        at = count = 0
-        for spec in plan.path:
-            stored = lease.tensors.get(spec.key)
-            if stored is None:
-                break
-            kv[:, :, :, at : at + stored.shape[3]].copy_(stored)
-            at, count = at + stored.shape[3], count + 1
-        # The copy is the last use: if an extent was reused under it, all is computed instead.
-        return (count, at) if self._segments.unchanged(lease) else (0, 0)
-
-    def _compute(self, plan: _Plan, kv: Tensor, num_hits: int) -> Tensor:
-        """Hidden states [rows, d] of what no segment covers; KV of all behind the hits."""
-        first = sum(map(len, plan.pieces[:num_hits]))
-        missing = [t for piece in plan.pieces[num_hits:] for t in piece]
-        if not self._segments.on:
-            return self._pass(missing + list(plan.tail), kv, first)
-        if missing:
-            self._pass(missing, kv, first)
-        return self._pass(plan.tail, kv, first + len(missing))
-
-    def _pass(self, tokens: Seq[int], kv: Tensor, first: int) -> Tensor:
-        """Compute these tokens behind the first `first`, whose KV is there."""
-        sink = kv[:, :, :, first : first + len(tokens)]
-        with self._slot.held():
-            return self._decoder.forward(Batch([Lane(tokens, [kv[:, :, :, :first]], (sink,))]))
-
-    def _store(self, plan: _Plan, kv: Tensor, lease: Lease, num_hits: int) -> None:
-        """Write the computed segments that are ours into their extents, and publish them."""
-        at = sum(map(len, plan.pieces[:num_hits]))
-        written: dict[SegmentKey, Tensor] = {}
-        for spec in plan.path[num_hits:]:
-            computed = kv[:, :, :, at : at + spec.layout.num_tokens]
-            extent = self._segments.sink(lease, spec)
-            if extent is not None:
-                extent.copy_(computed)
-                written[spec.key] = computed
-            at += spec.layout.num_tokens
-        self._segments.publish(lease, written)

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from actors.engine import attention
-from actors.engine.cache import PackedCache
+from actors.engine.cache import PackedCache, RowBatch
 from actors.engine.config import ModelConfig
 from actors.engine.fingerprint import fingerprint
 from actors.engine.head import Head
 from actors.engine.invariant import InvariantProducts
 from actors.engine.lean import keep_freed_memory, make_lean
-from actors.engine.packed import Batch
 from actors.engine.weights import prepare
 from actors.errors import UnavailableError
 from kvstore.types import Dtype, Layout
@@ -85,8 +84,8 @@ class Decoder:
         return self.empty_kv(num_tokens)
 
     @torch.inference_mode()
-    def forward(self, batch: Batch) -> Tensor:
-        """Last hidden states [R, d] of all new tokens, in lane order; sinks are filled. Raises
+    def forward(self, batch: RowBatch) -> Tensor:
+        """Last hidden states [R, d] of all new tokens, in order; their KV is kept. Raises
         LayerLostError when the batch's `arrive` says so."""
         if self.cuda is not None and self.cuda.takes(batch):
             return self.cuda.forward(batch)
@@ -97,7 +96,7 @@ class Decoder:
         hidden: Tensor = self.model.get_decoder()(
             input_ids=ids, position_ids=positions, past_key_values=PackedCache(batch)
         ).last_hidden_state
-        return hidden[0, : batch.starts[-1]]
+        return hidden[0, : batch.num_new]
 
     @property
     def invariant(self) -> bool:

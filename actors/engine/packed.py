@@ -76,6 +76,20 @@ class Batch:
             ids.extend(range(first, first + len(lane.tokens)))
         return ids + [0] * (self.num_rows - len(ids))
 
+    @property
+    def num_new(self) -> int:
+        return self.starts[-1]
+
+    def keep(self, layer: int, k: Tensor, v: Tensor) -> None:
+        """k, v [1, Hkv, R, dh] of a layer, after RoPE, into the lanes' sinks."""
+        for lane, first in zip(self.lanes, self.starts, strict=False):
+            at = first
+            for sink in lane.sinks:
+                end = at + sink.shape[3]
+                sink[layer, 0] = k[0, :, at:end]
+                sink[layer, 1] = v[0, :, at:end]
+                at = end
+
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
         """q [1, H, R, dh] over all R rows, k and v [1, Hkv, R, dh] of the new tokens."""
         if self._blocks and fused(q, how, self._reach):

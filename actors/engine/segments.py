@@ -8,7 +8,7 @@ first: the store is asked only for paths that are not wholly there.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from torch import Tensor
@@ -18,7 +18,7 @@ from actors.engine.lease import Lease, as_tensor
 from actors.errors import ExpiredError
 from kvstore.client import StoreClient
 from kvstore.errors import DeadlineError, KVStoreError
-from kvstore.types import Acquired, Extent, Path, SegmentKey, SegmentSpec, TierStats
+from kvstore.types import Acquired, Extent, Path, SegmentKey, SegmentSpec, TierName, TierStats
 
 _LAYER_WAIT_S = 5.0
 """Longest wait for one layer of what arrives: others wait for the compute slot meanwhile."""
@@ -42,11 +42,15 @@ class Segments:
 
     @contextmanager
     def lease(
-        self, paths: Sequence[Path], deadline: float, streamed: bool = False
+        self,
+        paths: Sequence[Path],
+        deadline: float,
+        streamed: bool = False,
+        claim: bool = True,
     ) -> Iterator[Lease]:
         """Acquire once, or not at all; release at the end, whatever happens. `deadline` is a
         monotonic time. `streamed`: do not wait for slow tiers, but before each layer
-        (`await_layer`)."""
+        (`await_layer`). Without `claim` nothing of what is missing is ours to compute."""
         if self._client is None:
             yield Lease(store="off")
             return
@@ -57,7 +61,7 @@ class Segments:
         try:
             lease.paths = [path for path in paths if any(s.key not in loan for s in path)]
             if lease.paths:
-                self._acquire(self._client, lease, left, streamed)
+                self._acquire(self._client, lease, left, streamed, claim)
             yield lease
             self._take_in_arrived(self._client, lease)
         finally:
@@ -66,10 +70,10 @@ class Segments:
             self._tier.settle(self._client, lease_id)
 
     def _acquire(
-        self, client: StoreClient, lease: Lease, deadline_s: float, streamed: bool
+        self, client: StoreClient, lease: Lease, deadline_s: float, streamed: bool, claim: bool
     ) -> None:
         try:
-            acquired = lease.acquired = client.acquire(lease.paths, deadline_s, streamed)
+            acquired = lease.acquired = client.acquire(lease.paths, deadline_s, streamed, claim)
         except KVStoreError:
             lease.store = "unavailable"
             return
@@ -169,6 +173,15 @@ class Segments:
             self._tier.retire(request_id)
             with suppress(KVStoreError):
                 self._client.retire(request_id)
+
+    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
+        """Where the store has each; nothing when it cannot be asked."""
+        if self._client is None or not keys:
+            return {}
+        try:
+            return self._client.locate(keys)
+        except KVStoreError:
+            return {}
 
     def unchanged(self, lease: Lease) -> bool:
         """Whether every byte that was read was still the segment's at the time of asking."""

@@ -1,8 +1,8 @@
 """Disks that fail on purpose, from the configuration: for tests, never for service.
 
-A fault is a line such as `read delay 0.05`, `write enospc`, `read flip share 0.01`,
-`rename crash at 3`: operation, kind, the kind's value where it has one, and when it strikes:
-always, for a share of the operations, or at the n-th one alone.
+A fault is a line such as `read delay 0.05`, `read rate 5e7`, `write enospc`,
+`read flip share 0.01`, `rename crash at 3`: operation, kind, the kind's value where it has one, and
+when it strikes: always, for a share of the operations, or at the n-th one alone.
 """
 
 import errno
@@ -20,9 +20,13 @@ from typing import Literal, Self, get_args
 from kvstore.tiers.files import Files
 
 Operation = Literal["open", "create", "read", "write", "sync", "rename", "unlink"]
-Kind = Literal["delay", "hang", "eio", "enospc", "erofs", "short", "flip", "crash"]
+Kind = Literal["delay", "rate", "hang", "eio", "enospc", "erofs", "short", "flip", "crash"]
 _ERRORS: dict[Kind, int] = {"eio": errno.EIO, "enospc": errno.ENOSPC, "erofs": errno.EROFS}
-_DATA_KINDS: dict[Operation, tuple[Kind, ...]] = {"read": ("short", "flip"), "write": ("short",)}
+_DATA_KINDS: dict[Operation, tuple[Kind, ...]] = {
+    "read": ("short", "flip", "rate"),
+    "write": ("short", "rate"),
+}
+_WITH_VALUE = ("delay", "rate")
 _HANG_S = 3600.0
 
 
@@ -30,8 +34,8 @@ _HANG_S = 3600.0
 class Fault:
     operation: Operation
     kind: Kind
-    seconds: float = 0.0
-    """Of a delay."""
+    value: float = 0.0
+    """Seconds of a delay; bytes a second of a disk, over all that is read or written at a time."""
     share: float = 1.0
     at: int = 0
     """Strike at this operation alone, counted from 1; 0: by the share."""
@@ -44,19 +48,22 @@ class Fault:
             operation, kind, rest = words[0], words[1], words[2:]
             if operation not in get_args(Operation) or kind not in get_args(Kind):
                 raise ValueError
-            seconds = float(rest.pop(0)) if kind == "delay" else 0.0
+            value = float(rest.pop(0)) if kind in _WITH_VALUE else 0.0
+            if value <= 0 and kind == "rate":
+                raise ValueError
             when = {"share": 1.0, "at": 0.0}
             if rest:
                 when[rest[0]] = float(rest[1])
             if len(rest) > 2 or set(when) != {"share", "at"}:
                 raise ValueError
-            fault = cls(operation, kind, seconds, when["share"], int(when["at"]))  # type: ignore[arg-type]  # checked above
+            fault = cls(operation, kind, value, when["share"], int(when["at"]))  # type: ignore[arg-type]  # checked above
         except (ValueError, IndexError):
             raise ValueError(
                 f"{line!r} is no fault: OPERATION ({', '.join(get_args(Operation))}) KIND"
-                f" ({', '.join(get_args(Kind))}; delay SECONDS) [share P | at N]"
+                f" ({', '.join(get_args(Kind))}; delay SECONDS, rate BYTES_PER_S)"
+                " [share P | at N]"
             ) from None
-        if kind in ("short", "flip") and kind not in _DATA_KINDS.get(fault.operation, ()):
+        if kind in ("short", "flip", "rate") and kind not in _DATA_KINDS.get(fault.operation, ()):
             raise ValueError(f"{line!r} is no fault: {operation} cannot {kind}")
         return fault
 
@@ -70,6 +77,7 @@ class FaultyFiles(Files):
         self._lock = threading.Lock()
         self._counts: Counter[Operation] = Counter()
         self._healed = threading.Event()
+        self._free_at: dict[Operation, float] = {}
 
     def heal(self) -> None:
         """No more faults; what hangs goes on."""
@@ -89,14 +97,17 @@ class FaultyFiles(Files):
         if "short" in kinds:
             return super().read(fd, into[: into.nbytes // 2], offset) if into.nbytes > 1 else 0
         done = super().read(fd, into, offset)
+        self._take_time("read", done)
         if "flip" in kinds and done:
             into[self._random.randrange(done)] ^= 1 << self._random.randrange(8)
         return done
 
     def write(self, fd: int, data: memoryview) -> int:
         if "short" in self._strike("write") and data.nbytes > 1:
-            return super().write(fd, data[: data.nbytes // 2])
-        return super().write(fd, data)
+            data = data[: data.nbytes // 2]
+        done = super().write(fd, data)
+        self._take_time("write", done)
+        return done
 
     def sync(self, fd: int) -> None:
         self._strike("sync")
@@ -120,12 +131,22 @@ class FaultyFiles(Files):
             if fault.kind == "crash":
                 os.kill(os.getpid(), signal.SIGKILL)
             if fault.kind == "delay":
-                time.sleep(fault.seconds)
+                time.sleep(fault.value)
             if fault.kind == "hang":
                 self._healed.wait(_HANG_S)
             if code := _ERRORS.get(fault.kind):
                 raise OSError(code, os.strerror(code))
         return {fault.kind for fault in struck}
+
+    def _take_time(self, operation: Operation, nbytes: int) -> None:
+        """As long as a disk of the configured rate would, one operation after the other."""
+        for fault in self._faults:
+            if (fault.operation, fault.kind) == (operation, "rate"):
+                with self._lock:
+                    now = time.monotonic()
+                    free_at = max(now, self._free_at.get(operation, now)) + nbytes / fault.value
+                    self._free_at[operation] = free_at
+                time.sleep(max(0.0, free_at - time.monotonic()))
 
     def _hits(self, fault: Fault, number: int) -> bool:
         return number == fault.at if fault.at else self._random.random() < fault.share

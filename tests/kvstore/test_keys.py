@@ -1,5 +1,13 @@
-from kvstore.keys import chain, make_path, root_digest
-from kvstore.types import Layout
+from kvstore.keys import (
+    chain,
+    extend,
+    fused_path,
+    fused_tag,
+    make_path,
+    neighbours_digest,
+    root_digest,
+)
+from kvstore.types import Layout, Path
 from tests.kvstore.segments import ROOT, chain_of
 
 
@@ -35,3 +43,26 @@ def test_each_parent_is_the_digest_before() -> None:
     path = make_path(ROOT, [[1], [2], [3]], Layout(1, 1, 0, 8, "float16"))
     assert [s.parent for s in path] == [ROOT, path[0].key.digest, path[1].key.digest]
     assert [s.layout.num_tokens for s in path] == [1, 1, 1]
+
+
+def test_a_path_grows_by_one_segment_at_a_time() -> None:
+    layout, pieces = Layout(1, 1, 0, 8, "float16"), [[9], [1, 2], [3]]
+    path: Path = ()
+    for i, piece in enumerate(pieces):
+        path = extend(ROOT, path, piece, layout)
+        assert path == make_path(ROOT, pieces[: i + 1], layout)
+
+
+def test_fused_segments_are_apart_from_raw_ones_and_by_neighbours_and_their_order() -> None:
+    layout = Layout(1, 1, 0, 8, "float16")
+    raw = make_path(ROOT, [[9], [1, 2]], layout)
+    digests = [neighbours_digest(texts) for texts in (("a",), ("b",), ("a", "b"), ("b", "a"))]
+    fused = [fused_path(ROOT, [9], [1, 2], digest, layout) for digest in digests]
+    assert all(path[0] == raw[0] and path[1].parent == raw[1].parent for path in fused)
+    assert all(path[1].layout == raw[1].layout for path in fused)
+    assert all(path[1].key.placement == raw[1].tag for path in fused)
+    assert len({path[1].key for path in (raw, *fused)}) == 5
+    assert len({path[1].tag for path in (raw, *fused)}) == 5
+    found = fused_tag(raw[1].tag, digests[0])
+    assert fused[0][1].tag == found
+    assert neighbours_digest(("ab",)) != neighbours_digest(("a", "b"))

@@ -1,12 +1,12 @@
 """Passes of a batch on a GPU: graphs where all KV is there, else layer by layer as it comes."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
-from actors.engine.cache import LayerLostError
+from actors.engine.cache import LayerLostError, RowBatch
 from actors.engine.cuda.cascade import cascade_attention
 from actors.engine.cuda.forward import Attention, cascade_forward
 from actors.engine.cuda.graphs import GraphRunner, Record
@@ -37,10 +37,10 @@ class CudaRunner:
         self._loader = loader or LayerLoader(layout, device)
         self._graphs = GraphRunner(self._eager, layout, device, record=record)
 
-    def takes(self, batch: Batch) -> bool:
+    def takes(self, batch: RowBatch) -> TypeGuard[Batch]:
         """Whether the kernel can read the stored KV: each layer in one piece, which the growing
         buffers of decoding are not."""
-        return all(
+        return isinstance(batch, Batch) and all(
             lane.joined is None and all(kv[0].is_contiguous() for kv in _segments(batch, lane))
             for lane in batch.lanes
         )

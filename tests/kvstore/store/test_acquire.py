@@ -178,3 +178,37 @@ def test_a_layout_that_differs_from_the_asked_one_is_a_miss(
     assert client.acquire([(other,)], 1).hits
     store.flush(5)
     assert_balanced(store)
+
+
+def test_without_a_claim_what_is_missing_stays_missing(
+    store: KVStore, client: LocalStoreClient
+) -> None:
+    path = chain_of(TRUNK, passage(1), passage(2))
+    store_path(client, path[:2])
+    found = client.acquire([path], 1, claim=False)
+    assert list(found.hits) == [s.key for s in path[:2]]
+    assert not found.tickets and not found.waiters
+    owner = client.acquire([path], 1)
+    assert list(owner.tickets) == [path[2].key]
+    beside = client.acquire([path], 1, claim=False)
+    assert not beside.waiters, "what another computes is missing too"
+    for acquired in (found, owner, beside):
+        client.release(acquired.lease_id)
+    assert_balanced(store)
+
+
+def test_keys_are_located_in_their_fastest_tier_and_nothing_is_used(
+    store: KVStore, client: LocalStoreClient
+) -> None:
+    path, missing = chain_of(TRUNK, passage(1)), chain_of(TRUNK, passage(2))
+    store_path(client, path)
+    assert store.flush(5)
+    with store._books.lock:
+        slot = store._books.dram.find(path[1].key)
+        assert slot is not None
+        store._books.withdraw(slot)
+    before = store.stats()
+    keys = [spec.key for spec in (*path, missing[1])]
+    assert client.locate(keys) == {path[0].key: "dram", path[1].key: "ssd"}
+    after = store.stats()
+    assert (after.dram, after.ssd, after.misses) == (before.dram, before.ssd, before.misses)

@@ -9,7 +9,15 @@ from typing import Any
 from kvstore.errors import KVStoreError
 from kvstore.mapping import MappedClient
 from kvstore.store import KVStore
-from kvstore.types import Acquired, LeaseId, Path, SegmentKey, StoreStats, TicketId
+from kvstore.types import (
+    Acquired,
+    LeaseId,
+    Path,
+    SegmentKey,
+    StoreStats,
+    TicketId,
+    TierName,
+)
 
 
 class StoreServer:
@@ -70,8 +78,11 @@ class RemoteClient(MappedClient):
             raise answer
         return answer
 
-    def _acquire(self, paths: Sequence[Path], deadline_s: float, streamed: bool) -> Acquired:
-        acquired: Acquired = self._call("acquire", paths, self.holder_id, deadline_s, streamed)
+    def _acquire(
+        self, paths: Sequence[Path], deadline_s: float, streamed: bool, claim: bool
+    ) -> Acquired:
+        asked = (paths, self.holder_id, deadline_s, streamed, claim)
+        acquired: Acquired = self._call("acquire", *asked)
         return acquired
 
     def _commit(self, ticket_ids: list[TicketId], crcs: list[tuple[int, ...]]) -> None:
@@ -99,6 +110,10 @@ class RemoteClient(MappedClient):
 
     def retire(self, request_id: str) -> None:
         self._call("retire", request_id)
+
+    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
+        found: Mapping[SegmentKey, TierName] = self._call("locate", list(keys))
+        return found
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
         removed: int = self._call("remove_tags", tags)

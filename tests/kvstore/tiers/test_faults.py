@@ -71,6 +71,17 @@ def test_a_slow_disk_is_waited_for_until_the_deadline(tmp_path: Path) -> None:
     closed(store, client)
 
 
+def test_a_disk_of_a_low_rate_takes_its_time_for_all_its_readers_together(tmp_path: Path) -> None:
+    store, client = with_segments(tmp_path, "read rate 1e6")
+    nbytes = sum(spec.layout.nbytes for spec in {spec for path in PATHS for spec in path})
+    started = time.monotonic()
+    acquired = client.acquire(PATHS, 30)
+    took_s = time.monotonic() - started
+    assert len(acquired.hits) == 5
+    assert nbytes / 1e6 <= took_s < 3 * nbytes / 1e6 + 1
+    closed(store, client)
+
+
 def test_a_hanging_disk_costs_the_deadline_and_no_more(tmp_path: Path) -> None:
     store, client = with_segments(tmp_path, "read hang at 10")
     began = time.monotonic()

@@ -1,0 +1,117 @@
+"""Which way of prefilling a request is worth its quality (mode `auto`).
+
+The time to the first token is predicted for both ways from where the store has the segments: bytes
+to load by tier, tokens to compute. Fusion is not lossless, so it has to be faster by a factor.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from actors.engine.config import FusionConfig
+from actors.engine.fusion.prefill import FusionPrefill
+from actors.engine.plan import Plan
+from actors.engine.prefix import PrefixPrefill
+from actors.engine.segments import Segments
+from actors.messages import CacheReport
+from kvstore.costs import PrefillProfile
+from kvstore.types import Path, SegmentKey, TierName
+
+_BYTES_PER_S: dict[TierName, float] = {"device": 1e11, "dram": 4e9, "ssd": 1e9, "remote": 1e8}
+"""What loading is expected to reach."""
+_SMOOTHING = 0.2
+"""Weight of the latest request in what computing was seen to take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Of one way of prefilling a request."""
+
+    load_s: float
+    compute_s: float
+    num_cached: int
+    """Segments that are there."""
+
+    @property
+    def seconds(self) -> float:
+        return self.load_s + self.compute_s
+
+
+class AutoPrefill:
+    """Exact, unless fusion is predicted to be `fusion.min_gain` times as fast."""
+
+    def __init__(
+        self,
+        exact: PrefixPrefill,
+        fusion: FusionPrefill,
+        segments: Segments,
+        config: FusionConfig,
+    ) -> None:
+        self._exact, self._fusion, self._segments = exact, fusion, segments
+        self._config, self._profile = config, PrefillProfile.default()
+        self._pace = 1.0
+        """Seconds that computing took for each second of the profile."""
+
+    def paths(self, plan: Plan) -> list[Path]:
+        """Of both ways: which one it will be is known when its turn comes."""
+        return [*self._exact.paths(plan), *self._fusion.paths(plan)]
+
+    def prefill(self, plan: Plan, kv: Tensor, deadline: float) -> tuple[Tensor, CacheReport]:
+        """See `Prefill`; the report says what was chosen, and why."""
+        if len(plan.pieces) < 3:
+            hidden, report = self._exact.prefill(plan, kv, deadline)
+            return hidden, replace(report, reason="there is no second passage")
+        exact, fusion = self.forecasts(plan)
+        fuse = exact.seconds > self._config.min_gain * fusion.seconds
+        chosen, forecast = (self._fusion, fusion) if fuse else (self._exact, exact)
+        started = time.monotonic()
+        hidden, report = chosen.prefill(plan, kv, deadline)
+        self._learn(forecast, time.monotonic() - started)
+        return hidden, replace(report, reason=_reason(plan, exact, fusion))
+
+    def forecasts(self, plan: Plan) -> tuple[Forecast, Forecast]:
+        """Of the exact way and of fusion, for what the store has now."""
+        passages = self._fusion.paths(plan)
+        keys = {spec.key for path in (plan.path, *passages) for spec in path}
+        there = self._segments.locate(keys)
+        return self._of_exact(plan, there), self._of_fusion(plan, passages, there)
+
+    def _of_exact(self, plan: Plan, there: Mapping[SegmentKey, TierName]) -> Forecast:
+        load_s, cached, num = 0.0, 0, 0
+        for spec in plan.path:
+            if spec.key not in there:
+                break
+            load_s += spec.layout.nbytes / _BYTES_PER_S[there[spec.key]]
+            cached, num = cached + spec.layout.num_tokens, num + 1
+        compute_s = self._profile.seconds(cached, plan.num_tokens - cached)
+        return Forecast(load_s, self._pace * compute_s, num)
+
+    def _of_fusion(
+        self, plan: Plan, passages: list[Path], there: Mapping[SegmentKey, TierName]
+    ) -> Forecast:
+        found = [path[-1] for path in passages if path[-1].key in there]
+        missing = [path[-1] for path in passages if path[-1].key not in there]
+        load_s = sum(s.layout.nbytes / _BYTES_PER_S[there[s.key]] for s in found)
+        num_passages = sum(map(len, plan.pieces[1:]))
+        repaired = int(self._config.ratio * num_passages) + len(plan.tail)
+        compute_s = self._profile.seconds(plan.num_tokens // 2, repaired)
+        if missing:
+            num_missing = sum(spec.layout.num_tokens for spec in missing)
+            compute_s += self._profile.seconds(len(plan.pieces[0]), num_missing)
+        return Forecast(load_s, self._pace * compute_s, len(found))
+
+    def _learn(self, forecast: Forecast, seconds: float) -> None:
+        """From what it took, without what was expected for loading."""
+        predicted = forecast.compute_s / self._pace
+        seen = max(0.0, seconds - forecast.load_s) / predicted
+        self._pace += _SMOOTHING * (seen - self._pace)
+
+
+def _reason(plan: Plan, exact: Forecast, fusion: Forecast) -> str:
+    num = len(plan.pieces) - 1
+    return (
+        f"predicted {exact.seconds:.2f} s exact ({max(0, exact.num_cached - 1)} of {num} passages "
+        f"cached in this order), {fusion.seconds:.2f} s with fusion ({fusion.num_cached} cached)"
+    )

@@ -1,0 +1,1 @@
+"""Position-independent reuse of passages with repair (FusionRAG; ALGORITHMS 5). Not lossless."""

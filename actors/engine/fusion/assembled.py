@@ -1,0 +1,42 @@
+"""A prompt's passages, each with the KV it has alone, laid out in one buffer."""
+
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from torch import Tensor
+
+from actors.engine.prompt import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Assembled:
+    """Prompt prefix and passages; what no selection has repaired yet."""
+
+    kv: Tensor
+    """[L, 2, Hkv, capacity, dh]; a slot is a position."""
+    prefix: Tokens
+    passages: tuple[Tokens, ...]
+
+    @property
+    def tokens(self) -> Tokens:
+        return tuple(token for piece in (self.prefix, *self.passages) for token in piece)
+
+    @property
+    def end(self) -> int:
+        """Position behind the last passage."""
+        return len(self.prefix) + self.num_passage_tokens
+
+    @property
+    def num_passage_tokens(self) -> int:
+        return sum(map(len, self.passages))
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """Positions [start, end) of every passage."""
+        ends = accumulate(map(len, self.passages), initial=len(self.prefix))
+        return list(pairwise(ends))
+
+    @property
+    def stale(self) -> list[tuple[int, int]]:
+        """Those of the passages that follow another one: their KV never saw it."""
+        return self.spans[1:]

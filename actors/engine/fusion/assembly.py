@@ -1,0 +1,111 @@
+"""Bringing passages together in one buffer, each turned to its place (ALGORITHMS 5.3 A).
+
+The first passage comes as raw KV, which is exact there. The others come fused where the request
+names a variant that the store has, else raw; raw KV that is missing is computed and stored.
+"""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from actors.engine.candidates import Candidate, CandidateSegments, Group
+from actors.engine.fusion.assembled import Assembled
+from actors.engine.fusion.rotation import Rotation
+from actors.engine.models import Decoder
+from actors.engine.plan import Plan
+from actors.engine.segments import Segments
+from actors.messages import CacheReport
+from kvstore.keys import fused_path
+from kvstore.types import Path
+
+
+class ChangedError(Exception):
+    """Bytes of the store were reused while they were copied: compute everything instead."""
+
+
+@dataclass(slots=True)
+class _Places:
+    """Where passages go; the same one may stand at several places."""
+
+    assembled: Assembled
+    rotation: Rotation
+    open: set[int] = field(init=False)
+    """Passages, by number, whose KV is not in the buffer."""
+
+    def __post_init__(self) -> None:
+        self.open = set(range(len(self.assembled.passages)))
+
+    def put(self, i: int, stored: Tensor) -> None:
+        start, end = self.assembled.spans[i]
+        place = self.assembled.kv[:, :, :, start:end]
+        distance = start - len(self.assembled.prefix)
+        if distance:
+            self.rotation.move(stored[:, 0], distance, place[:, 0])
+        else:
+            place[:, 0] = stored[:, 0]
+        place[:, 1] = stored[:, 1]
+        self.open.remove(i)
+
+
+class Assembler:
+    def __init__(
+        self,
+        decoder: Decoder,
+        segments: Segments,
+        candidates: CandidateSegments,
+        rotation: Rotation,
+    ) -> None:
+        self._decoder, self._segments = decoder, segments
+        self._candidates, self._rotation = candidates, rotation
+
+    def paths(self, plan: Plan) -> list[Path]:
+        """What the store will be asked for."""
+        fused = self._fused(plan)
+        raw = self._raw(plan)
+        return [fused.get(i, candidate.path) for i, candidate in enumerate(raw)]
+
+    def assemble(self, plan: Plan, kv: Tensor, deadline: float) -> tuple[Assembled, CacheReport]:
+        """Prefix and passages in kv [L, 2, Hkv, capacity, dh]. There is a passage. Raises
+        ChangedError, ExpiredError."""
+        assembled = Assembled(kv, plan.pieces[0], plan.pieces[1:])
+        places = _Places(assembled, self._rotation)
+        report = self._put_fused(plan, places, deadline)
+        raw = self._raw(plan)
+        wanted = dict.fromkeys(raw[i] for i in sorted(places.open))
+        for stage in self._candidates.stages(Group(list(wanted)), deadline):
+            if not stage.arrive(self._decoder.layout.num_layers - 1):
+                raise ChangedError
+            kv[:, :, :, : len(assembled.prefix)] = stage.prefix
+            for candidate, (stored,) in stage.kvs.items():
+                for i in [i for i in places.open if raw[i] == candidate]:
+                    places.put(i, stored)
+            report += stage.report(stage.kvs)
+            if not self._segments.unchanged(stage.lease):
+                raise ChangedError
+        return assembled, report
+
+    def _put_fused(self, plan: Plan, places: _Places, deadline: float) -> CacheReport:
+        paths = self._fused(plan)
+        if not paths:
+            return CacheReport()
+        with self._segments.lease(list(paths.values()), deadline, claim=False) as lease:
+            found = {i: lease.tensors.get(path[-1].key) for i, path in paths.items()}
+            for i, stored in found.items():
+                if stored is not None:
+                    places.put(i, stored)
+            if not self._segments.unchanged(lease):
+                raise ChangedError
+            return lease.hits({paths[i][-1].key for i in found if i not in places.open})
+
+    def _raw(self, plan: Plan) -> list[Candidate]:
+        prefix = plan.pieces[0]
+        return [self._candidates.candidate(plan.root, (prefix, p)) for p in plan.pieces[1:]]
+
+    def _fused(self, plan: Plan) -> dict[int, Path]:
+        """Of the passages behind the first that have such a variant."""
+        layout = self._decoder.layout
+        return {
+            i: fused_path(plan.root, plan.pieces[0], plan.pieces[1 + i], neighbours, layout)
+            for i, neighbours in enumerate(plan.neighbours)
+            if i and neighbours
+        }

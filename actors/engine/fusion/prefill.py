@@ -1,0 +1,69 @@
+"""Prefill over passages in any order, each computed once wherever it stood (FusionRAG)."""
+
+from torch import Tensor
+
+from actors.engine.candidates import CandidateSegments
+from actors.engine.config import FusionConfig
+from actors.engine.fusion.assembled import Assembled
+from actors.engine.fusion.assembly import Assembler, ChangedError
+from actors.engine.fusion.rotation import Rotation
+from actors.engine.fusion.rules import create_selection
+from actors.engine.fusion.selection import pick
+from actors.engine.fusion.sparse import SparseBatch
+from actors.engine.plan import Plan
+from actors.engine.prefix import PrefixPrefill
+from actors.engine.runtime import Runtime
+from actors.engine.segments import Segments
+from actors.messages import CacheReport
+from kvstore.types import Path
+
+_PASS_TOKENS = 2048
+"""Of missing passages that are computed together."""
+
+
+class FusionPrefill:
+    """Prompts without a second passage, and those whose stored KV changes while it is copied, are
+    computed exactly."""
+
+    def __init__(
+        self, runtime: Runtime, segments: Segments, exact: PrefixPrefill, config: FusionConfig
+    ) -> None:
+        self._decoder, self._slot = runtime.decoder, runtime.slot
+        self._exact, self._config = exact, config
+        rotation = Rotation.of(runtime.decoder.model)
+        self._selection = create_selection(config, runtime.decoder, rotation)
+        candidates = CandidateSegments(runtime.decoder, segments, runtime.slot, _PASS_TOKENS)
+        self._assembler = Assembler(runtime.decoder, segments, candidates, rotation)
+
+    def paths(self, plan: Plan) -> list[Path]:
+        """What the store will be asked for."""
+        return self._assembler.paths(plan) if _has_two(plan) else self._exact.paths(plan)
+
+    def prefill(self, plan: Plan, kv: Tensor, deadline: float) -> tuple[Tensor, CacheReport]:
+        """Fill kv [L, 2, Hkv, capacity, dh] with the prompt's; hidden states [rows, d] of its end.
+        Raises ExpiredError."""
+        if not _has_two(plan):
+            return self._exact.prefill(plan, kv, deadline)
+        try:
+            assembled, report = self._assembler.assemble(plan, kv, deadline)
+        except ChangedError:
+            return self._exact.prefill(plan, kv, deadline)
+        hidden, repaired = self._repair(plan, assembled)
+        recomputed = CacheReport(
+            tokens_reused=-repaired, tokens_computed=repaired + len(plan.tail), mode="fusion"
+        )
+        return hidden, report + recomputed
+
+    def _repair(self, plan: Plan, assembled: Assembled) -> tuple[Tensor, int]:
+        """Compute the tokens that matter most, and the question, in sight of all before them."""
+        num = int(self._config.ratio * assembled.num_passage_tokens)
+        with self._slot.held():
+            picked = pick(self._selection, assembled, plan.question, num)
+            tokens = [assembled.tokens[p] for p in picked] if picked else []
+            asked = range(assembled.end, assembled.end + len(plan.tail))
+            batch = SparseBatch([*tokens, *plan.tail], [*picked, *asked], assembled.kv)
+            return self._decoder.forward(batch), len(picked)
+
+
+def _has_two(plan: Plan) -> bool:
+    return len(plan.pieces) > 2

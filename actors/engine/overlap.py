@@ -1,0 +1,127 @@
+"""KV that moves beside a pass, layer by layer (PCR; ALGORITHMS 4.1).
+
+Loading: layer l + 1 is copied to its place while layer l computes. Write-back: layer l is copied
+out while later ones compute. Each direction has a thread of its own; copies are NumPy's, which hold
+no interpreter lock and leave the pass its team of threads.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_MAX_OPEN = 2
+"""Copies that have not ended, before another one begins: each holds the memory it reads."""
+_BY_SIZE = {2: torch.int16, 4: torch.int32}
+
+
+class Move(NamedTuple):
+    """Both [L, 2, Hkv, T, dh] and in the host's memory."""
+
+    source: Tensor
+    target: Tensor
+
+
+class LayerClock:
+    """How many layers are done, of a pass or of a copy. Any thread may wait for one."""
+
+    def __init__(self) -> None:
+        self._done = 0
+        self._ended: bool | None = None
+        self._changed = threading.Condition()
+
+    def reach(self, done: int) -> None:
+        with self._changed:
+            self._done = max(self._done, done)
+            self._changed.notify_all()
+
+    def end(self, whole: bool) -> None:
+        """There will be no more; the first word counts."""
+        with self._changed:
+            self._ended = whole if self._ended is None else self._ended
+            self._changed.notify_all()
+
+    def wait(self, layer: int) -> bool:
+        """Whether this layer is done, when it is or nothing more will come. Who moves the clock
+        ends it, whatever happens."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._done > layer or self._ended is not None)
+            return self._done > layer
+
+    def wait_end(self) -> bool:
+        """Whether all is done, when nothing more will come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended is not None)
+            return bool(self._ended)
+
+
+class LayerCopies:
+    """Copies of whole segments, a layer at a time, one call after the other."""
+
+    def __init__(self, name: str, beside: bool) -> None:
+        """`beside`: on a thread of its own; else the caller waits for each copy."""
+        self._thread = ThreadPoolExecutor(1, name) if beside else None
+        self._open: deque[LayerClock] = deque()
+
+    @property
+    def beside(self) -> bool:
+        return self._thread is not None
+
+    def begin(
+        self,
+        moves: Sequence[Move],
+        may_copy: Callable[[int], bool],
+        is_valid: Callable[[], bool] = lambda: True,
+        done: Callable[[bool], None] = lambda whole: None,
+    ) -> LayerClock:
+        """Copy layer after layer, each once `may_copy(layer)` has returned; it may block, and False
+        ends the copy. `is_valid` has the last word on what was copied; then, whatever happened,
+        `done(whole)` is called. The clock is that of the copies."""
+        while len(self._open) >= _MAX_OPEN:
+            self._open.popleft().wait_end()
+        clock = LayerClock()
+        if self._thread is None:
+            _copy(moves, may_copy, is_valid, done, clock)
+        else:
+            self._open.append(clock)
+            self._thread.submit(_copy, moves, may_copy, is_valid, done, clock)
+        return clock
+
+    def close(self) -> None:
+        """When what has begun is done. Idempotent."""
+        if self._thread is not None:
+            self._thread.shutdown()
+
+
+def _copy(
+    moves: Sequence[Move],
+    may_copy: Callable[[int], bool],
+    is_valid: Callable[[], bool],
+    done: Callable[[bool], None],
+    clock: LayerClock,
+) -> None:
+    whole = False
+    try:
+        pairs = [(_array(target), _array(source)) for source, target in moves]
+        for layer in range(len(pairs[0][0])):
+            if not may_copy(layer):
+                return
+            for target, source in pairs:
+                np.copyto(target[layer], source[layer])
+            clock.reach(layer + 1)
+        whole = is_valid()
+    finally:
+        clock.end(whole)
+        done(whole)
+
+
+def _array(kv: Tensor) -> NDArray[np.int_]:
+    """The tensor's own bytes: NumPy has no bfloat16."""
+    array: NDArray[np.int_] = kv.view(_BY_SIZE[kv.element_size()]).numpy()
+    return array

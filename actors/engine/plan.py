@@ -1,0 +1,66 @@
+"""A request's prompt as token pieces, checked against what the model and the settings allow."""
+
+from dataclasses import dataclass
+
+from actors.engine.config import GeneratorConfig
+from actors.engine.models import Decoder
+from actors.engine.prompt import Prompt, Tokens
+from actors.errors import RequestError
+from actors.messages import GenerateRequest
+from kvstore.keys import make_path, root_digest
+from kvstore.types import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Pieces that segments of the store may cover, and a tail that never is one."""
+
+    root: bytes
+    """Digest of model and tenant, where every chain begins."""
+    pieces: tuple[Tokens, ...]
+    """Prompt prefix and passages, in order; none for a raw prompt."""
+    path: Path
+    """Of the pieces, one behind the other."""
+    question: Tokens
+    """The last message alone."""
+    tail: Tokens
+    """Everything behind the passages, the question among it."""
+    neighbours: tuple[bytes, ...] = ()
+    """See GenerateRequest."""
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(map(len, self.pieces)) + len(self.tail)
+
+
+class Planner:
+    def __init__(self, decoder: Decoder, prompt: Prompt, config: GeneratorConfig) -> None:
+        self._decoder, self._prompt, self._config = decoder, prompt, config
+
+    def plan(self, request: GenerateRequest) -> Plan:
+        """Raises RequestError for a prompt that is empty or too long."""
+        root = root_digest(self._decoder.fingerprint, request.tenant)
+        if request.raw_prompt is not None:
+            tokens = self._prompt.raw(request.raw_prompt)
+            plan, field = Plan(root, (), (), tokens, tokens), "prompt"
+        else:
+            prefix, tail = self._prompt.conversation(request.messages)
+            pieces = (prefix, *(self._prompt.passage(t) for t in request.passages))
+            path = make_path(root, pieces, self._decoder.layout)
+            question = self._prompt.raw(request.messages[-1].content)
+            plan = Plan(root, pieces, path, question, tail, request.neighbours)
+            field = "messages"
+        self._check(plan, field, request.sampling.max_tokens)
+        return plan
+
+    def _check(self, plan: Plan, field: str, max_tokens: int) -> None:
+        if not plan.tail:
+            raise RequestError(field, "must not be empty")
+        room = min(self._config.max_context_tokens, self._decoder.max_positions) - max_tokens
+        if plan.num_tokens > room:
+            passages = sum(map(len, plan.pieces[1:]))
+            raise RequestError(
+                field,
+                f"prompt has {plan.num_tokens} tokens, {passages} of them passages; at most {room} "
+                f"are allowed with max_tokens {max_tokens}",
+            )

@@ -1,0 +1,190 @@
+"""Prefill with exact prefix reuse (ALGORITHMS 2: PCR, RAGCache).
+
+The longest gap-free path that the store has is copied into the sequence's KV buffer; missing
+passages are computed in one pass and stored for the next request. The question is always a pass of
+its own: its shapes, and so its rounding, do not depend on what was stored, and a warm answer is the
+cold one, token for token, in bf16 as well.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+
+from torch import Tensor
+
+from actors.engine.cache import LayerLostError
+from actors.engine.config import Overlap
+from actors.engine.lanes import Lane
+from actors.engine.lease import Lease
+from actors.engine.overlap import LayerClock, LayerCopies, Move
+from actors.engine.packed import Batch
+from actors.engine.plan import Plan
+from actors.engine.runtime import Runtime
+from actors.engine.segments import Segments, remaining
+from actors.messages import CacheReport
+from kvstore.types import Path, SegmentKey
+
+Arrive = Callable[[int], bool]
+
+
+class PrefixPrefill:
+    """Without a store, a full prefill in one pass. For one engine thread."""
+
+    def __init__(self, runtime: Runtime, segments: Segments, overlap: Overlap = "none") -> None:
+        self._decoder, self._slot = runtime.decoder, runtime.slot
+        self._segments = segments
+        self._loads = LayerCopies("kv-load", beside=overlap in ("load", "both"))
+        self._writes = LayerCopies("kv-write", beside=overlap in ("store", "both"))
+
+    def paths(self, plan: Plan) -> list[Path]:
+        """What the store is asked for."""
+        return [plan.path] if plan.path else []
+
+    def prefill(self, plan: Plan, kv: Tensor, deadline: float) -> tuple[Tensor, CacheReport]:
+        """Fill kv [L, 2, Hkv, capacity, dh] with the prompt's; hidden states [rows, d] of its end.
+        Raises ExpiredError."""
+        if not (plan.path and self._segments.on):
+            return self._in_full(plan, kv)
+        patient, streamed = True, self._loads.beside
+        while True:
+            remaining(deadline)
+            with ExitStack() as held:
+                lease = held.enter_context(self._segments.lease([plan.path], deadline, streamed))
+                if not (lease.waiting and patient):
+                    return self._leased(plan, kv, lease, held)
+            patient = self._segments.await_others(lease.waiting, deadline)
+
+    def close(self) -> None:
+        """When what moves beside the passes has arrived. Idempotent."""
+        self._loads.close()
+        self._writes.close()
+
+    def _leased(
+        self, plan: Plan, kv: Tensor, lease: Lease, held: ExitStack
+    ) -> tuple[Tensor, CacheReport]:
+        """`held` ends the lease: the write-back takes it over where that lasts longer."""
+        hits = self._hits(plan, kv, lease)
+        hidden = self._behind(hits, plan, kv, lease, held)
+        if hidden is None:  # rare, and who comes next finds out what there is
+            hits, (hidden, _) = [], self._in_full(plan, kv)
+        reused = sum(map(len, plan.pieces[: len(hits)]))
+        report = lease.hits([spec.key for spec in plan.path[: len(hits)]])
+        return hidden, report + CacheReport(
+            computed=len(plan.path) - len(hits),
+            tokens_computed=plan.num_tokens - reused,
+            store=lease.store,
+            mode="prefix",
+        )
+
+    def _hits(self, plan: Plan, kv: Tensor, lease: Lease) -> list[Move]:
+        """Of the leading segments that are there, or arriving, to their places in the buffer."""
+        moves: list[Move] = []
+        at = 0
+        for spec in plan.path:
+            stored = lease.tensors.get(spec.key)
+            if stored is None:
+                break
+            end = at + spec.layout.num_tokens
+            moves.append(Move(stored, kv[:, :, :, at:end]))
+            at = end
+        return moves
+
+    def _behind(
+        self, hits: Sequence[Move], plan: Plan, kv: Tensor, lease: Lease, held: ExitStack
+    ) -> Tensor | None:
+        """Compute what follows the hits; None where one was lost, or changed under its copy."""
+        first = sum(move.source.shape[3] for move in hits)
+        missing = [token for piece in plan.pieces[len(hits) :] for token in piece]
+        copied = self._load(hits, lease)
+        try:
+            if missing:
+                sinks = self._sinks(plan, kv, lease, len(hits))
+                self._fill(missing, kv, first, copied, sinks, lease, held)
+            hidden = self._pass(plan.tail, kv, first + len(missing), copied.wait)
+        except LayerLostError:
+            hidden = None
+        return hidden if copied.wait_end() else None
+
+    def _load(self, hits: Sequence[Move], lease: Lease) -> LayerClock:
+        if not hits:
+            nothing = LayerClock()
+            nothing.reach(self._decoder.layout.num_layers)
+            nothing.end(whole=True)
+            return nothing
+        return self._loads.begin(
+            hits,
+            may_copy=lambda layer: self._segments.await_layer(lease, layer),
+            is_valid=lambda: self._segments.unchanged(lease),
+        )
+
+    def _sinks(self, plan: Plan, kv: Tensor, lease: Lease, num_hits: int) -> dict[SegmentKey, Move]:
+        """Of the segments that are ours to compute, from the buffer to their extents."""
+        at = sum(map(len, plan.pieces[:num_hits]))
+        sinks = {}
+        for spec in plan.path[num_hits:]:
+            end = at + spec.layout.num_tokens
+            extent = self._segments.sink(lease, spec)
+            if extent is not None:
+                sinks[spec.key] = Move(kv[:, :, :, at:end], extent)
+            at = end
+        return sinks
+
+    def _fill(
+        self,
+        missing: Sequence[int],
+        kv: Tensor,
+        first: int,
+        copied: LayerClock,
+        sinks: Mapping[SegmentKey, Move],
+        lease: Lease,
+        held: ExitStack,
+    ) -> None:
+        """Compute passages into the buffer; what is to be kept is written back meanwhile."""
+        computed, num_layers = LayerClock(), self._decoder.layout.num_layers
+        if sinks and self._writes.beside:
+            self._write(sinks, computed, lease, held.pop_all())
+
+        def arrive(layer: int) -> bool:
+            computed.reach(layer)  # whose keys and values are in the buffer by now
+            return copied.wait(layer)
+
+        try:
+            self._pass(missing, kv, first, arrive)
+            computed.reach(num_layers)
+        finally:
+            computed.end(whole=False)  # nothing more comes: without effect when all has come
+        if sinks and not self._writes.beside:
+            self._write(sinks, computed, lease, ExitStack())
+
+    def _write(
+        self,
+        sinks: Mapping[SegmentKey, Move],
+        computed: LayerClock,
+        lease: Lease,
+        held: ExitStack,
+    ) -> None:
+        def done(whole: bool) -> None:
+            with held:
+                if whole:
+                    self._segments.publish(lease, {key: m.source for key, m in sinks.items()})
+
+        self._writes.begin(list(sinks.values()), computed.wait, done=done)
+
+    def _in_full(self, plan: Plan, kv: Tensor) -> tuple[Tensor, CacheReport]:
+        tokens = [token for piece in plan.pieces for token in piece] + list(plan.tail)
+        report = CacheReport(
+            computed=len(plan.path), tokens_computed=plan.num_tokens, store="off", mode="full"
+        )
+        return self._pass(tokens, kv, 0), report
+
+    def _pass(
+        self,
+        tokens: Sequence[int],
+        kv: Tensor,
+        first: int,
+        arrive: Arrive = lambda layer: True,
+    ) -> Tensor:
+        """Compute these tokens behind the first `first`, whose KV is there or arrives."""
+        sink = kv[:, :, :, first : first + len(tokens)]
+        lane = Lane(tokens, [kv[:, :, :, :first]], (sink,))
+        with self._slot.held():
+            return self._decoder.forward(Batch([lane], arrive=arrive))

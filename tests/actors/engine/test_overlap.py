@@ -1,0 +1,183 @@
+"""KV that moves beside the passes: the same answers, whatever is lost on the way."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.engine.config import GeneratorConfig, Overlap
+from actors.engine.generate import GenerateEngine, Sequence
+from actors.engine.overlap import LayerClock, LayerCopies, Move
+from actors.engine.runtime import Runtime
+from actors.messages import GenerateRequest, Message, Sampling
+from kvstore.config import StoreConfig
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
+from tests.actors.engine.texts import PASSAGES, QUESTIONS
+
+MODES: tuple[Overlap, ...] = ("none", "load", "store", "both")
+
+
+def request(*order: int) -> GenerateRequest:
+    passages = tuple(PASSAGES[i] for i in order)
+    question = (Message("user", QUESTIONS[0]),)
+    return GenerateRequest("r", "t", question, passages, Sampling(max_tokens=9), 60)
+
+
+def engine(runtime: Runtime, client: LocalStoreClient, overlap: Overlap) -> GenerateEngine:
+    return GenerateEngine(runtime, GeneratorConfig(overlap=overlap), client)
+
+
+def started(engine: GenerateEngine, *order: int) -> Sequence:
+    return engine.start(request(*order), time.monotonic() + 60)
+
+
+def tokens(engine: GenerateEngine, sequence: Sequence) -> list[int]:
+    found = [sequence.last]
+    for _ in range(8):
+        engine.step([sequence])
+        found.append(sequence.last)
+    return found
+
+
+def segments(num: int = 3, layers: int = 5, dtype: torch.dtype = torch.float32) -> list[Move]:
+    """Pieces of one buffer, as a prompt's are."""
+    buffer = torch.zeros(layers, 2, 2, 4 * num, 8, dtype=dtype)
+    sources = [torch.randn(layers, 2, 2, 4, 8).to(dtype) for _ in range(num)]
+    return [Move(kv, buffer[:, :, :, 4 * i : 4 * i + 4]) for i, kv in enumerate(sources)]
+
+
+@pytest.mark.parametrize("overlap", MODES)
+def test_answers_and_what_is_stored_are_the_same_in_every_mode(
+    runtime: Runtime, client: LocalStoreClient, store: KVStore, overlap: Overlap
+) -> None:
+    full = GenerateEngine(runtime, GeneratorConfig(mode="full"), None)
+    ours = engine(runtime, client, overlap)
+    for order, hits in (((0, 1), 0), ((0, 1, 2), 3), ((0, 1, 2), 4), ((2,), 1)):
+        sequence = started(ours, *order)
+        assert tokens(ours, sequence) == tokens(full, started(full, *order))
+        assert sequence.cache.hits == hits
+    ours.close()
+    assert store.check().ok and store.stats().open_tickets == 0 and store.stats().leases == 0
+
+
+@contextmanager
+def over_disk(folder: Path, *faults: str) -> Iterator[tuple[KVStore, LocalStoreClient]]:
+    config = StoreConfig(
+        dram_bytes=2**28,
+        dram_dir=str(folder),
+        ssd_dir=str(folder / "ssd"),
+        ssd_bytes=2**30,
+        faults=faults,
+    )
+    store = KVStore(config, node="test")
+    client = LocalStoreClient(store, str(folder))
+    assert store.flush(10)
+    yield store, client
+    client.close()
+    store.close()
+
+
+@pytest.mark.parametrize("overlap", MODES)
+@pytest.mark.parametrize(
+    ("fault", "hits"), [("read rate 2e8", 3), ("read eio share 0.1", None), ("read flip", 0)]
+)
+def test_from_a_disk_that_is_slow_or_broken_too(
+    runtime: Runtime, tmp_path: Path, overlap: Overlap, fault: str, hits: int | None
+) -> None:
+    with over_disk(tmp_path) as (store, client):
+        expected = started(engine(runtime, client, "none"), 0, 1).last
+        assert store.flush(10)
+    with over_disk(tmp_path, fault) as (store, client):
+        ours = engine(runtime, client, overlap)
+        sequence = started(ours, 0, 1)
+        assert sequence.last == expected
+        assert hits is None or sequence.cache.hits == hits
+        ours.close()
+        assert store.stats().leases == store.stats().open_tickets == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("beside", [True, False])
+def test_every_byte_arrives(dtype: torch.dtype, beside: bool) -> None:
+    copies, moves = LayerCopies("test", beside), segments(dtype=dtype)
+    ended: list[bool] = []
+    clock = copies.begin(moves, may_copy=lambda layer: True, done=ended.append)
+    assert clock.wait_end() and clock.wait(4)
+    copies.close()
+    assert ended == [True]
+    assert all(torch.equal(target, source) for source, target in moves)
+
+
+def test_a_layer_is_copied_once_it_may_be_and_the_next_one_later() -> None:
+    copies, moves = LayerCopies("test", beside=True), segments()
+    there = [threading.Event() for _ in range(5)]
+    clock = copies.begin(moves, may_copy=lambda layer: there[layer].wait(5))
+    for layer in range(5):
+        assert not moves[0].target[layer].any()
+        there[layer].set()
+        assert clock.wait(layer)
+        assert torch.equal(moves[2].target[layer], moves[2].source[layer])
+    assert clock.wait_end()
+    copies.close()
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_layer_that_never_comes_ends_the_copy(beside: bool) -> None:
+    copies, moves = LayerCopies("test", beside), segments()
+    ended: list[bool] = []
+    clock = copies.begin(moves, may_copy=lambda layer: layer < 3, done=ended.append)
+    assert clock.wait(2) and not clock.wait(3) and not clock.wait_end()
+    copies.close()
+    assert ended == [False]
+    assert not moves[0].target[3:].any()
+
+
+def test_bytes_that_changed_meanwhile_are_not_whole() -> None:
+    copies = LayerCopies("test", beside=True)
+    clock = copies.begin(segments(), may_copy=lambda layer: True, is_valid=lambda: False)
+    assert not clock.wait_end()
+    copies.close()
+
+
+def test_a_copy_that_fails_says_so_and_the_next_one_works() -> None:
+    copies = LayerCopies("test", beside=True)
+    wrong = [Move(torch.ones(5, 2, 2, 4, 8), torch.ones(5, 2, 2, 3, 8))]
+    assert not copies.begin(wrong, may_copy=lambda layer: True).wait_end()
+    assert copies.begin(segments(), may_copy=lambda layer: True).wait_end()
+    copies.close()
+
+
+def test_open_copies_are_bounded() -> None:
+    copies, gate, begun = LayerCopies("test", beside=True), threading.Event(), []
+
+    def begin_four() -> None:
+        for i in range(4):
+            copies.begin(segments(), may_copy=lambda layer: gate.wait(5))
+            begun.append(i)
+
+    thread = threading.Thread(target=begin_four)
+    thread.start()
+    time.sleep(0.2)
+    assert begun == [0, 1]
+    gate.set()
+    thread.join(5)
+    assert begun == [0, 1, 2, 3]
+    copies.close()
+
+
+@given(reached=st.lists(st.integers(0, 9), max_size=5), layer=st.integers(0, 9))
+def test_a_clock_never_goes_back(reached: list[int], layer: int) -> None:
+    clock = LayerClock()
+    for done in reached:
+        clock.reach(done)
+    clock.end(whole=True)
+    clock.end(whole=False)
+    assert clock.wait(layer) == (max(reached, default=0) > layer)
+    assert clock.wait_end()
