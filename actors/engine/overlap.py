@@ -1,8 +1,8 @@
 """KV that moves beside a pass, layer by layer (PCR; ALGORITHMS 4.1).
 
 Loading: layer l + 1 is copied to its place while layer l computes. Write-back: layer l is copied
-out while later ones compute. Each direction has a thread of its own; copies are NumPy's, which hold
-no interpreter lock and leave the pass its team of threads.
+out while later ones compute. Each direction has a thread of its own; between tensors of the host copies
+are NumPy's, which hold no interpreter lock and leave the pass its team of threads.
 """
 
 import threading
@@ -22,10 +22,18 @@ _BY_SIZE = {2: torch.int16, 4: torch.int32}
 
 
 class Move(NamedTuple):
-    """Both [L, 2, Hkv, T, dh] and in the host's memory."""
+    """Both [L, 2, Hkv, T, dh]."""
 
     source: Tensor
     target: Tensor
+
+    def layer_copy(self) -> Callable[[int], object]:
+        """Copies a layer. To or from a GPU in the order of its default stream, which passes use
+        too: what they enqueue afterwards finds it there."""
+        if self.source.device.type == self.target.device.type == "cpu":
+            target, source = _array(self.target), _array(self.source)
+            return lambda layer: np.copyto(target[layer], source[layer])
+        return lambda layer: self.target[layer].copy_(self.source[layer])
 
 
 class LayerClock:
@@ -108,12 +116,12 @@ def _copy(
 ) -> None:
     whole = False
     try:
-        pairs = [(_array(target), _array(source)) for source, target in moves]
-        for layer in range(len(pairs[0][0])):
+        copies = [move.layer_copy() for move in moves]
+        for layer in range(len(moves[0].source)):
             if not may_copy(layer):
                 return
-            for target, source in pairs:
-                np.copyto(target[layer], source[layer])
+            for copy in copies:
+                copy(layer)
             clock.reach(layer + 1)
         whole = is_valid()
     finally:
