@@ -1,8 +1,8 @@
 """KV that moves beside a pass, layer by layer (PCR; ALGORITHMS 4.1).
 
 Loading: layer l + 1 is copied to its place while layer l computes. Write-back: layer l is copied
-out while later ones compute. Each direction has a thread of its own. Copies within the host are NumPy's,
-which hold no interpreter lock and leave the pass its team of threads.
+out while later ones compute. Each direction has a thread of its own. Copies within the host are
+NumPy's, which hold no interpreter lock and leave the pass its team of threads.
 """
 
 import threading
