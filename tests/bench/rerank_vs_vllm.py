@@ -15,7 +15,7 @@ import os
 import random
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def run(options: Options) -> Result:
             "candidates": NUM_CANDIDATES,
             "passage_tokens": PASSAGE_TOKENS,
             "question_tokens": QUESTION_TOKENS,
-            "vllm": versions | ARGUMENTS | {"environment": environment},
+            "vllm": versions | ARGUMENTS | {"environment": _named(environment)},
         },
         figures={name: round(ratio, 3) for name, ratio in figures.items()},
         rows=[spread(name, values) for name, values in seconds.items()]
@@ -148,6 +148,12 @@ def _python() -> str:
     if not os.access(python, os.X_OK):
         raise CannotRun(INSTALL)
     return python
+
+
+def _named(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without the folders of this machine."""
+    preload = [Path(file).name for file in environment["LD_PRELOAD"].split(":")]
+    return {**environment, "LD_PRELOAD": ":".join(preload)}
 
 
 def _environment(python: str) -> dict[str, str]:
