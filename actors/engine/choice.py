@@ -60,7 +60,7 @@ class AutoPrefill:
 
     def prefill(self, plan: Plan, kv: Tensor, deadline: float) -> tuple[Tensor, CacheReport]:
         """See `Prefill`; the report says what was chosen, and why."""
-        if len(plan.pieces) < 3:
+        if plan.num_passages < 2:
             hidden, report = self._exact.prefill(plan, kv, deadline)
             return hidden, replace(report, reason="there is no second passage")
         exact, fusion = self.forecasts(plan)
@@ -94,8 +94,7 @@ class AutoPrefill:
         found = [path[-1] for path in passages if path[-1].key in there]
         missing = [path[-1] for path in passages if path[-1].key not in there]
         load_s = sum(s.layout.nbytes / _BYTES_PER_S[there[s.key]] for s in found)
-        num_passages = sum(map(len, plan.pieces[1:]))
-        repaired = int(self._config.ratio * num_passages) + len(plan.tail)
+        repaired = int(self._config.ratio * plan.num_passage_tokens) + len(plan.tail)
         compute_s = self._profile.seconds(plan.num_tokens // 2, repaired)
         if missing:
             num_missing = sum(spec.layout.num_tokens for spec in missing)
@@ -110,8 +109,8 @@ class AutoPrefill:
 
 
 def _reason(plan: Plan, exact: Forecast, fusion: Forecast) -> str:
-    num = len(plan.pieces) - 1
+    in_order = max(0, exact.num_cached - 1)
     return (
-        f"predicted {exact.seconds:.2f} s exact ({max(0, exact.num_cached - 1)} of {num} passages "
+        f"predicted {exact.seconds:.2f} s exact ({in_order} of {plan.num_passages} passages "
         f"cached in this order), {fusion.seconds:.2f} s with fusion ({fusion.num_cached} cached)"
     )

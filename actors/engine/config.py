@@ -193,7 +193,6 @@ class FusionConfig:
     place (`mixed`); those that the question alone attends to in the last layer (FusionRAG); those
     whose values changed most in an early layer (CacheBlend); the first of every passage (EPIC);
     any. `fusion_quality` compares them."""
-
     min_gain: float = 2.0
     """Mode `auto` takes fusion where its first token is expected so many times sooner."""
 

@@ -27,14 +27,13 @@ class _Found:
 def canonical(plan: Plan, segments: Segments, layout: Layout) -> Plan:
     """The longest path that the store has of the plan's prefix and any of its passages, then the
     others in the order given. Asks the store once for each passage of that path."""
-    passages = plan.pieces[1:]
-    if len(passages) < 2:
+    if plan.num_passages < 2:
         return plan
     best = _Found(plan.path[:1])
     found = [best]
     while found := _longer(plan, found, segments, layout):
         best = max([best, *found], key=lambda f: f.num_tokens)
-    rest = [i for i in range(len(passages)) if i not in best.order]
+    rest = [i for i in range(plan.num_passages) if i not in best.order]
     return reordered(plan, [*best.order, *rest], layout)
 
 

@@ -32,6 +32,14 @@ class Plan:
     def num_tokens(self) -> int:
         return sum(map(len, self.pieces)) + len(self.tail)
 
+    @property
+    def num_passages(self) -> int:
+        return len(self.pieces[1:])
+
+    @property
+    def num_passage_tokens(self) -> int:
+        return sum(map(len, self.pieces[1:]))
+
 
 class Planner:
     def __init__(self, decoder: Decoder, prompt: Prompt, config: GeneratorConfig) -> None:
@@ -58,9 +66,8 @@ class Planner:
             raise RequestError(field, "must not be empty")
         room = min(self._config.max_context_tokens, self._decoder.max_positions) - max_tokens
         if plan.num_tokens > room:
-            passages = sum(map(len, plan.pieces[1:]))
             raise RequestError(
                 field,
-                f"prompt has {plan.num_tokens} tokens, {passages} of them passages; at most {room} "
-                f"are allowed with max_tokens {max_tokens}",
+                f"prompt has {plan.num_tokens} tokens, {plan.num_passage_tokens} of them passages; "
+                f"at most {room} are allowed with max_tokens {max_tokens}",
             )

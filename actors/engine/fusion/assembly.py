@@ -11,12 +11,15 @@ from torch import Tensor
 from actors.engine.candidates import Candidate, CandidateSegments, Group
 from actors.engine.fusion.assembled import Assembled
 from actors.engine.fusion.rotation import Rotation
-from actors.engine.models import Decoder
 from actors.engine.plan import Plan
+from actors.engine.runtime import Runtime
 from actors.engine.segments import Segments
 from actors.messages import CacheReport
 from kvstore.keys import fused_path
 from kvstore.types import Path
+
+_PASS_TOKENS = 2048
+"""Of missing passages that are computed together."""
 
 
 class ChangedError(Exception):
@@ -48,15 +51,11 @@ class _Places:
 
 
 class Assembler:
-    def __init__(
-        self,
-        decoder: Decoder,
-        segments: Segments,
-        candidates: CandidateSegments,
-        rotation: Rotation,
-    ) -> None:
-        self._decoder, self._segments = decoder, segments
-        self._candidates, self._rotation = candidates, rotation
+    """For one engine thread."""
+
+    def __init__(self, runtime: Runtime, segments: Segments, rotation: Rotation) -> None:
+        self._decoder, self._segments, self._rotation = runtime.decoder, segments, rotation
+        self._candidates = CandidateSegments(runtime.decoder, segments, runtime.slot, _PASS_TOKENS)
 
     def paths(self, plan: Plan) -> list[Path]:
         """What the store will be asked for."""

@@ -22,14 +22,13 @@ from kvstore.types import Path, SegmentKey
 class Fuser:
     """Makes fused segments. For the engine thread."""
 
-    def __init__(
-        self, runtime: Runtime, segments: Segments, assembler: Assembler, max_tokens: int
-    ) -> None:
+    def __init__(self, runtime: Runtime, segments: Segments, max_tokens: int) -> None:
         """`max_tokens`: of prefix, neighbours and passage together; neighbours beyond are left
         out, the farthest first."""
         self._decoder, self._prompt, self._slot = runtime.decoder, runtime.prompt, runtime.slot
-        self._segments, self._assembler = segments, assembler
-        self._rotation, self._max_tokens = Rotation.of(runtime.decoder.model), max_tokens
+        self._segments, self._max_tokens = segments, max_tokens
+        self._rotation = Rotation.of(runtime.decoder.model)
+        self._assembler = Assembler(runtime, segments, self._rotation)
 
     def fuse(
         self, tenant: str, text: str, neighbours: Sequence[str], timeout_s: float

@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from actors.engine.candidates import CandidateSegments
 from actors.engine.config import FusionConfig
 from actors.engine.fusion.assembled import Assembled
 from actors.engine.fusion.assembly import Assembler, ChangedError
@@ -17,9 +16,6 @@ from actors.engine.segments import Segments
 from actors.messages import CacheReport
 from kvstore.types import Path
 
-_PASS_TOKENS = 2048
-"""Of missing passages that are computed together."""
-
 
 class FusionPrefill:
     """Prompts without a second passage, and those whose stored KV changes while it is copied, are
@@ -32,17 +28,16 @@ class FusionPrefill:
         self._exact, self._config = exact, config
         rotation = Rotation.of(runtime.decoder.model)
         self._selection = create_selection(config, runtime.decoder, rotation)
-        candidates = CandidateSegments(runtime.decoder, segments, runtime.slot, _PASS_TOKENS)
-        self._assembler = Assembler(runtime.decoder, segments, candidates, rotation)
+        self._assembler = Assembler(runtime, segments, rotation)
 
     def paths(self, plan: Plan) -> list[Path]:
         """What the store will be asked for."""
-        return self._assembler.paths(plan) if _has_two(plan) else self._exact.paths(plan)
+        return self._assembler.paths(plan) if plan.num_passages > 1 else self._exact.paths(plan)
 
     def prefill(self, plan: Plan, kv: Tensor, deadline: float) -> tuple[Tensor, CacheReport]:
         """Fill kv [L, 2, Hkv, capacity, dh] with the prompt's; hidden states [rows, d] of its end.
         Raises ExpiredError."""
-        if not _has_two(plan):
+        if plan.num_passages < 2:
             return self._exact.prefill(plan, kv, deadline)
         try:
             assembled, report = self._assembler.assemble(plan, kv, deadline)
@@ -59,11 +54,8 @@ class FusionPrefill:
         num = int(self._config.ratio * assembled.num_passage_tokens)
         with self._slot.held():
             picked = pick(self._selection, assembled, plan.question, num)
-            tokens = [assembled.tokens[p] for p in picked] if picked else []
+            tokens = [*assembled.tokens, *plan.tail]
             asked = range(assembled.end, assembled.end + len(plan.tail))
-            batch = SparseBatch([*tokens, *plan.tail], [*picked, *asked], assembled.kv)
+            places = [*picked, *asked]
+            batch = SparseBatch([tokens[p] for p in places], places, assembled.kv)
             return self._decoder.forward(batch), len(picked)
-
-
-def _has_two(plan: Plan) -> bool:
-    return len(plan.pieces) > 2

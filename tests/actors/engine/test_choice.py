@@ -1,28 +1,18 @@
 """Mode `auto`: exact where that is about as fast, fusion where it is much faster."""
 
-import time
-
 import pytest
 
 from actors.engine.choice import AutoPrefill
 from actors.engine.config import FusionConfig, GeneratorConfig
-from actors.engine.generate import GenerateEngine, Sequence
+from actors.engine.generate import GenerateEngine
 from actors.engine.runtime import Runtime
-from actors.messages import GenerateRequest, Message, Sampling
 from kvstore.local import LocalStoreClient
-from tests.actors.engine.texts import PASSAGES, QUESTIONS
+from tests.actors.engine.generating import started
 
 
 def engine(runtime: Runtime, client: LocalStoreClient, min_gain: float = 2.0) -> GenerateEngine:
     fusion = FusionConfig(min_gain=min_gain, ratio=0.1)
     return GenerateEngine(runtime, GeneratorConfig(mode="auto", fusion=fusion), client)
-
-
-def started(engine: GenerateEngine, *order: int) -> Sequence:
-    passages = tuple(PASSAGES[i] for i in order)
-    question = (Message("user", QUESTIONS[0]),)
-    request = GenerateRequest("r", "t", question, passages, Sampling(max_tokens=4), 60)
-    return engine.start(request, time.monotonic() + 60)
 
 
 def test_what_is_cached_in_order_is_exact_and_what_is_cached_in_another_is_fused(

@@ -15,6 +15,7 @@ from kvstore.client import StoreClient
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from tests.actors.engine.device.conftest import pool_tier
+from tests.actors.engine.generating import decoded
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
 
@@ -34,15 +35,6 @@ def _start(engine: GenerateEngine, request: GenerateRequest) -> Sequence:
     return engine.start(request, time.monotonic() + 60)
 
 
-def _tokens(engine: GenerateEngine, *sequences: Sequence, steps: int = 8) -> list[list[int]]:
-    out = [[s.last] for s in sequences]
-    for _ in range(steps):
-        engine.step(list(sequences))
-        for tokens, sequence in zip(out, sequences, strict=True):
-            tokens.append(sequence.last)
-    return out
-
-
 def test_reused_prefixes_of_any_length_give_the_same_tokens(
     runtime: Runtime, client: LocalStoreClient, store: KVStore
 ) -> None:
@@ -53,7 +45,7 @@ def test_reused_prefixes_of_any_length_give_the_same_tokens(
         request = _request(passages=tuple(PASSAGES[i] for i in order))
         sequence = _start(prefix, request)
         reused.append(sequence.cache.dram_hits)
-        assert _tokens(prefix, sequence) == _tokens(full, _start(full, request))
+        assert decoded(prefix, sequence) == decoded(full, _start(full, request))
     assert reused == [0, 4, 2, 1, 1, 4]  # the prefix counts, and the leading passages
     assert store.check().ok
 
@@ -72,7 +64,7 @@ def test_tokens_are_the_same_with_a_device_tier(
         request = _request(passages=tuple(PASSAGES[i] for i in order))
         sequence = _start(engine, request)
         found.append((sequence.cache.device_hits, sequence.cache.computed))
-        assert _tokens(engine, sequence) == _tokens(plain, _start(plain, request))
+        assert decoded(engine, sequence) == decoded(plain, _start(plain, request))
     assert found == [(0, 3), (3, 0), (2, 1), (3, 0)]
     assert store.check().ok
 
@@ -85,7 +77,7 @@ def test_a_warm_answer_is_the_cold_one_in_bf16(
         request = _request(question, tuple(PASSAGES[i : i + 3]))
         cold, warm = _start(engine, request), _start(engine, request)
         assert cold.cache.computed > 0 and warm.cache.computed == 0
-        assert _tokens(engine, cold) == _tokens(engine, warm)
+        assert decoded(engine, cold) == decoded(engine, warm)
         assert torch.equal(cold.kv[:, :, :, : cold.length], warm.kv[:, :, :, : warm.length])
 
 
@@ -100,8 +92,8 @@ def test_the_first_passage_is_the_rerankers_segment(
 def test_batch_size_changes_no_greedy_token(runtime: Runtime) -> None:
     engine = _engine(runtime, None, "full")
     requests = [_request(q, (PASSAGES[i],)) for i, q in enumerate(QUESTIONS)]
-    alone = [_tokens(engine, _start(engine, r))[0] for r in requests]
-    together = _tokens(engine, *(_start(engine, r) for r in requests))
+    alone = [decoded(engine, _start(engine, r))[0] for r in requests]
+    together = decoded(engine, *(_start(engine, r) for r in requests))
     assert together == alone
 
 
@@ -114,7 +106,7 @@ def test_a_closed_store_changes_no_answer(
     store.close()
     sequence = _start(engine, request)
     assert sequence.cache.store == "unavailable"
-    assert _tokens(engine, sequence) == _tokens(full, _start(full, request))
+    assert decoded(engine, sequence) == decoded(full, _start(full, request))
 
 
 def test_a_raw_prompt_is_continued_without_a_template(runtime: Runtime) -> None:
@@ -122,7 +114,7 @@ def test_a_raw_prompt_is_continued_without_a_template(runtime: Runtime) -> None:
     raw = GenerateRequest("r", "t", (), (), Sampling(8), 60, raw_prompt="The capital of France is")
     sequence = _start(engine, raw)
     assert sequence.num_prompt == len(runtime.prompt.raw("The capital of France is"))
-    assert " Paris" in runtime.decoder.tokenizer.decode(_tokens(engine, sequence, steps=3)[0])
+    assert " Paris" in runtime.decoder.tokenizer.decode(decoded(engine, sequence, steps=3)[0])
 
 
 @pytest.mark.parametrize(

@@ -1,34 +1,25 @@
 """Canonical order: the longest cached path of a prompt's passages comes first."""
 
-import time
 from itertools import permutations
+from typing import Literal
 
 from actors.engine.config import DeviceTierConfig, GeneratorConfig
-from actors.engine.generate import GenerateEngine, Sequence
+from actors.engine.generate import GenerateEngine
 from actors.engine.ordering import canonical
 from actors.engine.plan import Planner
 from actors.engine.runtime import Runtime
 from actors.engine.segments import Segments
-from actors.messages import GenerateRequest, Message, Sampling
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from tests.actors.engine.device.conftest import pool_tier
-from tests.actors.engine.texts import PASSAGES, QUESTIONS
+from tests.actors.engine.generating import request, started
 
 
-def request(*order: int) -> GenerateRequest:
-    passages = tuple(PASSAGES[i] for i in order)
-    question = (Message("user", QUESTIONS[0]),)
-    return GenerateRequest("r", "t", question, passages, Sampling(max_tokens=4), 60)
-
-
-def engine(runtime: Runtime, client: LocalStoreClient, order: str) -> GenerateEngine:
-    config = GeneratorConfig(passage_order=order)  # type: ignore[arg-type]
+def engine(
+    runtime: Runtime, client: LocalStoreClient, order: Literal["relevance", "canonical"]
+) -> GenerateEngine:
+    config = GeneratorConfig(passage_order=order)
     return GenerateEngine(runtime, config, client)
-
-
-def started(engine: GenerateEngine, *order: int) -> Sequence:
-    return engine.start(request(*order), time.monotonic() + 60)
 
 
 def test_passages_that_are_cached_in_another_order_are_reused(

@@ -12,38 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.engine.config import GeneratorConfig, Overlap
-from actors.engine.generate import GenerateEngine, Sequence
+from actors.engine.generate import GenerateEngine
 from actors.engine.overlap import LayerClock, LayerCopies, Move
 from actors.engine.runtime import Runtime
-from actors.messages import GenerateRequest, Message, Sampling
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from tests.actors.engine.texts import PASSAGES, QUESTIONS
+from tests.actors.engine.generating import decoded, started
 
 MODES: tuple[Overlap, ...] = ("none", "load", "store", "both")
 
 
-def request(*order: int) -> GenerateRequest:
-    passages = tuple(PASSAGES[i] for i in order)
-    question = (Message("user", QUESTIONS[0]),)
-    return GenerateRequest("r", "t", question, passages, Sampling(max_tokens=9), 60)
-
-
 def engine(runtime: Runtime, client: LocalStoreClient, overlap: Overlap) -> GenerateEngine:
     return GenerateEngine(runtime, GeneratorConfig(overlap=overlap), client)
-
-
-def started(engine: GenerateEngine, *order: int) -> Sequence:
-    return engine.start(request(*order), time.monotonic() + 60)
-
-
-def tokens(engine: GenerateEngine, sequence: Sequence) -> list[int]:
-    found = [sequence.last]
-    for _ in range(8):
-        engine.step([sequence])
-        found.append(sequence.last)
-    return found
 
 
 def segments(num: int = 3, layers: int = 5, dtype: torch.dtype = torch.float32) -> list[Move]:
@@ -61,7 +42,7 @@ def test_answers_and_what_is_stored_are_the_same_in_every_mode(
     ours = engine(runtime, client, overlap)
     for order, hits in (((0, 1), 0), ((0, 1, 2), 3), ((0, 1, 2), 4), ((2,), 1)):
         sequence = started(ours, *order)
-        assert tokens(ours, sequence) == tokens(full, started(full, *order))
+        assert decoded(ours, sequence) == decoded(full, started(full, *order))
         assert sequence.cache.hits == hits
     ours.close()
     assert store.check().ok and store.stats().open_tickets == 0 and store.stats().leases == 0

@@ -7,13 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from actors.engine.candidates import CandidateSegments
 from actors.engine.config import DeviceTierConfig, FusionConfig, GeneratorConfig
 from actors.engine.device import create_device_tier
-from actors.engine.fusion.assembly import Assembler
 from actors.engine.fusion.offline import Fuser
 from actors.engine.fusion.prefill import FusionPrefill
-from actors.engine.fusion.rotation import Rotation
 from actors.engine.generate import Prefill
 from actors.engine.lanes import Lane
 from actors.engine.packed import Batch
@@ -51,10 +48,7 @@ class Lab:
         self._segments = Segments(parts.client, tier)
         self._planner = Planner(decoder, parts.runtime.prompt, GeneratorConfig())
         self.full: Prefill = PrefixPrefill(self.runtime, Segments(None, tier))
-        candidates = CandidateSegments(decoder, self._segments, self.runtime.slot, 2048)
-        rotation = Rotation.of(decoder.model)
-        self.assembler = Assembler(decoder, self._segments, candidates, rotation)
-        self._fuser = Fuser(self.runtime, self._segments, self.assembler, 4096)
+        self._fuser = Fuser(self.runtime, self._segments, 4096)
 
     def fusion(self, rule: str, ratio: float) -> FusionPrefill:
         config = FusionConfig(ratio=ratio, selection=rule)  # type: ignore[arg-type]

@@ -6,10 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from actors.engine.candidates import CandidateSegments
 from actors.engine.config import DeviceTierConfig
 from actors.engine.device import create_device_tier
-from actors.engine.fusion.assembly import Assembler
 from actors.engine.fusion.offline import Fuser
 from actors.engine.fusion.rotation import Rotation
 from actors.engine.generate import Sequence
@@ -21,7 +19,8 @@ from actors.errors import ExpiredError
 from kvstore.keys import fused_path, fused_tag, neighbours_digest, root_digest, tag
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from tests.actors.engine.fusion.test_prefill import engine, request
+from tests.actors.engine.fusion.test_prefill import engine
+from tests.actors.engine.generating import request
 from tests.actors.engine.texts import PASSAGES
 
 NEIGHBOURS = (PASSAGES[1], PASSAGES[2])
@@ -30,10 +29,7 @@ NEIGHBOURS = (PASSAGES[1], PASSAGES[2])
 def fuser(runtime: Runtime, client: LocalStoreClient, max_tokens: int = 4096) -> Fuser:
     cpu = runtime.decoder.device
     segments = Segments(client, create_device_tier(client, cpu, DeviceTierConfig()))
-    candidates = CandidateSegments(runtime.decoder, segments, runtime.slot, 2048)
-    rotation = Rotation.of(runtime.decoder.model)
-    assembler = Assembler(runtime.decoder, segments, candidates, rotation)
-    return Fuser(runtime, segments, assembler, max_tokens)
+    return Fuser(runtime, segments, max_tokens)
 
 
 def stored(runtime: Runtime, client: LocalStoreClient, neighbours: tuple[str, ...]) -> torch.Tensor:

@@ -1,17 +1,16 @@
 """The generator in mode `fusion`: each passage is computed once, wherever it stands."""
 
-import time
-
 import pytest
 import torch
 
 from actors.engine.config import FusionConfig, GeneratorConfig
 from actors.engine.generate import GenerateEngine, Sequence
 from actors.engine.runtime import Runtime
-from actors.messages import GenerateRequest, Message, Sampling
+from actors.messages import Message
 from kvstore.client import StoreClient
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
+from tests.actors.engine.generating import decoded, request, started
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
 MANY = (0, 1, 2, 3)
@@ -26,24 +25,6 @@ def exact(runtime: Runtime) -> GenerateEngine:
     return GenerateEngine(runtime, GeneratorConfig(mode="full"), None)
 
 
-def request(*order: int) -> GenerateRequest:
-    passages = tuple(PASSAGES[i] for i in order)
-    question = (Message("user", QUESTIONS[0]),)
-    return GenerateRequest("r", "t", question, passages, Sampling(max_tokens=9), 60)
-
-
-def started(engine: GenerateEngine, *order: int) -> Sequence:
-    return engine.start(request(*order), time.monotonic() + 60)
-
-
-def tokens(engine: GenerateEngine, sequence: Sequence) -> list[int]:
-    found = [sequence.last]
-    for _ in range(8):
-        engine.step([sequence])
-        found.append(sequence.last)
-    return found
-
-
 def kv_error(a: Sequence, b: Sequence) -> float:
     return float((a.kv[:, :, :, : a.length] - b.kv[:, :, :, : b.length]).abs().max())
 
@@ -55,7 +36,7 @@ def test_all_tokens_recomputed_is_full_attention(
     for order in (MANY, (3, 1), MANY):
         expected, found = started(full, *order), started(fusion, *order)
         assert kv_error(found, expected) < 1e-3
-        assert tokens(fusion, found) == tokens(full, expected)
+        assert decoded(fusion, found) == decoded(full, expected)
 
 
 @pytest.mark.parametrize("order", [(), (2,)])
@@ -66,7 +47,7 @@ def test_nothing_in_front_is_exact(
     for _ in range(2):
         expected, found = started(full, *order), started(fusion, *order)
         assert kv_error(found, expected) < 1e-3
-        assert tokens(fusion, found) == tokens(full, expected)
+        assert decoded(fusion, found) == decoded(full, expected)
 
 
 def test_passages_are_computed_once_whatever_their_order(
@@ -124,14 +105,9 @@ def test_fused_and_exact_requests_decode_together(
     runtime: Runtime, client: LocalStoreClient
 ) -> None:
     fusion = engine(runtime, client, 0.15)
-    alone = [tokens(fusion, started(fusion, *order)) for order in (MANY, (1,), (2, 0))]
+    alone = [decoded(fusion, started(fusion, *order))[0] for order in (MANY, (1,), (2, 0))]
     together = [started(fusion, *order) for order in (MANY, (1,), (2, 0))]
-    found = [[s.last] for s in together]
-    for _ in range(8):
-        fusion.step(together)
-        for one, sequence in zip(found, together, strict=True):
-            one.append(sequence.last)
-    assert found == alone
+    assert decoded(fusion, *together) == alone
 
 
 def test_without_a_store_all_is_computed_exactly(runtime: Runtime) -> None:

@@ -1,11 +1,12 @@
 """Which tokens each rule computes again."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 
-from actors.engine.config import FusionConfig
+from actors.engine.config import FusionConfig, SelectionRule
 from actors.engine.fusion.assembled import Assembled
 from actors.engine.fusion.rotation import Rotation
 from actors.engine.fusion.rules import create_selection
@@ -17,7 +18,7 @@ from actors.engine.packed import Batch
 from actors.engine.prompt import Prompt
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
-RULES = ("mixed", "query_guided", "cacheblend", "epic", "random")
+RULES: tuple[SelectionRule, ...] = get_args(SelectionRule)
 
 
 _made: dict[tuple[int, ...], Assembled] = {}
@@ -46,10 +47,10 @@ def _assembled(decoder: Decoder, prompt: Prompt, order: tuple[int, ...]) -> Asse
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("num", [1, 60, 10_000])
 def test_as_many_as_asked_for_and_none_of_the_first_passage(
-    decoder: Decoder, prompt: Prompt, rule: str, num: int
+    decoder: Decoder, prompt: Prompt, rule: SelectionRule, num: int
 ) -> None:
     made = assembled(decoder, prompt, (0, 1, 2))
-    config = FusionConfig(selection=rule)  # type: ignore[arg-type]
+    config = FusionConfig(selection=rule)
     selection = create_selection(config, decoder, Rotation.of(decoder.model))
     question = prompt.question(QUESTIONS[0])
     found = pick(selection, made, question, num)
@@ -61,9 +62,9 @@ def test_as_many_as_asked_for_and_none_of_the_first_passage(
 
 @pytest.mark.parametrize("rule", RULES)
 def test_nothing_is_chosen_where_nothing_is_stale_or_wanted(
-    decoder: Decoder, prompt: Prompt, rule: str
+    decoder: Decoder, prompt: Prompt, rule: SelectionRule
 ) -> None:
-    config = FusionConfig(selection=rule)  # type: ignore[arg-type]
+    config = FusionConfig(selection=rule)
     selection = create_selection(config, decoder, Rotation.of(decoder.model))
     question = prompt.question(QUESTIONS[0])
     assert pick(selection, assembled(decoder, prompt, (0,)), question, 5) == []
