@@ -11,13 +11,24 @@ from typing import Any, TypeVar
 from actors.engine.config import EngineConfig, ModelConfig
 from actors.engine.weights import load_tokenizer
 from actors.errors import OverloadedError, RequestError
-from actors.messages import DeleteResult, Document, DocumentPage, IngestResult, PassagePage
+from actors.messages import (
+    DeleteResult,
+    Document,
+    DocumentPage,
+    IngestResult,
+    Neighbourhood,
+    NeighbourhoodPage,
+    PassagePage,
+    RecordResult,
+)
 from actors.retrieval.config import RetrievalConfig
 from actors.retrieval.corpus import CorpusWriter
 from actors.retrieval.embedding import Embedder
 from actors.retrieval.names import check_limit, check_names
+from actors.retrieval.neighbours import neighbourhoods
 from actors.retrieval.passages import PassageSplitter
 from actors.retrieval.remote import open_storage
+from actors.retrieval.snapshot import Snapshot
 
 T = TypeVar("T")
 
@@ -79,6 +90,20 @@ class CorpusService:
             partial(self._page, tenant, collection, after, limit, document_ids)
         )
 
+    async def neighbourhoods(
+        self, tenant: str, collection: str, after: str | None, limit: int, num: int
+    ) -> NeighbourhoodPage:
+        """Passages in the order of `passages`, each with its `num` nearest others."""
+        return await self._listed(
+            partial(self._neighbourhoods, tenant, collection, after, limit, num)
+        )
+
+    async def record(
+        self, tenant: str, collection: str, made: Sequence[Neighbourhood]
+    ) -> RecordResult:
+        """See `CorpusWriter.record`; OverloadedError when too many changes wait."""
+        return await self._changed(partial(self._writer.record, tenant, collection, made))
+
     async def status(self) -> dict[str, Any]:
         since = self._changing_since
         return {
@@ -129,17 +154,34 @@ class CorpusService:
         limit: int,
         document_ids: Sequence[str] | None,
     ) -> PassagePage:
+        snapshot = self._opened(tenant, collection, limit)
+        return _page(snapshot, after, limit, document_ids)
+
+    def _neighbourhoods(
+        self, tenant: str, collection: str, after: str | None, limit: int, num: int
+    ) -> NeighbourhoodPage:
+        snapshot = self._opened(tenant, collection, limit)
+        page = _page(snapshot, after, limit, None)
+        found = neighbourhoods(snapshot, page.passages, num) if snapshot else ()
+        return NeighbourhoodPage(tuple(found), page.next_after)
+
+    def _opened(self, tenant: str, collection: str, limit: int) -> Snapshot | None:
         check_names(tenant, collection)
         check_limit(limit)
-        position = _parse_position(after) if after is not None else None
-        snapshot = self._writer.snapshot(tenant, collection)
-        if snapshot is None:
-            return PassagePage(0, 0, (), None)
-        found = snapshot.passages(document_ids, position)
-        passages = tuple(islice(found, limit))
-        more = next(found, None) is not None
-        next_after = f"{passages[-1].ordinal}/{passages[-1].document_id}" if more else None
-        return PassagePage(snapshot.version, snapshot.num_passages, passages, next_after)
+        return self._writer.snapshot(tenant, collection)
+
+
+def _page(
+    snapshot: Snapshot | None, after: str | None, limit: int, document_ids: Sequence[str] | None
+) -> PassagePage:
+    position = _parse_position(after) if after is not None else None
+    if snapshot is None:
+        return PassagePage(0, 0, (), None)
+    found = snapshot.passages(document_ids, position)
+    passages = tuple(islice(found, limit))
+    more = next(found, None) is not None
+    next_after = f"{passages[-1].ordinal}/{passages[-1].document_id}" if more else None
+    return PassagePage(snapshot.version, snapshot.num_passages, passages, next_after)
 
 
 def _parse_position(after: str) -> tuple[str, int]:

@@ -1,8 +1,10 @@
 """The generator of one replica: a continuous batcher behind an async stream of chunks."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -10,7 +12,13 @@ from actors.announcements import Announcement
 from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, GeneratorConfig, ModelConfig, PromptConfig
 from actors.errors import UnavailableError
-from actors.messages import CacheReport, GenerateChunk, GenerateRequest
+from actors.messages import (
+    CacheReport,
+    FusedSegment,
+    FuseRequest,
+    GenerateChunk,
+    GenerateRequest,
+)
 from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
 
@@ -69,9 +77,21 @@ class Generator:
             finally:
                 self._batcher.cancel(job)
 
-    async def forget(self, tenant: str, texts: tuple[str, ...]) -> int:
-        """Remove the segments of passages that no longer exist."""
-        return await asyncio.to_thread(self._engine.forget, tenant, texts)
+    async def fuse(self, request: FuseRequest) -> CacheReport:
+        """Make fused segments, one after another: requests and their tokens get in between.
+        Raises RequestError, OverloadedError, ExpiredError."""
+        deadline, report = time.monotonic() + request.timeout_s, CacheReport()
+        for passage in request.passages:
+            left_s = deadline - time.monotonic()
+            work = partial(self._engine.fuse, request.tenant, passage, left_s)
+            report += await asyncio.wrap_future(self._batcher.run(work))
+        return report
+
+    async def forget(
+        self, tenant: str, texts: tuple[str, ...], fused: tuple[FusedSegment, ...] = ()
+    ) -> int:
+        """Remove the segments of passages that no longer exist, and these fused ones."""
+        return await asyncio.to_thread(self._engine.forget, tenant, texts, fused)
 
     async def status(self) -> dict[str, Any]:
         """Facts, queue and what reuse did since start, as plain data."""

@@ -39,6 +39,40 @@ class Found:
     passage: Passage
     score: float
     """Cosine similarity with the question."""
+    neighbours: bytes = b""
+    """Digest of the neighbours that the passage's fused segment was made in sight of; empty where
+    it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """A passage, and the passages nearest to it, nearest first."""
+
+    text: str
+    neighbours: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourhoodPage:
+    """Of passages by document id and ordinal; `next_after` continues, None at the end."""
+
+    neighbourhoods: tuple[Neighbourhood, ...]
+    next_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FusedSegment:
+    """Of a passage, made in sight of neighbours with this digest."""
+
+    text: str
+    neighbours: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RecordResult:
+    version: int
+    replaced: tuple[FusedSegment, ...]
+    """What the collection no longer names: these can go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +101,8 @@ class IngestResult:
     """Passages of the added and updated documents."""
     replaced: tuple[str, ...]
     """Texts of passages that no longer exist: their segments can go."""
+    fused: tuple[FusedSegment, ...] = ()
+    """Made from or in sight of such texts: these can go as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +112,8 @@ class DeleteResult:
     missing: tuple[str, ...]
     removed: tuple[str, ...]
     """Texts of the passages that went: their segments can go."""
+    fused: tuple[FusedSegment, ...] = ()
+    """Made from or in sight of such texts: these can go as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +217,15 @@ class PrecomputeRequest:
 
     tenant: str
     texts: tuple[str, ...]
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FuseRequest:
+    """Make the fused segments of these passages ahead of questions."""
+
+    tenant: str
+    passages: tuple[Neighbourhood, ...]
     timeout_s: float
 
 

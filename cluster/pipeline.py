@@ -172,6 +172,7 @@ class Pipeline:
         self, query: Query, sources: Sequence[Source], run: Run
     ) -> AsyncGenerator[GenerateChunk]:
         passages = tuple(source.passage.text for source in sources)
+        neighbours = tuple(source.neighbours for source in sources)
         return self._services.generator.generate(
             GenerateRequest(
                 query.request_id,
@@ -181,6 +182,7 @@ class Pipeline:
                 query.sampling,
                 run.deadline.left_s(),
                 query.raw_prompt,
+                neighbours if any(neighbours) else (),
             )
         )
 
@@ -190,7 +192,13 @@ def order(
 ) -> tuple[Source, ...]:
     """Best first by log-likelihood + dense_weight x cosine; equal scores keep their order."""
     sources = [
-        Source(hit.passage, hit.score, likelihood, likelihood + dense_weight * hit.score)
+        Source(
+            hit.passage,
+            hit.score,
+            likelihood,
+            likelihood + dense_weight * hit.score,
+            hit.neighbours,
+        )
         for hit, likelihood in zip(found, log_likelihoods, strict=True)
     ]
     return tuple(sorted(sources, key=lambda source: -source.score))

@@ -37,6 +37,8 @@ class Source:
     """Of the question; with another scoring rule, its score."""
     score: float
     """log_likelihood + dense_weight x cosine."""
+    neighbours: bytes = b""
+    """See `Found`."""
 
 
 @dataclass(frozen=True, slots=True)

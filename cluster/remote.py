@@ -29,10 +29,15 @@ from actors.messages import (
     DeleteResult,
     Document,
     DocumentPage,
+    FusedSegment,
+    FuseRequest,
     GenerateChunk,
     GenerateRequest,
     IngestResult,
+    Neighbourhood,
+    NeighbourhoodPage,
     PrecomputeRequest,
+    RecordResult,
     RerankRequest,
     RerankResult,
     SearchRequest,
@@ -136,6 +141,25 @@ class RemoteCorpus(Remote):
         args = (tenant, collection, after, limit)
         return cast(PassagePage, await self.call("passages", *args, timeout_s=timeout_s))
 
+    async def neighbourhoods(
+        self,
+        tenant: str,
+        collection: str,
+        after: str | None,
+        limit: int,
+        num: int,
+        timeout_s: float,
+    ) -> NeighbourhoodPage:
+        args = (tenant, collection, after, limit, num)
+        call = self.call("neighbourhoods", *args, timeout_s=timeout_s)
+        return cast(NeighbourhoodPage, await call)
+
+    async def record(
+        self, tenant: str, collection: str, made: tuple[Neighbourhood, ...], timeout_s: float
+    ) -> RecordResult:
+        call = self.call("record", tenant, collection, made, timeout_s=timeout_s)
+        return cast(RecordResult, await call)
+
 
 class RemoteReranker(Remote):
     __slots__ = ()
@@ -168,8 +192,18 @@ class RemoteGenerator(Remote):
             finally:
                 stream.cancel()
 
-    async def forget(self, tenant: str, texts: tuple[str, ...], timeout_s: float) -> int:
-        return cast(int, await self.call("forget", tenant, texts, timeout_s=timeout_s))
+    async def fuse(self, request: FuseRequest) -> CacheReport:
+        call = self.call("fuse", request, timeout_s=request.timeout_s)
+        return cast(CacheReport, await call)
+
+    async def forget(
+        self,
+        tenant: str,
+        texts: tuple[str, ...],
+        fused: tuple[FusedSegment, ...],
+        timeout_s: float,
+    ) -> int:
+        return cast(int, await self.call("forget", tenant, texts, fused, timeout_s=timeout_s))
 
 
 def remote_services(

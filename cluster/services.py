@@ -13,11 +13,16 @@ from actors.messages import (
     DeleteResult,
     Document,
     DocumentPage,
+    FusedSegment,
+    FuseRequest,
     GenerateChunk,
     GenerateRequest,
     IngestResult,
+    Neighbourhood,
+    NeighbourhoodPage,
     Passage,
     PrecomputeRequest,
+    RecordResult,
     RerankRequest,
     RerankResult,
     SearchRequest,
@@ -67,6 +72,20 @@ class CorpusService(Deployment, Protocol):
         self, tenant: str, collection: str, after: str | None, limit: int, timeout_s: float
     ) -> PassagePage: ...
 
+    async def neighbourhoods(
+        self,
+        tenant: str,
+        collection: str,
+        after: str | None,
+        limit: int,
+        num: int,
+        timeout_s: float,
+    ) -> NeighbourhoodPage: ...
+
+    async def record(
+        self, tenant: str, collection: str, made: tuple[Neighbourhood, ...], timeout_s: float
+    ) -> RecordResult: ...
+
 
 class RerankerService(Deployment, Protocol):
     async def rerank(self, request: RerankRequest) -> RerankResult: ...
@@ -81,7 +100,15 @@ class RerankerService(Deployment, Protocol):
 class GeneratorService(Deployment, Protocol):
     def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateChunk]: ...
 
-    async def forget(self, tenant: str, texts: tuple[str, ...], timeout_s: float) -> int: ...
+    async def fuse(self, request: FuseRequest) -> CacheReport: ...
+
+    async def forget(
+        self,
+        tenant: str,
+        texts: tuple[str, ...],
+        fused: tuple[FusedSegment, ...],
+        timeout_s: float,
+    ) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

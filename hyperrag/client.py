@@ -121,6 +121,12 @@ class Client:
         body = _body(collection=collection, stream=True)
         return self._transport.events("/v1/warm", body)
 
+    def fuse(self, collection: str | None = None) -> Iterator[Json]:
+        """Makes the fused segments of a collection's passages, in sight of their neighbours, for
+        generator.mode fusion and auto; events as those of `warm`. What is there is left alone."""
+        body = _body(collection=collection, stream=True)
+        return self._transport.events("/v1/fuse", body)
+
     def check(self, repair: bool = False) -> Json:
         """Verifies every segment of the store."""
         return self._transport.request("POST", "/v1/check", _body(repair=repair))

@@ -5,12 +5,16 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from actors.engine.config import GeneratorConfig
 from actors.engine.generate import GenerateEngine, Sequence
 from actors.errors import ActorError, ExpiredError, OverloadedError, UnavailableError
 from actors.messages import FinishReason, GenerateChunk, GenerateRequest
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +41,27 @@ class Job:
         return self.submitted + self.request.timeout_s
 
 
+@dataclass(slots=True)
+class _Aside:
+    """Work of the engine thread that is no request."""
+
+    work: Callable[[], object]
+    done: Future[Any]
+
+    def run(self) -> None:
+        if self.done.set_running_or_notify_cancel():
+            try:
+                self.done.set_result(self.work())
+            except Exception as error:  # who waits for it is told, the thread goes on
+                self.done.set_exception(error)
+
+
 class Batcher:
     """Owns the engine thread. `submit` and `cancel` may be called from any thread."""
 
     def __init__(self, engine: GenerateEngine, config: GeneratorConfig) -> None:
         self._engine, self._config = engine, config
-        self._waiting: queue.Queue[Job | None] = queue.Queue(config.max_waiting)
+        self._waiting: queue.Queue[Job | _Aside | None] = queue.Queue(config.max_waiting)
         self._active: list[tuple[Job, Sequence]] = []
         self._admitting = False
         self._thread = threading.Thread(target=self._run, name="generator-engine", daemon=True)
@@ -71,14 +90,16 @@ class Batcher:
     ) -> Job:
         """Queue a request; `begin` is called when its turn comes. Raises OverloadedError when the
         queue is full."""
-        if not self.alive:
-            raise UnavailableError("the generator's engine thread has ended")
         job = Job(request, emit, begin)
-        try:
-            self._waiting.put_nowait(job)
-        except queue.Full:
-            raise OverloadedError("the generator's queue") from None
+        self._put(job)
         return job
+
+    def run(self, work: Callable[[], T]) -> Future[T]:
+        """Do this on the engine thread, between two tokens, when its turn in the queue comes.
+        Raises as `submit`."""
+        done: Future[T] = Future()
+        self._put(_Aside(work, done))
+        return done
 
     def cancel(self, job: Job) -> None:
         """Nothing more is emitted; its place is free before the next token."""
@@ -92,17 +113,28 @@ class Batcher:
         self._thread.join(timeout_s)
         self._engine.close()
 
+    def _put(self, item: Job | _Aside) -> None:
+        if not self.alive:
+            raise UnavailableError("the generator's engine thread has ended")
+        try:
+            self._waiting.put_nowait(item)
+        except queue.Full:
+            raise OverloadedError("the generator's queue") from None
+
     def _run(self) -> None:
         while True:
             while len(self._active) < self._config.max_batch:
                 try:
-                    job = self._waiting.get(block=not self._active)
+                    item = self._waiting.get(block=not self._active)
                 except queue.Empty:
                     break
-                if job is None:
+                if item is None:
                     return
                 self._admitting = True
-                self._admit(job)
+                if isinstance(item, _Aside):
+                    item.run()
+                else:
+                    self._admit(item)
                 self._admitting = False
             self._advance()
 

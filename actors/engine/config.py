@@ -193,12 +193,16 @@ class FusionConfig:
     place (`mixed`); those that the question alone attends to in the last layer (FusionRAG); those
     whose values changed most in an early layer (CacheBlend); the first of every passage (EPIC);
     any. `fusion_quality` compares them."""
+    neighbours: int = 5
+    """In sight of so many of its nearest passages a fused segment is made (`POST /v1/fuse`)."""
     min_gain: float = 2.0
     """Mode `auto` takes fusion where its first token is expected so many times sooner."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 1:
             raise ValueError(f"generator.fusion.ratio is {self.ratio}, must be in [0, 1]")
+        if not 1 <= self.neighbours <= 50:
+            raise ValueError(f"generator.fusion.neighbours is {self.neighbours}, must be 1 to 50")
         if self.min_gain < 1:
             raise ValueError(f"generator.fusion.min_gain is {self.min_gain}, must be 1 or more")
 

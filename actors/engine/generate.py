@@ -9,6 +9,7 @@ from torch import Tensor
 from actors.engine.choice import AutoPrefill
 from actors.engine.config import GeneratorConfig
 from actors.engine.device import create_device_tier
+from actors.engine.fusion.offline import Fuser
 from actors.engine.fusion.prefill import FusionPrefill
 from actors.engine.lanes import Lane
 from actors.engine.ordering import canonical
@@ -18,9 +19,10 @@ from actors.engine.prefix import PrefixPrefill
 from actors.engine.runtime import Runtime
 from actors.engine.sampling import Sampler, TextStream, validate
 from actors.engine.segments import Segments
-from actors.messages import CacheReport, GenerateRequest
+from actors.errors import RequestError
+from actors.messages import CacheReport, FusedSegment, GenerateRequest, Neighbourhood
 from kvstore.client import StoreClient
-from kvstore.keys import root_digest, tag
+from kvstore.keys import fused_tag, root_digest, tag
 from kvstore.types import Path, TierStats
 
 
@@ -75,7 +77,10 @@ class GenerateEngine:
         self._planner = Planner(self._decoder, self._prompt, config)
         exact = PrefixPrefill(runtime, self._segments, config.overlap)
         self._exact, self._prefill = exact, cast(Prefill, exact)
+        self._fuser: Fuser | None = None
         if client is not None and config.mode in ("fusion", "auto"):
+            room = min(config.max_context_tokens, self._decoder.max_positions)
+            self._fuser = Fuser(runtime, self._segments, room)
             fusion = FusionPrefill(runtime, self._segments, exact, config.fusion)
             self._prefill = fusion
             if config.mode == "auto":
@@ -135,7 +140,20 @@ class GenerateEngine:
         """Of the device tier. From any thread."""
         return self._segments.stats()
 
-    def forget(self, tenant: str, texts: Seq[str]) -> int:
-        """Remove the stored segments of passages that no longer exist; how many went."""
+    def fuse(self, tenant: str, passage: Neighbourhood, timeout_s: float) -> CacheReport:
+        """See `Fuser.fuse`. RequestError where the mode makes no use of it."""
+        if self._fuser is None:
+            raise RequestError(
+                "generator.mode",
+                f"is {self._config.mode!r}; fused segments are for 'fusion' and 'auto'",
+            )
+        return self._fuser.fuse(tenant, passage.text, passage.neighbours, timeout_s)
+
+    def forget(self, tenant: str, texts: Seq[str], fused: Seq[FusedSegment] = ()) -> int:
+        """Remove the stored segments of passages that no longer exist, and these fused ones, in
+        whichever mode they were made; how many went."""
         root = root_digest(self._decoder.fingerprint, tenant)
-        return self._segments.forget([tag(root, self._prompt.passage(t)) for t in texts])
+        tags = [tag(root, self._prompt.passage(text)) for text in texts]
+        for one in fused:
+            tags.append(fused_tag(tag(root, self._prompt.passage(one.text)), one.neighbours))
+        return self._segments.forget(tags)

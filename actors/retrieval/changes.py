@@ -1,14 +1,15 @@
 """What a change does to a collection's living parts and texts."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from actors.messages import Document
+from actors.messages import Document, FusedSegment, Neighbourhood
 from actors.retrieval.documents import content_digest, encode_metadata
 from actors.retrieval.snapshot import LivePart, Snapshot
 from actors.retrieval.tables import Rows
+from kvstore.keys import neighbours_digest
 
 _READ_PASSAGES = 256
 
@@ -40,8 +41,7 @@ def texts_gone(before: Snapshot | None, after: Snapshot) -> tuple[str, ...]:
     """Passage texts that `before` had and `after` has nowhere."""
     if before is None:
         return ()
-    digests = [live.part.text_digests(live.part.passage_rows(live.rows)) for live in after.parts]
-    remaining = np.concatenate([np.empty(0, np.int64), *digests])
+    remaining = text_digests(after.parts)
     gone: dict[str, None] = {}
     for live, rows in _lost(before, after):
         rows = rows[~np.isin(live.part.text_digests(rows), remaining)]
@@ -49,6 +49,31 @@ def texts_gone(before: Snapshot | None, after: Snapshot) -> tuple[str, ...]:
             passages = live.part.passages(rows[i : i + _READ_PASSAGES])
             gone |= dict.fromkeys(passage.text for passage in passages)
     return tuple(gone)
+
+
+def text_digests(parts: Iterable[LivePart]) -> Rows:
+    """Of all living passages."""
+    digests = [live.part.text_digests(live.part.passage_rows(live.rows)) for live in parts]
+    return np.concatenate([np.empty(0, np.int64), *digests])
+
+
+def fused_segment(made: Neighbourhood) -> FusedSegment:
+    return FusedSegment(made.text, neighbours_digest(made.neighbours))
+
+
+def fused_gone(before: Snapshot | None, after: Snapshot) -> tuple[FusedSegment, ...]:
+    """Fused segments that `before` names and `after` does not."""
+    lost = before.variants.lost(after.variants) if before else []
+    if before is None or not lost:
+        return ()
+    texts: dict[int, str] = {}
+    for live in before.parts:
+        rows = live.part.passage_rows(live.rows)
+        digests = live.part.text_digests(rows)
+        wanted = np.isin(digests, [passage for passage, _ in lost])
+        found = live.part.passages(rows[wanted]) if wanted.any() else []
+        texts |= {d: p.text for d, p in zip(digests[wanted].tolist(), found, strict=True)}
+    return tuple(FusedSegment(texts[passage], digest) for passage, digest in lost)
 
 
 def _lost(before: Snapshot, after: Snapshot) -> Iterator[tuple[LivePart, Rows]]:

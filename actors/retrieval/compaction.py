@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from actors.errors import UnavailableError
 from actors.retrieval.manifest import (
     PART,
+    VARIANTS,
     latest_version,
     manifest_name,
     read_manifest,
@@ -35,7 +36,7 @@ def parts_to_merge(parts: Sequence[LivePart], max_parts: int) -> list[LivePart]:
 
 
 def retire(storage: Storage, folder: str) -> None:
-    """Remove versions that are old or never became current, and the parts that only they have.
+    """Remove versions that are old or never became current, and what only they have.
 
     What cannot be removed now is tried again after the next version.
     """
@@ -52,9 +53,11 @@ def _retire(storage: Storage, folder: str) -> None:
     needed: set[str] = set()
     for version in kept:
         manifest = read_manifest(storage, folder, version)
-        needed |= {part.name for part in manifest.parts} if manifest else set()
+        if manifest is not None:
+            needed |= {part.name for part in manifest.parts}
+            needed |= {manifest.variants.name} if manifest.variants else set()
     for version in set(versions(names)) - set(kept):
         storage.remove(f"{folder}/{manifest_name(version)}")
     for name in names:
-        if name.startswith(PART) and name not in needed:
+        if name.startswith((PART, VARIANTS)) and name not in needed:
             storage.remove(f"{folder}/{name}")

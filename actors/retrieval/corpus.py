@@ -16,9 +16,24 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from actors.errors import RequestError, UnavailableError
-from actors.messages import DeleteResult, Document, DocumentPage, IngestResult, Passage
+from actors.messages import (
+    DeleteResult,
+    Document,
+    DocumentPage,
+    IngestResult,
+    Neighbourhood,
+    Passage,
+    RecordResult,
+)
 from actors.retrieval.building import PartFactory
-from actors.retrieval.changes import is_same, texts_gone, without
+from actors.retrieval.changes import (
+    fused_gone,
+    fused_segment,
+    is_same,
+    text_digests,
+    texts_gone,
+    without,
+)
 from actors.retrieval.compaction import parts_to_merge, retire
 from actors.retrieval.config import RetrievalConfig
 from actors.retrieval.documents import check_documents
@@ -36,6 +51,7 @@ from actors.retrieval.names import check_limit, check_names
 from actors.retrieval.passages import PassageSplitter
 from actors.retrieval.snapshot import LivePart, Snapshot, open_snapshot
 from actors.retrieval.storage import LocalStorage, Storage
+from actors.retrieval.variants import Variants
 
 _OPEN_COLLECTIONS = 64
 _log = logging.getLogger(__name__)
@@ -89,6 +105,13 @@ class CorpusWriter:
         with self._change(tenant, collection):
             return self._delete(tenant, collection, list(dict.fromkeys(document_ids)))
 
+    def record(self, tenant: str, collection: str, made: Sequence[Neighbourhood]) -> RecordResult:
+        """Name the fused segments of these passages, in one version: searches give them from then
+        on. What has lost its passage or a neighbour meanwhile is left out."""
+        check_names(tenant, collection)
+        with self._change(tenant, collection):
+            return self._record(tenant, collection, made)
+
     def list_documents(
         self, tenant: str, collection: str, after: str | None = None, limit: int = 100
     ) -> DocumentPage:
@@ -121,7 +144,7 @@ class CorpusWriter:
         with self._opening:
             found = self._open.get((tenant, collection))
             if found is None:
-                found = open_snapshot(self._storage, tenant, collection, {})
+                found = open_snapshot(self._storage, tenant, collection, None)
             if found is not None:
                 self._remember(found)
             return found
@@ -149,11 +172,12 @@ class CorpusWriter:
         if fresh:
             parts.append(self._factory.embed(folder, fresh))
         num_passages = parts[-1].num_passages if fresh else 0
-        snapshot = self._publish(manifest, parts)
-        replaced = texts_gone(base, snapshot) if updated or stale else ()
-        return replace(
-            result, version=snapshot.version, num_passages=num_passages, replaced=replaced
-        )
+        snapshot = self._publish(manifest, parts, base.variants if base else Variants())
+        result = replace(result, version=snapshot.version, num_passages=num_passages)
+        if updated or stale:
+            gone = texts_gone(base, snapshot), fused_gone(base, snapshot)
+            result = replace(result, replaced=gone[0], fused=gone[1])
+        return result
 
     def _delete(self, tenant: str, collection: str, document_ids: list[str]) -> DeleteResult:
         base = self.snapshot(tenant, collection)
@@ -162,8 +186,20 @@ class CorpusWriter:
         if base is None or not deleted:
             return DeleteResult(base.version if base else 0, (), missing, ())
         manifest = replace(base.manifest, version=base.version + 1)
-        snapshot = self._publish(manifest, without(base, deleted))
-        return DeleteResult(snapshot.version, tuple(deleted), missing, texts_gone(base, snapshot))
+        snapshot = self._publish(manifest, without(base, deleted), base.variants)
+        gone = texts_gone(base, snapshot), fused_gone(base, snapshot)
+        return DeleteResult(snapshot.version, tuple(deleted), missing, *gone)
+
+    def _record(self, tenant: str, collection: str, made: Sequence[Neighbourhood]) -> RecordResult:
+        base = self.snapshot(tenant, collection)
+        if base is None:
+            return RecordResult(0, tuple(map(fused_segment, made)))
+        variants, snapshot = base.variants.recorded(made), base
+        if len(variants) > len(base.variants) or base.variants.lost(variants):
+            manifest = replace(base.manifest, version=base.version + 1)
+            snapshot = self._publish(manifest, base.parts, variants)
+        late = [one for one in map(fused_segment, made) if not snapshot.names(one)]
+        return RecordResult(snapshot.version, (*fused_gone(base, snapshot), *late))
 
     def _is_stale(self, manifest: Manifest) -> bool:
         """Whether it was written with another embedder, tokenizer or passage length."""
@@ -181,19 +217,26 @@ class CorpusWriter:
             parts=(),
         )
 
-    def _publish(self, manifest: Manifest, parts: Sequence[LivePart]) -> Snapshot:
-        """Merge what should be merged, and make these parts the current version."""
+    def _publish(
+        self, manifest: Manifest, parts: Sequence[LivePart], variants: Variants
+    ) -> Snapshot:
+        """Merge what should be merged, and make these parts and what lives on of these variants
+        the current version."""
         folder = collection_folder(manifest.tenant, manifest.collection)
         merged = parts_to_merge(parts, self._config.max_parts)
         kept = [part for part in parts if part not in merged]
         if merged:
             kept.append(self._factory.merge(folder, merged, manifest.dim))
-        manifest = replace(manifest, parts=tuple(part.entry for part in kept))
+        if len(variants):
+            variants = variants.living(text_digests(kept))
+        variants = variants.published(self._storage, folder)
+        entries = tuple(part.entry for part in kept)
+        manifest = replace(manifest, parts=entries, variants=variants.entry)
         with self._opening:
             # A write that fails may have happened all the same: then the medium knows, not we.
             self._open.pop((manifest.tenant, manifest.collection), None)
             write_manifest(self._storage, manifest)
-            snapshot = Snapshot(manifest, kept)
+            snapshot = Snapshot(manifest, kept, variants)
             self._remember(snapshot)
         return snapshot
 

@@ -119,7 +119,6 @@ class CorpusReader:
         known = followed.snapshot
         if known and latest_version(self._storage, folder) == known.version:
             return
-        parts = {live.entry.name: live.part for live in known.parts} if known else {}
         followed.snapshot = open_snapshot(
-            self._storage, followed.tenant, followed.collection, parts
+            self._storage, followed.tenant, followed.collection, known
         )

@@ -4,6 +4,7 @@
         LATEST                       {"version": 7}
         manifest-00000007.json       what follows, under "manifest", with the CRC32C of its text
         part-<id>/documents.parquet, passages.parquet, vectors.faiss
+        variants-<id>/variants.parquet    which fused segments there are
 
 A folder's name is a digest: no path is ever built from what a request says.
 """
@@ -23,6 +24,7 @@ FORMAT = 1
 LATEST = "LATEST"
 MANIFEST = "manifest-"
 PART = "part-"
+VARIANTS = "variants-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,14 @@ class PartEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class VariantsEntry:
+    """An immutable table of the passages' fused segments."""
+
+    name: str
+    files: Mapping[str, FileEntry]
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     tenant: str
     collection: str
@@ -47,6 +57,7 @@ class Manifest:
     """Fingerprint of tokenizer and length that made the passages."""
     dim: int
     parts: tuple[PartEntry, ...]
+    variants: VariantsEntry | None = None
 
 
 def tenant_folder(tenant: str) -> str:
@@ -133,12 +144,19 @@ def decode(data: bytes) -> Manifest:
     if crc32c(_canonical(body).encode()) != outer["crc32c"]:
         raise ValueError("checksum mismatch")
     parts = tuple(_part(part) for part in body.pop("parts"))
-    return Manifest(parts=parts, **body)
+    found = body.pop("variants", None)
+    variants = VariantsEntry(found["name"], _files(found)) if found else None
+    return Manifest(parts=parts, variants=variants, **body)
 
 
 def _part(part: dict[str, Any]) -> PartEntry:
-    files = {name: FileEntry(**entry) for name, entry in part.pop("files").items()}
-    return PartEntry(files=files, dead=tuple(part.pop("dead")), **part)
+    files, dead = _files(part), tuple(part.pop("dead"))
+    del part["files"]
+    return PartEntry(files=files, dead=dead, **part)
+
+
+def _files(entry: dict[str, Any]) -> dict[str, FileEntry]:
+    return {name: FileEntry(**facts) for name, facts in entry["files"].items()}
 
 
 def _canonical(value: Mapping[str, Any]) -> str:

@@ -126,6 +126,10 @@ class Part:
         """`text_digest` of these passages."""
         return cast(Rows, self._passages.column("text_digest").to_numpy()[rows])
 
+    def vectors(self, rows: Rows) -> Vectors:
+        """[rows, dim], as the index has them."""
+        return vectors_of(self._passages.take(rows, ["vector"])["vector"].combine_chunks())
+
     def infos(self, rows: Rows) -> list[DocumentInfo]:
         table = self._documents.take(rows, ["id", "num_chars", "num_passages", "metadata"])
         return [

@@ -1,7 +1,7 @@
 """One version of a collection, opened: what a search answers from, whatever happens since."""
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.errors import UnavailableError
-from actors.messages import DocumentInfo, DocumentPage, Found, Passage
+from actors.messages import DocumentInfo, DocumentPage, Found, FusedSegment, Passage
 from actors.retrieval.embedding import Vectors
 from actors.retrieval.manifest import (
     Manifest,
@@ -22,6 +22,7 @@ from actors.retrieval.manifest import (
 from actors.retrieval.part import Part
 from actors.retrieval.storage import Storage
 from actors.retrieval.tables import Rows
+from actors.retrieval.variants import Variants, open_variants
 
 _OPEN_ATTEMPTS = 8
 _SCORE_DECIMALS = 5
@@ -78,8 +79,8 @@ class _Candidate:
 class Snapshot:
     """Immutable and thread-safe."""
 
-    def __init__(self, manifest: Manifest, parts: Sequence[LivePart]) -> None:
-        self.manifest = manifest
+    def __init__(self, manifest: Manifest, parts: Sequence[LivePart], variants: Variants) -> None:
+        self.manifest, self.variants = manifest, variants
         self.parts = tuple(parts)
 
     @property
@@ -103,7 +104,11 @@ class Snapshot:
                 candidates[i] += _candidates(live.part, nearest.scores[i], nearest.rows[i])
         best = [heapq.nsmallest(top_n, some, key=lambda c: c.rank) for some in candidates]
         passages = self._read({(c.part, c.row) for some in best for c in some})
-        return [[Found(passages[c.part, c.row], c.score) for c in some] for some in best]
+        return [[self._found(passages[c.part, c.row], c.score) for c in some] for some in best]
+
+    def names(self, segment: FusedSegment) -> bool:
+        """Whether searches give this fused segment for its passage."""
+        return self.variants.digest(segment.text) == segment.neighbours
 
     def find(self, document_id: str) -> tuple[LivePart, int] | None:
         """Where a document is: its part, and its row there."""
@@ -153,6 +158,9 @@ class Snapshot:
             if place is not None:
                 yield document_id, place[1], place[0]
 
+    def _found(self, passage: Passage, score: float) -> Found:
+        return Found(passage, score, self.variants.digest(passage.text))
+
     def _infos(self, places: Sequence[tuple[str, int, LivePart]]) -> tuple[DocumentInfo, ...]:
         by_id: dict[str, DocumentInfo] = {}
         for live in self.parts:
@@ -173,9 +181,10 @@ class Snapshot:
 
 
 def open_snapshot(
-    storage: Storage, tenant: str, collection: str, known: Mapping[str, Part]
+    storage: Storage, tenant: str, collection: str, known: Snapshot | None
 ) -> Snapshot | None:
-    """The current version, None when the collection does not exist; `known` parts are reused.
+    """The current version, None when the collection does not exist; what the `known` version has
+    open is reused.
 
     A version may be retired while it is opened: then a newer one is there, and is opened instead.
     """
@@ -188,8 +197,11 @@ def open_snapshot(
         if manifest is None:
             continue
         parts = _open_parts(storage, folder, manifest, known)
-        if parts is not None:
-            return Snapshot(manifest, parts)
+        variants = known.variants if known else None
+        if variants is None or variants.entry != manifest.variants:
+            variants = open_variants(storage, folder, manifest.variants)
+        if parts is not None and variants is not None:
+            return Snapshot(manifest, parts, variants)
     raise UnavailableError(
         f"no version of collection {collection!r} could be opened in {_OPEN_ATTEMPTS} attempts: "
         "files of its current version are missing; restore them, or ingest again"
@@ -197,11 +209,12 @@ def open_snapshot(
 
 
 def _open_parts(
-    storage: Storage, folder: str, manifest: Manifest, known: Mapping[str, Part]
+    storage: Storage, folder: str, manifest: Manifest, known: Snapshot | None
 ) -> list[LivePart] | None:
+    opened = {live.entry.name: live.part for live in known.parts} if known else {}
     parts: list[LivePart] = []
     for entry in manifest.parts:
-        part = known.get(entry.name)
+        part = opened.get(entry.name)
         if part is None:
             path = storage.open_folder(f"{folder}/{entry.name}", entry.files)
             if path is None:

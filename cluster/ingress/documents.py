@@ -59,7 +59,7 @@ async def add(request: Request, tenant: Tenant, context: ContextDep) -> dict[str
         raise invalid("documents", "needs one document or more")
     corpus = context.services.corpus
     result = await corpus.ingest(tenant, collection, documents, deadline.left_s())
-    change = Change(tenant, collection, result.version, result.replaced)
+    change = Change(tenant, collection, result.version, result.replaced, result.fused)
     return {
         "collection": collection,
         "version": result.version,
@@ -97,7 +97,7 @@ async def delete(
     result = await corpus.delete(tenant, name, [document_id], deadline.left_s())
     if not result.deleted:
         raise NotFoundError("id", f"collection {name!r} has no document {document_id[:100]!r}")
-    change = Change(tenant, name, result.version, result.removed)
+    change = Change(tenant, name, result.version, result.removed, result.fused)
     searchable = await spread(context.services, change, deadline)
     return {
         "id": document_id,

@@ -1,7 +1,7 @@
 """Filling the store ahead of questions, and checking it."""
 
-from collections.abc import AsyncGenerator
-from dataclasses import asdict
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -9,20 +9,24 @@ from fastapi.responses import Response
 from pydantic import Field
 from starlette.responses import JSONResponse
 
-from actors.messages import CacheReport, PrecomputeRequest
+from actors.messages import CacheReport, FuseRequest, PrecomputeRequest
 from cluster.deadline import Deadline
 from cluster.ingress.auth import Tenant
 from cluster.ingress.context import Context, ContextDep
+from cluster.ingress.errors import invalid
+from cluster.ingress.ingestion import Change, spread
 from cluster.ingress.schemas import Body, collection_of, read_body
 from cluster.ingress.sse import event_stream
 
 router = APIRouter()
 
 PAGE_PASSAGES = 16
-"""Of one call to the reranker: short enough that questions get in between."""
+"""Of one call to an engine: short enough that questions get in between."""
 
 
-class Warm(Body):
+class Pages(Body):
+    """Passages of a collection, by document and place."""
+
     collection: str | None = None
     after: str | None = None
     """Continue here: `next_after` of an answer before."""
@@ -35,25 +39,72 @@ class Check(Body):
     repair: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What was done with some passages."""
+
+    num_passages: int
+    next_after: str | None
+    report: CacheReport
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """One call that goes over a collection."""
+
+    context: Context
+    tenant: str
+    collection: str
+    deadline: Deadline
+
+    async def warm(self, after: str | None, limit: int) -> Page:
+        """Segments of passages, which the reranker computes."""
+        left_s = self.deadline.left_s
+        corpus, reranker = self.context.services.corpus, self.context.services.reranker
+        page = await corpus.passages(self.tenant, self.collection, after, limit, left_s())
+        texts = tuple(passage.text for passage in page.passages)
+        report = CacheReport()
+        if texts:
+            report = await reranker.precompute(PrecomputeRequest(self.tenant, texts, left_s()))
+        return Page(len(texts), page.next_after, report)
+
+    async def fuse(self, after: str | None, limit: int) -> Page:
+        """Fused segments, which the generator makes; searches name them from the next version
+        on."""
+        left_s, services = self.deadline.left_s, self.context.services
+        where, num = (self.tenant, self.collection), self.context.config.generator.fusion.neighbours
+        page = await services.corpus.neighbourhoods(*where, after, limit, num, left_s())
+        made = tuple(one for one in page.neighbourhoods if one.neighbours)
+        report = CacheReport()
+        if made:
+            report = await services.generator.fuse(FuseRequest(self.tenant, made, left_s()))
+            result = await services.corpus.record(*where, made, left_s())
+            change = Change(*where, result.version, (), result.replaced)
+            await spread(services, change, self.deadline)
+        return Page(len(page.neighbourhoods), page.next_after, report)
+
+
 @router.post("/v1/warm")
 async def warm(request: Request, tenant: Tenant, context: ContextDep) -> Response:
     """Compute segments of a collection's passages, page by page. With `stream` every page is an
     event; without, the answer comes after `request_timeout_s` at the latest: `done` tells whether
     all is there, `next_after` where to continue."""
-    body = await read_body(request, Warm)
-    ingress = context.config.ingress
-    name = collection_of(body.collection, ingress)
-    deadline = Deadline(ingress.ingest_timeout_s)
-    events = _pages(context, tenant, name, body, deadline)
-    if body.stream:
-        return await event_stream(events)
-    last: dict[str, Any] = {}
-    async for event in events:
-        last = event
-        if deadline.elapsed_s > ingress.request_timeout_s:
-            break
-    await events.aclose()
-    return JSONResponse(last)
+    body = await read_body(request, Pages)
+    filling = _filling(context, tenant, body)
+    return await _answer(filling, body, _pages(filling, body, filling.warm))
+
+
+@router.post("/v1/fuse")
+async def fuse(request: Request, tenant: Tenant, context: ContextDep) -> Response:
+    """Make the fused segments of a collection's passages; otherwise as `/v1/warm`. What is there
+    already, with the neighbours that the passage has now, is left alone: so run it again after the
+    collection changed, or where it broke off."""
+    body = await read_body(request, Pages)
+    mode = context.config.generator.mode
+    if mode not in ("fusion", "auto"):
+        raise invalid("generator.mode", f"is {mode}; fused segments are for fusion and auto")
+    filling = _filling(context, tenant, body)
+    return await _answer(filling, body, _pages(filling, body, filling.fuse))
 
 
 @router.post("/v1/check")
@@ -64,22 +115,39 @@ async def check(request: Request, tenant: Tenant, context: ContextDep) -> dict[s
     return await reranker.check_store(body.repair, context.config.ingress.ingest_timeout_s)
 
 
+def _filling(context: Context, tenant: str, body: Pages) -> Filling:
+    ingress = context.config.ingress
+    name = collection_of(body.collection, ingress)
+    return Filling(context, tenant, name, Deadline(ingress.ingest_timeout_s))
+
+
+async def _answer(
+    filling: Filling, body: Pages, events: AsyncGenerator[dict[str, Any]]
+) -> Response:
+    """Every event, or the last that came in time."""
+    if body.stream:
+        return await event_stream(events)
+    last: dict[str, Any] = {}
+    async for event in events:
+        last = event
+        if filling.deadline.elapsed_s > filling.context.config.ingress.request_timeout_s:
+            break
+    await events.aclose()
+    return JSONResponse(last)
+
+
 async def _pages(
-    context: Context, tenant: str, collection: str, body: Warm, deadline: Deadline
+    filling: Filling, body: Pages, step: Callable[[str | None, int], Awaitable[Page]]
 ) -> AsyncGenerator[dict[str, Any]]:
     """The sum so far, after every page."""
     after, num_passages, report = body.after, 0, CacheReport()
-    services = context.services
     while True:
         size = min(PAGE_PASSAGES, (body.limit or num_passages + PAGE_PASSAGES) - num_passages)
-        page = await services.corpus.passages(tenant, collection, after, size, deadline.left_s())
-        if page.passages:
-            texts = tuple(passage.text for passage in page.passages)
-            request = PrecomputeRequest(tenant, texts, deadline.left_s())
-            report += await services.reranker.precompute(request)
-        num_passages, after = num_passages + len(page.passages), page.next_after
+        page = await step(after, size)
+        num_passages, after = num_passages + page.num_passages, page.next_after
+        report += page.report
         yield {
-            "collection": collection,
+            "collection": filling.collection,
             "num_passages": num_passages,
             "cache": asdict(report),
             "next_after": after,

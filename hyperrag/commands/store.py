@@ -1,5 +1,6 @@
-"""`status`, `check` and `warm`: looking at the service and its store, and filling it."""
+"""`status`, `check`, `warm` and `fuse`: looking at the service and its store, and filling it."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -41,9 +42,13 @@ def check(
 
 def fill(client: Client, collection: str | None) -> dict[str, Any]:
     """The service's last report; the ones before it are shown while they come."""
+    return _followed(client.warm(collection))
+
+
+def _followed(events: Iterator[dict[str, Any]]) -> dict[str, Any]:
     report: dict[str, Any] = {}
     with errors.status("Filling the store") as status:
-        for report in client.warm(collection):
+        for report in events:
             status.update(f"Filling the store: {report.get('num_passages')} passages")
     return report
 
@@ -51,7 +56,17 @@ def fill(client: Client, collection: str | None) -> dict[str, Any]:
 def warm(ctx: typer.Context, collection: Collection = None, as_json: AsJson = False) -> None:
     """Compute the segments of a collection's passages ahead of questions."""
     with session(ctx).client() as client:
-        report = fill(client, collection)
+        _show(fill(client, collection), as_json)
+
+
+def fuse(ctx: typer.Context, collection: Collection = None, as_json: AsJson = False) -> None:
+    """Make each passage's segment in sight of its nearest passages, for generator.mode fusion and
+    auto. Run it again when documents were added: what is still right is left alone."""
+    with session(ctx).client() as client:
+        _show(_followed(client.fuse(collection)), as_json)
+
+
+def _show(report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:

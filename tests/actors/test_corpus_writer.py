@@ -52,6 +52,19 @@ async def test_documents_in_listed_and_out(service: CorpusService) -> None:
     assert (await service.collections("t")) == ["c"]
 
 
+async def test_neighbourhoods_come_in_pages_and_are_recorded(service: CorpusService) -> None:
+    documents = [Document(f"d{i}", f"Text {i} of the sea.") for i in range(5)]
+    await service.ingest("t", "c", documents)
+    first = await service.neighbourhoods("t", "c", None, 3, 2)
+    rest = await service.neighbourhoods("t", "c", first.next_after, 3, 2)
+    found = [*first.neighbourhoods, *rest.neighbourhoods]
+    assert [one.text for one in found] == [document.text for document in documents]
+    assert all(len(one.neighbours) == 2 for one in found) and rest.next_after is None
+    assert (await service.record("t", "c", found)).version == 2
+    nothing = await service.neighbourhoods("t", "none", None, 3, 2)
+    assert (nothing.neighbourhoods, nothing.next_after) == ((), None)
+
+
 async def test_pages_go_on_while_the_corpus_changes(service: CorpusService) -> None:
     await service.ingest("t", "c", [Document(f"d{i}", f"Text {i}.") for i in range(6)])
     page = await service.passages("t", "c", None, 3)

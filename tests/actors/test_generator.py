@@ -2,17 +2,33 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from actors.engine.config import EngineConfig, GeneratorConfig, ModelConfig, PromptConfig
+from actors.engine.config import (
+    EngineConfig,
+    FusionConfig,
+    GeneratorConfig,
+    ModelConfig,
+    PromptConfig,
+)
 from actors.errors import ExpiredError
 from actors.generator import Generator
-from actors.messages import GenerateChunk, GenerateRequest, Message, Sampling
+from actors.messages import (
+    FusedSegment,
+    FuseRequest,
+    GenerateChunk,
+    GenerateRequest,
+    Message,
+    Neighbourhood,
+    Sampling,
+)
 from actors.shard import ensure_shard, stop_shard
 from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
+from kvstore.keys import neighbours_digest
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -119,3 +135,30 @@ async def test_who_leaves_or_expires_while_waiting_needs_nothing_more(
         while (status := await generator.status())["waiting"]:
             await asyncio.sleep(0.01)
     assert (status["requests"], status["segments_computed"]) == (1, 2)
+
+
+async def test_fused_segments_are_made_while_answers_stream(
+    store: StoreConfig, tmp_path: Path
+) -> None:
+    generator = Generator(
+        ModelConfig(dtype="float32"),
+        PromptConfig(),
+        EngineConfig(),
+        GeneratorConfig(mode="fusion", fusion=FusionConfig(ratio=0)),
+        store,
+        str(tmp_path / "run"),
+    )
+    made = tuple(Neighbourhood(PASSAGES[i], tuple(PASSAGES[i + 1 : i + 3])) for i in range(2))
+    asked = request(QUESTIONS[0], *PASSAGES[:2], max_tokens=40)
+    (raw, _), report = await asyncio.gather(
+        answered(generator, asked), generator.fuse(FuseRequest("t", made, 60))
+    )
+    assert report.computed == 2
+    digests = tuple(neighbours_digest(one.neighbours) for one in made)
+    fused, last = await answered(generator, replace(asked, neighbours=digests))
+    assert last.cache is not None and last.cache.computed == 0
+    assert fused != raw, "another segment, another answer"
+    segments = tuple(map(FusedSegment, PASSAGES[:2], digests))
+    assert await generator.forget("t", (), segments) == 2
+    with pytest.raises(ExpiredError):
+        await generator.fuse(FuseRequest("t", made, 0.0))

@@ -28,11 +28,16 @@ from actors.messages import (
     DocumentInfo,
     DocumentPage,
     Found,
+    FusedSegment,
+    FuseRequest,
     GenerateChunk,
     GenerateRequest,
     IngestResult,
+    Neighbourhood,
+    NeighbourhoodPage,
     Passage,
     PrecomputeRequest,
+    RecordResult,
     RerankRequest,
     RerankResult,
     SearchRequest,
@@ -145,6 +150,24 @@ class FileCorpus:
         page = tuple(passage(i, kept[i]) for i in ids[:limit])
         return Page(page, ids[limit - 1] if ids[limit:] else None)
 
+    async def neighbourhoods(
+        self, tenant: str, collection: str, after: str | None, limit: int, num: int
+    ) -> NeighbourhoodPage:
+        page = await self.passages(tenant, collection, after, limit)
+        _, kept = self._files.read(tenant, collection)
+        made = tuple(
+            Neighbourhood(one.text, tuple(t for t in kept.values() if t != one.text)[:num])
+            for one in page.passages
+        )
+        return NeighbourhoodPage(made, page.next_after)
+
+    async def record(
+        self, tenant: str, collection: str, made: tuple[Neighbourhood, ...]
+    ) -> RecordResult:
+        """Nothing is kept; what was said of passages whose text begins with "Old" is replaced."""
+        replaced = [FusedSegment(m.text, b"before") for m in made if m.text.startswith("Old")]
+        return RecordResult(self._files.read(tenant, collection)[0], tuple(replaced))
+
     async def status(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "tokenizer": self._tokenizer_source}
 
@@ -208,6 +231,8 @@ class WordGenerator:
         run_dir: str,
     ) -> None:
         self.cancelled = 0
+        self.fused: set[tuple[str, str]] = set()
+        self.forgotten: list[FusedSegment] = []
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         asked = request.raw_prompt or request.messages[-1].content
@@ -225,8 +250,16 @@ class WordGenerator:
         finally:
             self.cancelled += not ended
 
-    async def forget(self, tenant: str, texts: tuple[str, ...]) -> int:
-        return 0
+    async def fuse(self, request: FuseRequest) -> CacheReport:
+        new = {(m.text, text) for m in request.passages for text in m.neighbours} - self.fused
+        self.fused |= new
+        return CacheReport(computed=len(new))
+
+    async def forget(
+        self, tenant: str, texts: tuple[str, ...], fused: tuple[FusedSegment, ...]
+    ) -> int:
+        self.forgotten += fused
+        return len(fused)
 
     async def status(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "cancelled": self.cancelled}
@@ -263,8 +296,17 @@ class NearGenerator:
         finally:
             await stream.aclose()  # type: ignore[attr-defined]
 
-    async def forget(self, tenant: str, texts: tuple[str, ...], timeout_s: float) -> int:
-        return await self.part.forget(tenant, texts)
+    async def fuse(self, request: FuseRequest) -> CacheReport:
+        return await self.part.fuse(request)
+
+    async def forget(
+        self,
+        tenant: str,
+        texts: tuple[str, ...],
+        fused: tuple[FusedSegment, ...],
+        timeout_s: float,
+    ) -> int:
+        return await self.part.forget(tenant, texts, fused)
 
     async def status(self, timeout_s: float) -> list[dict[str, Any]]:
         return [await self.part.status()]

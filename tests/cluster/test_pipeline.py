@@ -25,7 +25,7 @@ from cluster.errors import NotFoundError, ReplicaLostError
 from cluster.pipeline import Pipeline, order
 from cluster.query import Answer, Query, Retrieval
 from cluster.services import Services
-from tests.cluster.parts import near_services, passage
+from tests.cluster.parts import NearGenerator, near_services, passage
 
 QUERY = Query(
     "r1",
@@ -143,6 +143,20 @@ async def test_a_stream_that_stops_early_is_unavailable(services: Services) -> N
 
     with pytest.raises(UnavailableError, match="could not finish"):
         await run(with_part(services, "generator", Half()))
+
+
+async def test_the_generator_is_told_which_fused_segments_there_are(services: Services) -> None:
+    class Fused:
+        async def search(self, request: SearchRequest) -> SearchResult:
+            texts = ("the sky is blue", "the grass is green")
+            found = [Found(passage(t, t), 0.5, d) for t, d in zip(texts, (b"", b"x"), strict=True)]
+            return SearchResult(1, tuple(found))
+
+    for part, expected in ((Fused(), (b"", b"x")), (services.retriever, ())):
+        query = replace(QUERY, retrieval=Retrieval("c", "is the sky blue", 20, 2))
+        await run(with_part(services, "retriever", part), 10.0, query)
+        assert isinstance(services.generator, NearGenerator)
+        assert services.generator.requests[-1].neighbours == expected
 
 
 def test_order_adds_the_weighted_cosine_and_is_stable() -> None:

@@ -23,6 +23,7 @@ OPTIONS = {
     "status": "--json",
     "check": "--repair --json",
     "warm": "--collection --json",
+    "fuse": "--collection --json",
     "documents": "--collection --json",
     "delete": "ids --collection --json",
     "train-reranker": "questions passages --out --model --epochs --steps --learning-rate "
@@ -117,6 +118,14 @@ def test_ingest_reads_a_folder_and_can_precompute(service: Service, tmp_path: Pa
     documents, warm = service.script.asked
     assert [document["id"] for document in documents.body["documents"]] == ["a.txt", "b.md"]
     assert warm.path == "/v1/warm"
+
+
+def test_fuse_shows_the_sum_of_its_pages(service: Service) -> None:
+    pages = [{"num_passages": n, "done": n > 16, "next_after": None} for n in (16, 20)]
+    service.script.events("POST /v1/fuse", *pages, "[DONE]")
+    done = run("--url", service.url, "fuse", "--collection", "c", "--json")
+    assert json.loads(done.stdout) == pages[1], done.stderr
+    assert service.script.asked[0].body == {"collection": "c", "stream": True}
 
 
 def test_rerank_takes_lines_from_standard_input(service: Service) -> None:

@@ -1,4 +1,5 @@
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -152,3 +153,33 @@ def test_expired_and_bad_requests_fail_alone(start: Start) -> None:
     with pytest.raises(RequestError):
         _collect(bad)
     assert _collect(good)[0]
+
+
+def test_other_work_runs_between_tokens_and_its_failure_ends_nothing(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full", stream_interval_s=0))
+    chunks: Chunks = queue.Queue()
+    batcher.submit(_request(max_tokens=60), chunks.put)
+    first = chunks.get(timeout=60)
+    assert isinstance(first, GenerateChunk)
+    assert batcher.run(lambda: batcher.num_active).result(60) == 1
+    with pytest.raises(ZeroDivisionError):
+        batcher.run(lambda: 1 // 0).result(60)
+    _, last = _collect(chunks)
+    assert last.completion_tokens == 60
+
+
+def test_other_work_waits_in_the_same_bounded_queue(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full", max_waiting=1))
+    release, begun = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        begun.set()
+        return release.wait(60)
+
+    held = batcher.run(hold)
+    assert begun.wait(60)
+    waiting = batcher.run(lambda: None)
+    with pytest.raises(OverloadedError):
+        batcher.run(lambda: None)
+    release.set()
+    assert held.result(60) and waiting.result(60) is None

@@ -32,8 +32,13 @@ def services(tmp_path: Path) -> Services:
 
 @pytest.fixture
 def make_app(services: Services) -> MakeApp:
-    def make(keys: ApiKeys | None = None, parts: Services = services, **ingress: Any) -> ASGIApp:
-        config = HyperRagConfig()
+    def make(
+        keys: ApiKeys | None = None,
+        parts: Services = services,
+        config: HyperRagConfig | None = None,
+        **ingress: Any,
+    ) -> ASGIApp:
+        config = config or HyperRagConfig()
         config = config.model_copy(update={"ingress": replace(config.ingress, **ingress)})
         return create_app(Context(config, parts, keys or ApiKeys({}), parse_lines))
 

@@ -7,10 +7,14 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
+from actors.engine.config import FusionConfig, GeneratorConfig
 from actors.errors import UnavailableError
+from actors.messages import FusedSegment
+from cluster.config import HyperRagConfig
 from cluster.services import Services
-from tests.cluster.ingress.conftest import connect
+from tests.cluster.ingress.conftest import MakeApp, connect
 from tests.cluster.ingress.test_rag import events
+from tests.cluster.parts import NearGenerator
 
 
 class Gone:
@@ -62,6 +66,38 @@ async def test_warming_can_be_continued(client: httpx.AsyncClient) -> None:
     assert (page["num_passages"], page["done"]) == (18, False)
     page = (await client.post("/v1/warm", json={"after": page["next_after"]})).json()
     assert (page["num_passages"], page["done"]) == (2, True)
+
+
+FUSION = HyperRagConfig(generator=GeneratorConfig(mode="auto", fusion=FusionConfig(neighbours=3)))
+
+
+async def test_fusing_goes_page_by_page_and_drops_what_it_replaces(
+    make_app: MakeApp, services: Services
+) -> None:
+    documents = [{"id": f"{i:03}", "text": f"text {i}"} for i in range(20)]
+    documents.append({"id": "999", "text": "Old text"})
+    async with connect(make_app(config=FUSION)) as http:
+        await http.post("/v1/documents", json={"documents": documents})
+        pages = events((await http.post("/v1/fuse", json={"stream": True})).text)
+        again = (await http.post("/v1/fuse")).json()
+    assert [page["num_passages"] for page in pages] == [16, 21]
+    assert pages[-1]["done"] and pages[-1]["cache"]["computed"] == 3 * 21
+    assert again["cache"]["computed"] == 0, "what is there is left alone"
+    assert isinstance(services.generator, NearGenerator)
+    assert services.generator.part.forgotten == 2 * [FusedSegment("Old text", b"before")]
+
+
+async def test_fusing_needs_a_mode_that_uses_it(client: httpx.AsyncClient) -> None:
+    response = await client.post("/v1/fuse")
+    assert response.status_code == 422
+    assert "fusion and auto" in response.json()["message"]
+
+
+async def test_a_lone_passage_has_nothing_to_be_fused_with(make_app: MakeApp) -> None:
+    async with connect(make_app(config=FUSION)) as http:
+        await http.post("/v1/documents", json={"text": "alone"})
+        page = (await http.post("/v1/fuse")).json()
+    assert (page["num_passages"], page["cache"]["computed"], page["done"]) == (1, 0, True)
 
 
 async def test_check_asks_the_store(client: httpx.AsyncClient) -> None:

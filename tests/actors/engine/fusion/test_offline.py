@@ -6,16 +6,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from actors.engine.config import DeviceTierConfig
+from actors.engine.config import DeviceTierConfig, GeneratorConfig
 from actors.engine.device import create_device_tier
 from actors.engine.fusion.offline import Fuser
 from actors.engine.fusion.rotation import Rotation
-from actors.engine.generate import Sequence
+from actors.engine.generate import GenerateEngine, Sequence
 from actors.engine.lanes import Lane
 from actors.engine.packed import Batch
 from actors.engine.runtime import Runtime
 from actors.engine.segments import Segments
-from actors.errors import ExpiredError
+from actors.errors import ExpiredError, RequestError
+from actors.messages import FusedSegment, Neighbourhood
 from kvstore.keys import fused_path, fused_tag, neighbours_digest, root_digest, tag
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
@@ -145,3 +146,22 @@ def test_a_store_that_is_gone_makes_nothing(
     made = fuser(runtime, client)
     store.close()
     assert made.fuse("t", PASSAGES[0], NEIGHBOURS, 60).store == "unavailable"
+
+
+def test_the_engine_makes_and_forgets_them(
+    runtime: Runtime, client: LocalStoreClient, store: KVStore
+) -> None:
+    fusing = engine(runtime, client, 0.0)
+    passage = Neighbourhood(PASSAGES[0], NEIGHBOURS)
+    assert fusing.fuse("t", passage, 60).computed == 1
+    assert store.flush(10)
+    segment = FusedSegment(passage.text, neighbours_digest(passage.neighbours))
+    other = replace(segment, neighbours=b"other")
+    assert [fusing.forget("t", (), [one]) for one in (other, segment, segment)] == [0, 1, 0]
+    assert fusing.fuse("t", passage, 60).computed == 1, "it has to be made again"
+
+
+def test_a_mode_without_use_for_them_refuses(runtime: Runtime, client: LocalStoreClient) -> None:
+    prefix = GenerateEngine(runtime, GeneratorConfig(mode="prefix"), client)
+    with pytest.raises(RequestError, match=r"generator\.mode.*'prefix'"):
+        prefix.fuse("t", Neighbourhood(PASSAGES[0], NEIGHBOURS), 60)
