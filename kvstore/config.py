@@ -44,7 +44,9 @@ class StoreConfig:
     policy: PolicyName = "lookahead_pgdsf"
     """What goes first when a tier is full; with look-ahead, what queued requests need goes last."""
     lookahead_requests: int = 4
-    """How many queued requests look-ahead considers."""
+    """How many queued requests look-ahead, and prefetch, consider."""
+    prefetch: bool = True
+    """Whether what they need and only a slow tier has is read into DRAM before they are served."""
     prefill_profile: str = ""
     """JSON file with measured prefill times (see `kvstore.costs`); empty: a small model's."""
     ssd_admission: Admission = "all"

@@ -19,13 +19,13 @@ class Prefetcher:
     request is retired before it begins.
     """
 
-    def __init__(self, books: Books, loads: Loads) -> None:
+    def __init__(self, books: Books, loads: Loads, on: bool) -> None:
         self._books, self._loads = books, loads
         self._tried: set[SegmentKey] = set()
         """Read ahead once for those who wait now: neither a failing disk nor a full arena makes it
         go round."""
         self._thread: threading.Thread | None = None
-        if books.levels and books.lookahead_requests > 0:
+        if on and books.levels and books.lookahead_requests > 0:
             self._thread = threading.Thread(target=self._run, name="kvstore-prefetch", daemon=True)
             self._thread.start()
 

@@ -45,7 +45,7 @@ class KVStore:
         self._books = Books(config, node)
         self._loads = Loads(self._books, config.read_timeout_s)
         self._acquisitions = Acquisitions(self._books, self._loads, config.verify_dram)
-        self._prefetcher = Prefetcher(self._books, self._loads)
+        self._prefetcher = Prefetcher(self._books, self._loads, config.prefetch)
         self._scrubber = Scrubber(self._books, config.scrub_bytes_per_s)
         self._writes = [
             WriteBehind(self._books, level, self._forget_removed) for level in self._books.levels

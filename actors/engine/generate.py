@@ -8,7 +8,7 @@ from torch import Tensor
 
 from actors.engine.choice import AutoPrefill
 from actors.engine.config import GeneratorConfig
-from actors.engine.device import create_device_tier
+from actors.engine.device import DeviceTier, create_device_tier
 from actors.engine.fusion.offline import Fuser
 from actors.engine.fusion.prefill import FusionPrefill
 from actors.engine.lanes import Lane
@@ -67,12 +67,17 @@ class GenerateEngine:
     """Starts and advances sequences. For one engine thread."""
 
     def __init__(
-        self, runtime: Runtime, config: GeneratorConfig, store: StoreClient | None
+        self,
+        runtime: Runtime,
+        config: GeneratorConfig,
+        store: StoreClient | None,
+        tier: DeviceTier | None = None,
     ) -> None:
+        """`tier`: in place of the one that the configuration and the model's device ask for."""
         self._decoder, self._prompt, self._slot = runtime.decoder, runtime.prompt, runtime.slot
         self._config = config
         client = store if config.mode != "full" else None
-        tier = create_device_tier(client, self._decoder.device, config.device_tier)
+        tier = tier or create_device_tier(client, self._decoder.device, config.device_tier)
         self._segments = Segments(client, tier)
         self._planner = Planner(self._decoder, self._prompt, config)
         exact = PrefixPrefill(runtime, self._segments, config.overlap)

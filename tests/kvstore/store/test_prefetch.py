@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path as FilePath
+from typing import Any
 
 import pytest
 
@@ -115,8 +116,11 @@ def test_only_so_many_requests_are_looked_at(opened: Opened) -> None:
     assert not in_dram(store, PATHS[5])
 
 
-def test_without_look_ahead_nothing_is_read(tmp_path: FilePath) -> None:
-    for store, client in reopened(small_config(tmp_path, lookahead_requests=0)):
+@pytest.mark.parametrize("changes", [{"lookahead_requests": 0}, {"prefetch": False}])
+def test_without_look_ahead_or_prefetch_nothing_is_read(
+    tmp_path: FilePath, changes: dict[str, Any]
+) -> None:
+    for store, client in reopened(small_config(tmp_path, **changes)):
         client.announce("request", PATHS[:3], 60)
         time.sleep(0.3)
         assert store.stats().prefetch_reads == 0 and not in_dram(store, PATHS[0])
