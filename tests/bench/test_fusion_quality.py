@@ -9,7 +9,7 @@ from tests.bench.fusion_quality.arms import Outcome, divergence
 
 
 def outcome(*logits: float) -> Outcome:
-    return Outcome(torch.tensor(logits, dtype=torch.float32).log_softmax(-1), gold=-1.0)
+    return Outcome(torch.tensor(logits, dtype=torch.float32).log_softmax(-1), gold=-1.0, f1=0.5)
 
 
 def test_divergence_is_none_of_itself_and_grows() -> None:
@@ -31,7 +31,7 @@ def test_gap_closed_is_0_for_full_reuse_and_1_for_full_attention() -> None:
 
 def test_a_table_has_the_figures_of_the_contract() -> None:
     arms = arms_of(("epic", "random"), (0.15,))
-    assert arms[0] == Arm("none", 0.0, False)
+    assert arms[0] == Arm("mixed", 0.0, False, spoken=True)
     full = [outcome(3, 1, 0), outcome(0, 2, 1)]
     found = [[outcome(0, 1, 3), outcome(1, 2, 0)] for _ in arms]
     found[1] = full
