@@ -19,7 +19,8 @@ _END_S = 60.0
 
 class Peer:
     """Runs from the root of the repository, in a process group of its own: what it starts ends
-    with it. It computes only while it is asked."""
+    with it. It is stopped while it is not asked: engines that spin while they wait would take a
+    core from whoever is measured in turn with them."""
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._command = list(command)
@@ -45,6 +46,7 @@ class Peer:
     def ask(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """CannotRun, with the last line that it wrote on its standard error, when it has ended."""
         assert self._process.stdin and self._process.stdout
+        self._signal(signal.SIGCONT)
         with suppress(BrokenPipeError):
             print(json.dumps(message), file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
@@ -53,8 +55,13 @@ class Peer:
             self._errors.seek(0)
             last = (self._errors.read().strip().splitlines() or ["it said nothing"])[-1]
             raise CannotRun(f"{self._command[0]} ended: {last}")
+        self._signal(signal.SIGSTOP)
         reply: dict[str, Any] = json.loads(line)
         return reply
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
     def __exit__(
         self,
@@ -63,12 +70,12 @@ class Peer:
         trace: TracebackType | None,
     ) -> None:
         assert self._process.stdin and self._process.stdout
+        self._signal(signal.SIGCONT)
         with suppress(BrokenPipeError):
             self._process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_S)
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self._process.wait()
         self._process.stdout.close()
         self._errors.close()

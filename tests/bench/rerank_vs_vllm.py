@@ -7,7 +7,8 @@ question. Query likelihood, by `prompt_logprobs`, makes it read no cache by defa
 overridden it reads it, and is a row here, from which comes that both order candidates alike. Cold,
 we checksum what we compute and write it to the SSD besides; vLLM keeps it in memory.
 
-vLLM runs in its own environment and process, named by HYPERRAG_VLLM_PYTHON; both sides take turns.
+vLLM runs in its own environment and process, named by HYPERRAG_VLLM_PYTHON. Both sides take turns,
+and its processes are stopped during ours: they spin while they wait.
 """
 
 import ctypes.util

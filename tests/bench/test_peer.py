@@ -69,3 +69,18 @@ def test_the_peers_side_imports_nothing_of_ours() -> None:
         "raise SystemExit(str(ours) if ours else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_it_takes_no_core_while_it_is_not_asked() -> None:
+    spin = (
+        "import sys, threading\n"
+        "def forever():\n    while True: pass\n"
+        "threading.Thread(target=forever, daemon=True).start()\n"
+        "import os\nfor line in sys.stdin: print('{\"pid\": %d}' % os.getpid(), flush=True)"
+    )
+    with Peer([sys.executable, "-c", spin], {}) as peer:
+        process = psutil.Process(peer.ask({})["pid"])
+        before = process.cpu_times()
+        time.sleep(0.5)
+        assert process.cpu_times() == before
+        assert peer.ask({})["pid"] == process.pid, "it goes on"

@@ -8,7 +8,7 @@ import torch
 
 from tests.bench.harness import CannotRun, Options, finish
 
-SCENARIOS = ("rerank",)
+SCENARIOS = ("rerank", "fusion")
 
 
 def main() -> int:

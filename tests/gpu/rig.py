@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from actors.engine import attention
 from actors.engine.cuda import (
     CascadeLane,
+    CudaRunner,
     GraphRunner,
     LayerLoader,
     PassInputs,
@@ -20,7 +21,7 @@ from actors.engine.cuda import (
 )
 from actors.engine.cuda.cascade import cascade_attention
 from actors.engine.cuda.forward import Attention
-from actors.engine.models import TORCH_DTYPES
+from actors.engine.models import TORCH_DTYPES, Decoder
 from kvstore.types import Dtype, Layout
 
 GEMMA_2B: dict[str, Any] = {
@@ -58,12 +59,25 @@ class Rig:
         return torch.empty(shape, dtype=TORCH_DTYPES[layout.dtype], device=self.device)
 
 
-def random_model(facts: dict[str, Any], dtype: Dtype, device: torch.device, seed: int) -> Any:
-    """Gemma of this shape, its weights made on the device."""
+QWEN2_7B: dict[str, Any] = {
+    "hidden_size": 3584,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "intermediate_size": 18944,
+    "vocab_size": 152064,
+    "max_position_embeddings": 32768,
+}
+
+
+def random_model(
+    facts: dict[str, Any], dtype: Dtype, device: torch.device, seed: int, family: str = "gemma"
+) -> Any:
+    """A model of this family and shape, its weights made on the device."""
     attention.register()
     torch.manual_seed(seed)
     with torch.device(device):
-        config = AutoConfig.for_model("gemma", **facts)
+        config = AutoConfig.for_model(family, **facts)
         model = AutoModelForCausalLM.from_config(
             config, dtype=TORCH_DTYPES[dtype], attn_implementation=attention.NAME
         )
@@ -78,6 +92,26 @@ def cuda_rig(seed: int) -> Rig:
     graphs = GraphRunner(lambda inputs: cascade_forward(model, inputs), layout, device)
     loader = LayerLoader(layout, device)
     return Rig(model, layout, device, cascade_attention, target_log_probs, loader, graphs)
+
+
+def random_decoder(facts: dict[str, Any], device: torch.device, seed: int) -> Decoder:
+    """Qwen2 of this shape in bf16 behind the engine's interface; it has no tokenizer."""
+    model = random_model(facts, "bfloat16", device, seed, family="qwen2")
+    head_dim = facts["hidden_size"] // facts["num_attention_heads"]
+    num_layers, kv_heads = facts["num_hidden_layers"], facts["num_key_value_heads"]
+    layout = Layout(num_layers, kv_heads, 1, head_dim, "bfloat16")
+    return Decoder(
+        name="random",
+        model=model,
+        tokenizer=None,
+        device=device,
+        dtype="bfloat16",
+        layout=layout,
+        fingerprint=b"random",
+        eos_ids=frozenset(),
+        max_positions=facts["max_position_embeddings"],
+        cuda=CudaRunner(model, layout, device) if device.type == "cuda" else None,
+    )
 
 
 def parameters(model: Any) -> int:

@@ -27,7 +27,7 @@ class ChangedError(Exception):
 
 
 @dataclass(slots=True)
-class _Places:
+class Places:
     """Where passages go; the same one may stand at several places."""
 
     assembled: Assembled
@@ -67,7 +67,7 @@ class Assembler:
         """Prefix and passages in kv [L, 2, Hkv, capacity, dh]. There is a passage. Raises
         ChangedError, ExpiredError."""
         assembled = Assembled(kv, plan.pieces[0], plan.pieces[1:])
-        places = _Places(assembled, self._rotation)
+        places = Places(assembled, self._rotation)
         report = self._put_fused(plan, places, deadline)
         raw = self._raw(plan)
         wanted = dict.fromkeys(raw[i] for i in sorted(places.open))
@@ -83,7 +83,7 @@ class Assembler:
                 raise ChangedError
         return assembled, report
 
-    def _put_fused(self, plan: Plan, places: _Places, deadline: float) -> CacheReport:
+    def _put_fused(self, plan: Plan, places: Places, deadline: float) -> CacheReport:
         paths = self._fused(plan)
         if not paths:
             return CacheReport()

@@ -1,7 +1,8 @@
 """One pass over some tokens of a sequence whose other tokens are there already (ALGORITHMS 5.3 C).
 
 Rows are causal by position: a token attends to every slot up to its own, recomputed or not. Rows
-are taken in blocks; a block reads the keys up to its last position and no others.
+are taken in blocks; a block reads the keys up to its last position and no others. On a GPU a kernel
+does that; on a CPU PyTorch's fused attention, under a mask.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor
 
 from actors.engine.attention import How, attend_at, fused, part_masked
+from actors.engine.cuda.sparse import sparse_attention
 
-BLOCK_ROWS = 64
+BLOCK_ROWS = 256
 
 
 @dataclass(slots=True)
@@ -49,6 +51,9 @@ class SparseBatch:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
         """q [1, H, R, dh]; what it attends to was kept before."""
+        if q.device.type == "cuda":
+            keys, values = self.kv[layer]
+            return sparse_attention(q[0], keys, values, self._slots, how)[None]
         outs = []
         for first in range(0, q.shape[2], BLOCK_ROWS):
             rows = q[:, :, first : first + BLOCK_ROWS]
