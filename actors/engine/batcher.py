@@ -145,7 +145,7 @@ class Batcher:
                 return
             if time.monotonic() > job.deadline:
                 raise ExpiredError("the request's time was up while it waited for the generator")
-            sequence = self._engine.start(job.request, job.deadline)
+            sequence = self._engine.start(job.request, job.deadline, self._advance)
         except ActorError as error:
             job.emit(error)
             return
@@ -157,10 +157,11 @@ class Batcher:
         if not self._deliver(job, sequence):
             self._active.append((job, sequence))
 
-    def _advance(self) -> None:
+    def _advance(self) -> bool:
+        """One more token for all; False where nobody waits for one."""
         self._active = [(job, s) for job, s in self._active if not self._dropped(job)]
         if not self._active:
-            return
+            return False
         try:
             self._engine.step([sequence for _, sequence in self._active])
         except Exception as error:  # the batch fails, the thread and the next batch go on
@@ -168,8 +169,9 @@ class Batcher:
             for job, _ in self._active:
                 job.emit(UnavailableError(f"generation failed: {type(error).__name__}: {error}"))
             self._active = []
-            return
+            return True
         self._active = [(job, s) for job, s in self._active if not self._deliver(job, s)]
+        return True
 
     def _dropped(self, job: Job) -> bool:
         if not job.cancelled and time.monotonic() > job.deadline:

@@ -12,17 +12,15 @@ from torch import Tensor
 
 from actors.engine.config import FusionConfig
 from actors.engine.fusion.prefill import FusionPrefill
+from actors.engine.pace import Pace
 from actors.engine.plan import Plan
 from actors.engine.prefix import PrefixPrefill
 from actors.engine.segments import Segments
 from actors.messages import CacheReport
-from kvstore.costs import PrefillProfile
 from kvstore.types import Path, SegmentKey, TierName
 
 _BYTES_PER_S: dict[TierName, float] = {"device": 1e11, "dram": 4e9, "ssd": 1e9, "remote": 1e8}
 """What loading is expected to reach."""
-_SMOOTHING = 0.2
-"""Weight of the latest request in what computing was seen to take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +48,7 @@ class AutoPrefill:
         config: FusionConfig,
     ) -> None:
         self._exact, self._fusion, self._segments = exact, fusion, segments
-        self._config, self._profile = config, PrefillProfile.default()
-        self._pace = 1.0
-        """Seconds that computing took for each second of the profile."""
+        self._config, self._pace = config, Pace()
 
     def paths(self, plan: Plan) -> list[Path]:
         """Of both ways: which one it will be is known when its turn comes."""
@@ -68,7 +64,8 @@ class AutoPrefill:
         chosen, forecast = (self._fusion, fusion) if fuse else (self._exact, exact)
         started = time.monotonic()
         hidden, report = chosen.prefill(plan, kv, deadline)
-        self._learn(forecast, time.monotonic() - started)
+        load_s = forecast.load_s  # as expected; the rest is what computing took
+        self._pace.learn(forecast.compute_s, max(0.0, time.monotonic() - started - load_s))
         return hidden, replace(report, reason=_reason(plan, exact, fusion))
 
     def forecasts(self, plan: Plan) -> tuple[Forecast, Forecast]:
@@ -85,8 +82,8 @@ class AutoPrefill:
                 break
             load_s += spec.layout.nbytes / _BYTES_PER_S[there[spec.key]]
             cached, num = cached + spec.layout.num_tokens, num + 1
-        compute_s = self._profile.seconds(cached, plan.num_tokens - cached)
-        return Forecast(load_s, self._pace * compute_s, num)
+        compute_s = self._pace.seconds(cached, plan.num_tokens - cached)
+        return Forecast(load_s, compute_s, num)
 
     def _of_fusion(
         self, plan: Plan, passages: list[Path], there: Mapping[SegmentKey, TierName]
@@ -95,17 +92,11 @@ class AutoPrefill:
         missing = [path[-1] for path in passages if path[-1].key not in there]
         load_s = sum(s.layout.nbytes / _BYTES_PER_S[there[s.key]] for s in found)
         repaired = int(self._config.ratio * plan.num_passage_tokens) + len(plan.tail)
-        compute_s = self._profile.seconds(plan.num_tokens // 2, repaired)
+        compute_s = self._pace.seconds(plan.num_tokens // 2, repaired)
         if missing:
             num_missing = sum(spec.layout.num_tokens for spec in missing)
-            compute_s += self._profile.seconds(len(plan.pieces[0]), num_missing)
-        return Forecast(load_s, self._pace * compute_s, len(found))
-
-    def _learn(self, forecast: Forecast, seconds: float) -> None:
-        """From what it took, without what was expected for loading."""
-        predicted = forecast.compute_s / self._pace
-        seen = max(0.0, seconds - forecast.load_s) / predicted
-        self._pace += _SMOOTHING * (seen - self._pace)
+            compute_s += self._pace.seconds(len(plan.pieces[0]), num_missing)
+        return Forecast(load_s, compute_s, len(found))
 
 
 def _reason(plan: Plan, exact: Forecast, fusion: Forecast) -> str:

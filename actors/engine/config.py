@@ -174,7 +174,7 @@ class RerankerConfig:
             raise ValueError(f"reranker.dense_weight is {self.dense_weight}, must be 0 or more")
 
 
-Overlap = Literal["none", "load", "store", "both"]
+Overlap = Literal["none", "load", "store", "both", "request"]
 SelectionRule = Literal["mixed", "query_guided", "cacheblend", "epic", "random"]
 
 
@@ -221,7 +221,8 @@ class GeneratorConfig:
     of them that is cached comes first, and the others as they come."""
     overlap: Overlap = "both"
     """What of exact prefixes moves while layers compute: stored KV on its way in, layer by layer,
-    and new KV on its way out."""
+    and new KV on its way out. A pass whose KV comes slower than it computes begins late enough not
+    to wait, as long as others decode meanwhile; with `request`, as `both`, when all has come."""
     num_replicas: int = 1
     max_batch: int = 8
     """Sequences decoded together."""

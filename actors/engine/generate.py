@@ -19,6 +19,7 @@ from actors.engine.prefix import PrefixPrefill
 from actors.engine.runtime import Runtime
 from actors.engine.sampling import Sampler, TextStream, validate
 from actors.engine.segments import Segments
+from actors.engine.start import Meanwhile, nothing
 from actors.errors import RequestError
 from actors.messages import CacheReport, FusedSegment, GenerateRequest, Neighbourhood
 from kvstore.client import StoreClient
@@ -92,8 +93,12 @@ class GenerateEngine:
                 self._prefill = AutoPrefill(exact, fusion, self._segments, config.fusion)
         self._tokenizer = self._decoder.tokenizer.backend_tokenizer
 
-    def start(self, request: GenerateRequest, deadline: float) -> Sequence:
-        """Prefill and pick the first token. Raises RequestError, ExpiredError."""
+    def start(
+        self, request: GenerateRequest, deadline: float, meanwhile: Meanwhile = nothing
+    ) -> Sequence:
+        """Prefill and pick the first token; `meanwhile` is called while stored KV is on its way.
+        Raises RequestError, ExpiredError."""
+        self._exact.meanwhile = meanwhile
         validate(request.sampling, self._config.max_new_tokens)
         plan = self._ordered(self._planner.plan(request))
         kv = self._decoder.empty_kv(plan.num_tokens + request.sampling.max_tokens)

@@ -6,6 +6,7 @@ NumPy's, which hold no interpreter lock and leave the pass its team of threads.
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,9 +41,19 @@ class LayerClock:
     """How many layers are done, of a pass or of a copy. Any thread may wait for one."""
 
     def __init__(self) -> None:
+        self.began = time.monotonic()
         self._done = 0
         self._ended: bool | None = None
         self._changed = threading.Condition()
+
+    @property
+    def done(self) -> int:
+        """Layers."""
+        return self._done
+
+    @property
+    def ended(self) -> bool:
+        return self._ended is not None
 
     def reach(self, done: int) -> None:
         with self._changed:

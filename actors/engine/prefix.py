@@ -6,6 +6,7 @@ its own: its shapes, and so its rounding, do not depend on what was stored, and 
 cold one, token for token, in bf16 as well.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
@@ -16,10 +17,12 @@ from actors.engine.config import Overlap
 from actors.engine.lanes import Lane
 from actors.engine.lease import Lease
 from actors.engine.overlap import LayerClock, LayerCopies, Move
+from actors.engine.pace import Pace
 from actors.engine.packed import Batch
 from actors.engine.plan import Plan
 from actors.engine.runtime import Runtime
 from actors.engine.segments import Segments, remaining
+from actors.engine.start import Meanwhile, defer, nothing
 from actors.messages import CacheReport
 from kvstore.types import Path, SegmentKey
 
@@ -32,8 +35,11 @@ class PrefixPrefill:
     def __init__(self, runtime: Runtime, segments: Segments, overlap: Overlap = "none") -> None:
         self._decoder, self._slot = runtime.decoder, runtime.slot
         self._segments = segments
-        self._loads = LayerCopies("kv-load", beside=overlap in ("load", "both"))
-        self._writes = LayerCopies("kv-write", beside=overlap in ("store", "both"))
+        self._loads = LayerCopies("kv-load", beside=overlap in ("load", "both", "request"))
+        self._writes = LayerCopies("kv-write", beside=overlap in ("store", "both", "request"))
+        self._whole, self._pace = overlap == "request", Pace()
+        self.meanwhile: Meanwhile = nothing
+        """What is done while stored KV is on its way: other requests' tokens."""
 
     def paths(self, plan: Plan) -> list[Path]:
         """What the store is asked for."""
@@ -95,6 +101,11 @@ class PrefixPrefill:
         first = sum(move.source.shape[3] for move in hits)
         missing = [token for piece in plan.pieces[len(hits) :] for token in piece]
         copied = self._load(hits, lease)
+        compute_s = self._pace.seconds(first, len(missing) + len(plan.tail))
+        if lease.arriving:
+            num_layers = self._decoder.layout.num_layers
+            defer(copied, num_layers, compute_s, self._whole, self.meanwhile)
+        began = time.monotonic()
         try:
             if missing:
                 sinks = self._sinks(plan, kv, lease, len(hits))
@@ -102,6 +113,8 @@ class PrefixPrefill:
             hidden = self._pass(plan.tail, kv, first + len(missing), copied.wait)
         except LayerLostError:
             hidden = None
+        if not lease.arriving:  # else it may have waited
+            self._pace.learn(compute_s, time.monotonic() - began)
         return hidden if copied.wait_end() else None
 
     def _load(self, hits: Sequence[Move], lease: Lease) -> LayerClock:

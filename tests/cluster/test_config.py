@@ -99,7 +99,7 @@ def test_given_paths_are_kept(tmp_path: Path) -> None:
             "id",
             ["generator.passage_order", "'relevance' or 'canonical'"],
         ),
-        ("generator.overlap", "all", ["generator.overlap", "'load', 'store' or 'both'"]),
+        ("generator.overlap", "all", ["generator.overlap", "'store', 'both' or 'request'"]),
         ("reranker.scoring", "bm25", ["reranker.scoring", "'yes_no' or 'head'"]),
         ("reranker.template", "mine", ["reranker.template", "'document_first'", "'bge_gemma'"]),
         ("reranker.head", "x", ["reranker.head is 'x'", "reranker.scoring"]),

@@ -54,7 +54,8 @@ def test_what_computing_takes_is_learnt(runtime: Runtime, client: LocalStoreClie
     auto = engine(runtime, client)
     prefill = auto._prefill
     assert isinstance(prefill, AutoPrefill)
-    prefill._pace = 1000.0
+    prefill._pace.learn(1.0, 5_000.0)
+    before = prefill._pace.seconds(0, 1000)
     for i in range(5):
         started(auto, i % 3, (i + 1) % 3)
-    assert prefill._pace < 500
+    assert prefill._pace.seconds(0, 1000) < before / 2

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from tests.actors.engine.generating import decoded, started
 
-MODES: tuple[Overlap, ...] = ("none", "load", "store", "both")
+MODES: tuple[Overlap, ...] = get_args(Overlap)
 
 
 def engine(runtime: Runtime, client: LocalStoreClient, overlap: Overlap) -> GenerateEngine:

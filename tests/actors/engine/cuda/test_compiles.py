@@ -1,4 +1,4 @@
-"""The kernel is compiled for GPUs that are not here: it fits their shared memory and registers."""
+"""The kernels are compiled for GPUs that are not here: they fit their memory and registers."""
 
 import importlib.util
 import json
@@ -16,19 +16,23 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from actors.engine.cuda.cascade import tile_of
 from actors.engine.cuda.kernel import cascade_kernel
+from actors.engine.cuda.sparse_kernel import sparse_kernel
 
-names = cascade_kernel.arg_names
-for capability, dtype, head_dim, rows, capped, windowed in json.loads(sys.argv[1]):
+TABLES = ("table", "strides", "lengths", "starts", "widths", "positions")
+for sparse, capability, dtype, head_dim, rows, capped, windowed in json.loads(sys.argv[1]):
+    kernel = sparse_kernel if sparse else cascade_kernel
+    names = kernel.arg_names
     tile = tile_of(head_dim, 4 if dtype == "fp32" else 2, rows)
     constants = {"GROUPS": 8, "DH": head_dim, "BLOCK_M": tile.rows, "BLOCK_T": tile.keys,
         "BLOCK_D": tile.dims, "HAS_SOFTCAP": capped, "HAS_WINDOW": windowed}
     kinds = dict.fromkeys(names, "i32") | dict.fromkeys(constants, "constexpr")
-    kinds |= dict.fromkeys(("q", "k", "v", "out"), "*" + dtype)
-    kinds |= dict.fromkeys(("table", "strides", "lengths", "starts", "widths"), "*i64")
+    tensors = [n for n in names if n in ("q", "k", "v", "keys", "values", "out")]
+    kinds |= dict.fromkeys(tensors, "*" + dtype)
+    kinds |= dict.fromkeys([n for n in names if n in TABLES], "*i64")
     kinds |= {"scale": "fp32", "softcap": "fp32"}
     aligned = [n for n in names if kinds[n][0] == "*" or n.endswith(("_row", "_head"))]
     attributes = {(names.index(n),): [["tt.divisibility", 16]] for n in aligned}
-    built = compile(ASTSource(cascade_kernel, kinds, constants, attributes),
+    built = compile(ASTSource(kernel, kinds, constants, attributes),
         target=GPUTarget("cuda", capability, 32),
         options={"num_warps": tile.warps, "num_stages": tile.stages})
     ptx = built.asm["ptx"]
@@ -49,8 +53,10 @@ _SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024}
 @pytest.mark.skipif(sys.platform != "linux", reason="triton brings its compiler on Linux alone")
 def test_every_size_fits_the_gpus_it_is_for() -> None:
     sizes = [(256, 256, False, False), (64, 120, True, True), (128, 128, True, True)]
-    cases = [(cc, "bf16", *size) for cc, size in product((80, 90), sizes)]
-    cases = [*cases, (90, "fp32", 16, 16, False, False)]
+    cases = [
+        (sparse, cc, "bf16", *size) for sparse, cc, size in product((False, True), (80, 90), sizes)
+    ]
+    cases += [(sparse, 90, "fp32", 16, 16, False, False) for sparse in (False, True)]
     command = [sys.executable, "-c", _SCRIPT, json.dumps(cases)]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
