@@ -12,7 +12,8 @@ from tests.bench.harness import CannotRun, Options, finish
 SCENARIOS = (
     "rerank_reuse", "rerank_sweep", "rerank_e2e", "rerank_quality", "rerank_vs_vllm",
     "train_reranker", "answer_quality", "exactness", "store", "store_faults", "codec_error",
-    "device_tier", "ttft", "overlap", "fusion_quality", "trace_reuse", "pcr_ladder", "cross_stage",
+    "device_tier", "ttft", "overlap", "fusion_quality", "trace_reuse", "pcr_ladder",
+    "cross_stage", "passage_order",
 )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ class Counts:
 
     fp32: int = 500
     bf16: int = 200
-    answers: int = 50
+    answers: int = 200
 
 
 QUICK = Counts(6, 6, 4)

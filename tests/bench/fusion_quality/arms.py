@@ -49,15 +49,15 @@ class Lab:
     def __init__(self, parts: Bench) -> None:
         self.runtime, decoder = parts.runtime, parts.runtime.decoder
         tier = create_device_tier(parts.client, decoder.device, DeviceTierConfig())
-        self._segments = Segments(parts.client, tier)
+        self.segments = Segments(parts.client, tier)
         self._planner = Planner(decoder, parts.runtime.prompt, GeneratorConfig())
         self.full: Prefill = PrefixPrefill(self.runtime, Segments(None, tier))
-        self._fuser = Fuser(self.runtime, self._segments, 4096)
+        self._fuser = Fuser(self.runtime, self.segments, 4096)
 
     def fusion(self, rule: SelectionRule, ratio: float) -> FusionPrefill:
         config = FusionConfig(ratio=ratio, selection=rule)
-        exact = PrefixPrefill(self.runtime, self._segments)
-        return FusionPrefill(self.runtime, self._segments, exact, config)
+        exact = PrefixPrefill(self.runtime, self.segments)
+        return FusionPrefill(self.runtime, self.segments, exact, config)
 
     def fuse(self, text: str, neighbours: Neighbours) -> None:
         """Make a passage's fused segment."""
