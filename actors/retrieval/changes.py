@@ -53,8 +53,7 @@ def texts_gone(before: Snapshot | None, after: Snapshot) -> tuple[str, ...]:
 
 def text_digests(parts: Iterable[LivePart]) -> Rows:
     """Of all living passages."""
-    digests = [live.part.text_digests(live.part.passage_rows(live.rows)) for live in parts]
-    return np.concatenate([np.empty(0, np.int64), *digests])
+    return np.concatenate([np.empty(0, np.int64), *(live.text_digests for live in parts)])
 
 
 def fused_segment(made: Neighbourhood) -> FusedSegment:
@@ -68,11 +67,10 @@ def fused_gone(before: Snapshot | None, after: Snapshot) -> tuple[FusedSegment, 
         return ()
     texts: dict[int, str] = {}
     for live in before.parts:
-        rows = live.part.passage_rows(live.rows)
-        digests = live.part.text_digests(rows)
-        wanted = np.isin(digests, [passage for passage, _ in lost])
-        found = live.part.passages(rows[wanted]) if wanted.any() else []
-        texts |= {d: p.text for d, p in zip(digests[wanted].tolist(), found, strict=True)}
+        wanted = np.isin(live.text_digests, [passage for passage, _ in lost])
+        found = live.part.passages(live.passage_rows[wanted]) if wanted.any() else []
+        digests = live.text_digests[wanted].tolist()
+        texts |= {digest: p.text for digest, p in zip(digests, found, strict=True)}
     return tuple(FusedSegment(texts[passage], digest) for passage, digest in lost)
 
 

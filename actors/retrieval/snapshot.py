@@ -57,6 +57,16 @@ class LivePart:
     def num_passages(self) -> int:
         return int(self.part.num_passages[self.alive].sum())
 
+    @cached_property
+    def passage_rows(self) -> Rows:
+        """Of the passages that are alive."""
+        return self.part.passage_rows(self.rows)
+
+    @cached_property
+    def text_digests(self) -> Rows:
+        """Of these passages: a change asks for them several times."""
+        return self.part.text_digests(self.passage_rows)
+
     def row(self, document_id: str) -> int | None:
         row = self.part.row_of.get(document_id)
         return row if row is not None and self.alive[row] else None

@@ -14,10 +14,7 @@ def status(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show deployments, tiers and hit rates."""
     with session(ctx).client() as client:
         data = client.status()
-    if as_json:
-        print_json(data)
-    else:
-        print_tree(data)
+    _show(data, as_json)
 
 
 def check(
@@ -30,10 +27,7 @@ def check(
     """Verify every segment of the store; exit status 1 when something is wrong."""
     with session(ctx).client() as client:
         report = client.check(repair)
-    if as_json:
-        print_json(report)
-    else:
-        print_tree(report)
+    _show(report, as_json)
     if not report.get("ok", False):
         raise typer.Exit(1)
     if not as_json:
