@@ -7,6 +7,12 @@ import ray
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """A local Ray of this test module's own."""
-    ray.init(num_cpus=2, object_store_memory=10**8, include_dashboard=False, log_to_driver=False)
+    ray.init(
+        address="local",  # a cluster that something else left running is none of ours
+        num_cpus=2,
+        object_store_memory=10**8,
+        include_dashboard=False,
+        log_to_driver=False,
+    )
     yield
     ray.shutdown()

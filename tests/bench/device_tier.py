@@ -72,7 +72,13 @@ def run(options: Options) -> Result:
 @contextmanager
 def _shard() -> Iterator[StoreConfig]:
     store = StoreConfig(ssd_dir="")
-    ray.init(num_cpus=2, object_store_memory=10**8, include_dashboard=False, log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=2,
+        object_store_memory=10**8,
+        include_dashboard=False,
+        log_to_driver=False,
+    )
     try:
         yield store
         stop_shard(ensure_shard(store))

@@ -68,9 +68,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_STEPS)
 def test_books_balance_after_any_sequence_of_calls(
     store: KVStore, client: LocalStoreClient, steps: list[tuple[str, int]]

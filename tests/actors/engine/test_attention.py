@@ -21,7 +21,7 @@ def _softmax_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, how: H
     return scores.masked_fill(hidden, -torch.inf).softmax(-1) @ v
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     past=st.lists(st.integers(1, 40), max_size=3),
     new=st.integers(1, 33),

@@ -39,7 +39,7 @@ def _hidden(decoder: Decoder, batch: Batch) -> list[torch.Tensor]:
 
 
 @needs_invariance
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     lead=st.integers(1, 40),
     passages=st.lists(st.integers(1, 300) | st.just(900), min_size=1, max_size=4),

@@ -54,7 +54,7 @@ def _qkv(rows: int) -> tuple[Tensor, Tensor, Tensor]:
     return q, k, v
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shapes=lengths, lead=st.integers(0, 9), seed=st.integers(0, 2**16))
 def test_blocks_are_the_lanes_alone(
     shapes: list[tuple[int, int, int]], lead: int, seed: int

@@ -47,7 +47,7 @@ def test_top_p_leaves_out_the_tail() -> None:
     assert {sampler.pick(logits) for _ in range(200)} == {0, 1}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(text=st.text(max_size=40), stops=st.lists(st.text(min_size=1, max_size=4), max_size=3))
 def test_streamed_text_is_the_text_before_the_first_stop(
     decoder: Decoder, text: str, stops: list[str]

@@ -32,7 +32,7 @@ def assert_holds(text: str, spans: list[Span], limit: int) -> None:
     assert not text[position:].strip()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=TEXTS, limit=st.integers(1, 60))
 def test_passages_hold_every_character_within_the_limit(text: str, limit: int) -> None:
     assert_holds(text, PassageSplitter(BYTES, limit).split(text), limit)

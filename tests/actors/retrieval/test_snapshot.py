@@ -15,7 +15,7 @@ BATCH = st.dictionaries(IDS, TEXT, min_size=1)
 STEPS = st.lists(st.one_of(BATCH, st.sets(IDS, min_size=1), st.just("restart")), max_size=10)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(steps=STEPS)
 def test_any_sequence_of_steps_leaves_what_a_dict_would_hold(
     steps: list[dict[str, str] | set[str] | str],

@@ -87,7 +87,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(steps=STEPS)
 def test_any_steps_leave_what_a_dict_would_hold(steps: list[list[list[str]] | set[str]]) -> None:
     """A list records (passage, its neighbours); a set deletes those documents that are there and

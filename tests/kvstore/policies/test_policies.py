@@ -48,7 +48,7 @@ def naive_victims(
     st.dictionaries(st.integers(0, len(SPECS) - 1), st.integers(0, 3), max_size=4),
     st.integers(0, 200),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_victims_are_those_of_the_model(
     name: PolicyName,
     steps: list[tuple[str, int]],

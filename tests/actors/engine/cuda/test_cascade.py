@@ -46,7 +46,7 @@ def merged(made: Pass, layer: int, how: How) -> Tensor:
     return torch.cat(rows)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(lanes=LANES, groups=st.integers(1, 4), how=st.sampled_from(HOWS), seed=st.integers(0, 99))
 def test_reference_equals_merged_parts(
     lanes: list[tuple[list[int], int]], groups: int, how: How, seed: int
@@ -56,7 +56,7 @@ def test_reference_equals_merged_parts(
 
 
 @pytest.mark.usefixtures("interpreter")
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     lanes=LANES,
     groups=st.integers(1, 4),

@@ -27,7 +27,7 @@ def random_case(
 
 
 @pytest.mark.usefixtures("interpreter")
-@settings(max_examples=16, deadline=None)
+@settings(max_examples=16)
 @given(
     slots=st.integers(1, 200),
     share=st.floats(0, 1),
