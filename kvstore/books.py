@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kvstore.config import Admission, StoreConfig
+from kvstore.copies import Copies, Owns
 from kvstore.costs import PrefillProfile
 from kvstore.errors import StoreUnavailableError
 from kvstore.holders import Holders
@@ -82,6 +83,10 @@ class Books:
         """Digests of segments whose children are being read: evicted now, they would leave what
         nobody can match."""
         self.counters = Counters()
+        self.owns: Owns = lambda key: True
+        """Whether a segment is this node's to keep: then it goes to the slow tiers, and they are
+        asked for it even before they were listed."""
+        self.copies = Copies(int(config.copies_share * config.dram_bytes))
         self.closed = False
         # Ids of another incarnation must not name anything here.
         self._ids = itertools.count(int(self.dram.arena.incarnation[:8], 16) << 32)
@@ -109,10 +114,16 @@ class Books:
         """Visible from now on, and on its way to the slow tiers. `cost` in seconds per token."""
         self.dram.publish(slot)
         self.dram_shelf.add(slot.entry, cost)
+        if not self.owns(slot.spec.key):
+            self.copies.add(slot.entry)
+            for key in self.copies.excess(_Held(self)):
+                self._evict(key)
         self.offer(slot)
 
     def offer(self, slot: Slot) -> None:
-        """To every slow tier that has not got it and wants it."""
+        """To every slow tier that has not got it and wants it, unless it is a copy."""
+        if slot.spec.key in self.copies:
+            return
         for level in self.levels:
             if level.offer(slot):
                 self.work.notify_all()
@@ -129,6 +140,7 @@ class Books:
             if level.withdraw(slot.spec.key, evicted):
                 self.work.notify_all()
         self.dram_shelf.remove(slot.spec.key, evicted)
+        self.copies.discard(slot.spec.key)
         if slot.spec.key in self.ahead:
             self.ahead.remove(slot.spec.key)
             self.counters.prefetch_unused += 1
@@ -138,6 +150,13 @@ class Books:
         """A use of each, in every tier that has it."""
         for shelf in (self.dram_shelf, *(level.shelf for level in self.levels)):
             shelf.touch(leaf_first)
+        self.copies.touch(leaf_first)
+
+    def may_have(self, level: Level, key: SegmentKey) -> bool:
+        """A tier that nodes share is asked by the owner for what it never showed; others ask the
+        owner."""
+        asks = level.tier.exclusive or self.owns(key)
+        return level.may_have(key) if asks else key in level.shelf
 
     def stored_in(self, key: SegmentKey) -> Level | None:
         """The fastest slow tier that is known to have it."""

@@ -19,7 +19,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _POSITIVE = (
     "dram_bytes", "ssd_bytes", "remote_bytes", "remote_timeout_s", "read_timeout_s",
-    "write_queue", "ticket_ttl_s", "reap_interval_s",
+    "write_queue", "ticket_ttl_s", "reap_interval_s", "hedge_s", "rebalance_bytes_per_s",
 )  # fmt: skip
 
 
@@ -63,6 +63,15 @@ class StoreConfig:
     """A call that takes longer failed; after a few of them the tier is left alone for a while."""
     read_timeout_s: float = 5.0
     """A slow tier's read that hangs for longer is left behind, its segment computed."""
+    replication: int = 1
+    """How many nodes keep a segment, as far as there are so many; with 2 the loss of one loses
+    nothing."""
+    hedge_s: float = 0.05
+    """When another owner is asked because the first has not answered (with replication)."""
+    rebalance_bytes_per_s: float = 64 * 2**20
+    """How fast a node gives others what they own now, as nodes come and go."""
+    copies_share: float = 0.25
+    """At most this share of DRAM holds copies of what other nodes own."""
     write_queue: int = 64
     """Segments waiting to be written to a slow tier; beyond it new ones are not written
     (counted)."""
@@ -84,6 +93,8 @@ class StoreConfig:
         for name in ("lookahead_requests", "scrub_bytes_per_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"store.{name} is {getattr(self, name)}, must be 0 or more")
+        if self.replication not in (1, 2):
+            raise ValueError(f"store.replication is {self.replication}, must be one of 1, 2")
         if ":" in urlsplit(self.remote).netloc.rpartition("@")[0]:
             raise ValueError(
                 "store.remote holds a password, which a configuration is no place for: write it "
@@ -92,5 +103,6 @@ class StoreConfig:
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ValueError(f"store.{name} is {getattr(self, name)}, must be above 0")
-        if not 0 < self.ssd_free_share <= 1:
-            raise ValueError(f"store.ssd_free_share is {self.ssd_free_share}, must be in (0, 1]")
+        for name in ("ssd_free_share", "copies_share"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"store.{name} is {getattr(self, name)}, must be in (0, 1]")

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from kvstore.errors import StoreConfigError, StoreUnavailableError
-from kvstore.locks import OwnedFile, open_existing, sweep, try_lock
+from kvstore.locks import OwnedFile, is_owned, open_existing, sweep, try_lock
 from kvstore.types import HolderId
 
 _NAME = re.compile(r"[0-9a-f]{16}")
@@ -25,6 +25,11 @@ def holders_folder(dram_dir: str) -> Path:
     if owner != os.getuid():
         raise StoreConfigError(f"{folder} belongs to user {owner}: remove it")
     return folder
+
+
+def lives(dram_dir: str, holder: HolderId) -> bool:
+    """Whether a process of this node holds the lock file of that name."""
+    return bool(_NAME.fullmatch(holder)) and is_owned(holders_folder(dram_dir) / holder)
 
 
 class Holder:

@@ -3,7 +3,7 @@
 root    = H(model fingerprint, layout version, tenant salt)
 digest  = H(parent digest, number of tokens, tokens)          (ALGORITHMS: PCR, RAGCache)
 tag     = H8(root, tokens)      names the passage itself, wherever it stands
-placement = tag of the chain's first passage; the tag of the prompt prefix for the prefix itself
+placement = tag of the chain's first passage; EVERYWHERE for the prompt prefix, which begins all
 
 A fused segment (FusionRAG) is a variant of a passage behind the prefix, made in sight of its
 neighbours, in their order. Their digest is part of its key and of its tag: other neighbours,
@@ -15,7 +15,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from kvstore.types import Layout, Path, SegmentKey, SegmentSpec
+from kvstore.types import EVERYWHERE, Layout, Path, SegmentKey, SegmentSpec
 
 LAYOUT_VERSION = 1
 _DIGEST_BYTES = 32
@@ -88,9 +88,15 @@ def extend(root: bytes, path: Path, piece: Sequence[int], layout: Layout) -> Pat
     """The path with one more segment behind it."""
     own = tag(root, piece)
     parent = path[-1].key.digest if path else root
-    placement = path[1].key.placement if len(path) > 1 else own
     sized = Layout(
         layout.num_layers, layout.num_kv_heads, len(piece), layout.head_dim, layout.dtype
     )
-    key = SegmentKey(placement, chain(parent, piece))
+    key = SegmentKey(_placement(path, own), chain(parent, piece))
     return (*path, SegmentSpec(key, parent, own, sized))
+
+
+def _placement(path: Path, tag_behind: bytes) -> bytes:
+    """Of what follows the path: the first passage's own tag is that of all behind it."""
+    if not path:
+        return EVERYWHERE
+    return path[1].key.placement if len(path) > 1 else tag_behind

@@ -103,7 +103,7 @@ class Loads:
         """The first tier, behind the one that was tried, that may have the segment."""
         levels = self._books.levels
         rest = levels[levels.index(after) + 1 :] if after else levels
-        return next((level for level in rest if not level.slow and level.may_have(key)), None)
+        return next((lv for lv in rest if not lv.slow and self._books.may_have(lv, key)), None)
 
     def _finish(self, level: Level, load: Load) -> None:
         books, key = self._books, load.spec.key

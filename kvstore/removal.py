@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection
 
 from kvstore.books import Books
-from kvstore.disposal import discard, settle
+from kvstore.disposal import discard_for_good
 from kvstore.loads import Loads
 from kvstore.types import SegmentKey, SegmentSpec
 
@@ -31,10 +31,7 @@ def remove_tags(books: Books, loads: Loads, tags: Collection[bytes]) -> int:
             if slot := books.dram.find(key):
                 books.withdraw(slot)
         detached = [(lv, gone) for lv in books.levels for k in found if (gone := lv.detach(k))]
-    for level, stored in detached:
-        discard(books, level, stored)
-    for level in dict.fromkeys(level for level, _ in detached):
-        settle(books, level)
+    discard_for_good(books, detached)
     return len(found)
 
 

@@ -9,9 +9,11 @@ from kvstore.acquisition import Acquisitions
 from kvstore.audit import Audit
 from kvstore.books import Books
 from kvstore.config import StoreConfig
+from kvstore.copies import Owns
 from kvstore.errors import DeadlineError, StoreUnavailableError
 from kvstore.leases import Lease
 from kvstore.loads import Loads
+from kvstore.ownership import holdings, let_go, own
 from kvstore.prefetch import Prefetcher
 from kvstore.removal import remove_tags
 from kvstore.scrub import Scrubber, damage_of
@@ -25,6 +27,7 @@ from kvstore.types import (
     LeaseId,
     Path,
     SegmentKey,
+    SegmentSpec,
     StoreStats,
     TicketId,
     TierName,
@@ -175,6 +178,25 @@ class KVStore:
     def remove_tags(self, tags: Collection[bytes]) -> int:
         """Remove these passages' segments and all that follows them, from every tier; how many."""
         return remove_tags(self._books, self._loads, tags)
+
+    def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
+        """Of the layers of what is in DRAM, as it came there."""
+        books = self._books
+        with books.lock:
+            slots = {key: slot for key in keys if (slot := books.dram.find(key))}
+            return {key: slot.crcs for key, slot in slots.items()}
+
+    def own(self, owns: Owns) -> None:
+        """From now on these segments are this node's to keep; others are copies, in DRAM alone."""
+        own(self._books, owns)
+
+    def holdings(self) -> list[SegmentSpec]:
+        """All that DRAM and the tiers of this node alone are known to have."""
+        return holdings(self._books)
+
+    def let_go(self, keys: Collection[SegmentKey]) -> None:
+        """Another node has them: off this node's slow tiers. In DRAM they are copies."""
+        let_go(self._books, keys)
 
     def stats(self) -> StoreStats:
         with self._books.lock:

@@ -7,10 +7,13 @@ from typing import Literal, NewType
 Dtype = Literal["float32", "bfloat16", "float16"]
 ITEMSIZE: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
-TierName = Literal["device", "dram", "ssd", "remote"]
+TierName = Literal["device", "dram", "peer", "ssd", "remote"]
 HolderId = NewType("HolderId", str)
 LeaseId = NewType("LeaseId", int)
 TicketId = NewType("TicketId", int)
+
+EVERYWHERE = bytes(8)
+"""Placement of what every node owns: the prompt prefix."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -18,7 +21,7 @@ class SegmentKey:
     """Names one immutable segment: what it holds, for which model, after what, for which tenant."""
 
     placement: bytes
-    """8 bytes; decides the shard. A chain shares the placement of its first passage."""
+    """8 bytes; decides which nodes own it. A chain shares the placement of its first passage."""
     digest: bytes
     """32 bytes, blake2b over the parent's digest and the segment's own tokens."""
 

@@ -54,6 +54,11 @@ class SlowTier(Tier):
         return self._recovered and self._medium.exclusive
 
     @property
+    def exclusive(self) -> bool:
+        """Whether this node alone sees it."""
+        return self._medium.exclusive
+
+    @property
     def capacity_bytes(self) -> int:
         if self._free_bytes is None:
             return self._max_bytes

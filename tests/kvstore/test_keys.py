@@ -7,7 +7,7 @@ from kvstore.keys import (
     neighbours_digest,
     root_digest,
 )
-from kvstore.types import Layout, Path
+from kvstore.types import EVERYWHERE, Layout, Path
 from tests.kvstore.segments import ROOT, chain_of
 
 
@@ -31,7 +31,7 @@ def test_models_and_tenants_never_share_a_key() -> None:
 
 def test_a_chain_has_the_placement_of_its_first_passage() -> None:
     prefix, one, two = chain_of([9], [1], [2])
-    assert prefix.key.placement == prefix.tag
+    assert prefix.key.placement == EVERYWHERE
     assert one.key.placement == two.key.placement == one.tag
 
 

@@ -1,0 +1,53 @@
+"""Copies of what other nodes own: kept in DRAM alone, under a bound of their own, and the least
+recently used goes first."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Container, Iterable
+
+from kvstore.tiers.base import Entry
+from kvstore.types import SegmentKey
+
+Owns = Callable[[SegmentKey], bool]
+
+
+class Copies:
+    """Which segments in DRAM are copies. Not thread-safe: the metadata lock guards it."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._nbytes: OrderedDict[SegmentKey, int] = OrderedDict()
+        self._used = 0
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._nbytes
+
+    def add(self, entry: Entry) -> None:
+        self.discard(entry.key)
+        self._nbytes[entry.key] = entry.nbytes
+        self._used += entry.nbytes
+
+    def discard(self, key: SegmentKey) -> None:
+        self._used -= self._nbytes.pop(key, 0)
+
+    def touch(self, leaf_first: Iterable[SegmentKey]) -> None:
+        for key in leaf_first:
+            if key in self._nbytes:
+                self._nbytes.move_to_end(key)
+
+    def excess(self, held: Container[SegmentKey]) -> list[SegmentKey]:
+        """The least recently used that have to go for the bound to hold; what is held stays."""
+        over, going = self._used - self._max_bytes, []
+        for key, nbytes in self._nbytes.items():
+            if over <= 0:
+                break
+            if key not in held:
+                going.append(key)
+                over -= nbytes
+        return going
+
+    def sort_out(self, owns: Owns) -> list[SegmentKey]:
+        """What is no copy any more, because the node owns it now."""
+        own = [key for key in self._nbytes if owns(key)]
+        for key in own:
+            self.discard(key)
+        return own

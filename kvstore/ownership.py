@@ -1,0 +1,46 @@
+"""Which segments are a node's own, as the cluster changes: what it keeps and what it gives away."""
+
+from collections.abc import Collection
+
+from kvstore.books import Books
+from kvstore.copies import Owns
+from kvstore.disposal import discard_for_good
+from kvstore.levels import Level
+from kvstore.types import SegmentKey, SegmentSpec
+
+
+def own(books: Books, owns: Owns) -> None:
+    """Copies that are now the node's own go to the slow tiers as if they were new; what it owns no
+    more is a copy from here on."""
+    with books.lock:
+        books.owns = owns
+        for key in books.copies.sort_out(owns):
+            if slot := books.dram.find(key):
+                books.offer(slot)
+        for slot in books.dram.slots():
+            if slot.spec.key not in books.copies and not owns(slot.spec.key):
+                books.copies.add(slot.entry)
+
+
+def holdings(books: Books) -> list[SegmentSpec]:
+    """What is in DRAM, and in the slow tiers that no other node sees; most of its chains are in the
+    order of their segments."""
+    with books.lock:
+        books.require_open()
+        shelves = [books.dram_shelf, *(level.shelf for level in _own_levels(books))]
+        return list({spec.key: spec for shelf in shelves for spec in shelf.specs()}.values())
+
+
+def let_go(books: Books, keys: Collection[SegmentKey]) -> None:
+    with books.lock:
+        books.require_open()
+        levels = _own_levels(books)
+        for level in levels:
+            for key in keys:
+                level.withdraw(key, evicted=False)
+        detached = [(lv, gone) for lv in levels for key in keys if (gone := lv.detach(key))]
+    discard_for_good(books, detached)
+
+
+def _own_levels(books: Books) -> list[Level]:
+    return [level for level in books.levels if level.tier.exclusive]
