@@ -60,7 +60,7 @@ class Arm:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--squad", type=int, default=100, help="questions of SQuAD")
-    parser.add_argument("--musique", type=int, default=50, help="questions of MuSiQue")
+    parser.add_argument("--musique", type=int, default=50, help="questions of MuSiQue, or 0")
 
 
 def run(options: Options) -> Result:
@@ -70,7 +70,7 @@ def run(options: Options) -> Result:
     rows: list[dict[str, Any]] = []
     figures: dict[str, float] = {}
     sets = {"squad": squad(40 if options.quick else options.own.squad, options.seed, embedder)}
-    if not options.quick:
+    if not options.quick and options.own.musique:
         sets["musique"] = musique(options.own.musique, MUSIQUE_CHARS)
     deviations: dict[str, Floats] = {}
     for name, (pool, asked) in sets.items():

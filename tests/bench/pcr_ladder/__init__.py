@@ -7,6 +7,7 @@ of a full prefill, so that loading a prompt from the SSD takes half as long as c
 device's link is eight times as fast.
 """
 
+import argparse
 import gc
 import random
 import statistics
@@ -85,8 +86,12 @@ class Machine:
     link_bytes_per_s: float
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--requests", type=int, default=60, help="for each arm")
+
+
 def run(options: Options) -> Result:
-    num_documents, num_requests = (8, 16) if options.quick else (48, 100)
+    num_documents, num_requests = (8, 16) if options.quick else (48, options.own.requests)
     rows: list[dict[str, Any]] = []
     with folder_on_disk() as folder:
         runtime = load_runtime(ModelConfig(), PromptConfig(), EngineConfig(), str(folder))
