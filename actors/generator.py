@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from actors.announcements import Announcement
+from actors.cluster_store import ClusterStoreClient
 from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, GeneratorConfig, ModelConfig, PromptConfig
 from actors.errors import UnavailableError
@@ -19,7 +20,6 @@ from actors.messages import (
     GenerateChunk,
     GenerateRequest,
 )
-from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
 
 
@@ -41,7 +41,7 @@ class Generator:
 
         self._runtime = load_runtime(model, prompt, engine, run_dir)
         self._mode = generator.mode
-        self._engine = GenerateEngine(self._runtime, generator, RayStoreClient(store))
+        self._engine = GenerateEngine(self._runtime, generator, ClusterStoreClient(store))
         self._batcher = Batcher(self._engine, generator)
         self._reuse = ReuseCounters()
 

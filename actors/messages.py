@@ -153,6 +153,8 @@ class CacheReport:
     """Segments that the engine had kept: the store was not asked for them."""
     dram_hits: int = 0
     ssd_hits: int = 0
+    peer_hits: int = 0
+    """Fetched from another node."""
     remote_hits: int = 0
     computed: int = 0
     """Segments that were missing and had to be computed."""
@@ -169,7 +171,8 @@ class CacheReport:
     @property
     def hits(self) -> int:
         """Segments that were not computed, wherever they were found."""
-        return self.device_hits + self.dram_hits + self.ssd_hits + self.remote_hits
+        here = self.device_hits + self.dram_hits + self.ssd_hits
+        return here + self.peer_hits + self.remote_hits
 
     def __add__(self, other: "CacheReport") -> "CacheReport":
         worst = {"used": 0, "off": 1, "unavailable": 2}
@@ -177,6 +180,7 @@ class CacheReport:
             self.device_hits + other.device_hits,
             self.dram_hits + other.dram_hits,
             self.ssd_hits + other.ssd_hits,
+            self.peer_hits + other.peer_hits,
             self.remote_hits + other.remote_hits,
             self.computed + other.computed,
             self.tokens_reused + other.tokens_reused,
@@ -195,6 +199,8 @@ class RerankRequest:
     query: str
     texts: tuple[str, ...]
     timeout_s: float
+    replicas: tuple[str, ...] = ()
+    """Which replicas are to have it, best first; none: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +224,8 @@ class PrecomputeRequest:
     tenant: str
     texts: tuple[str, ...]
     timeout_s: float
+    replicas: tuple[str, ...] = ()
+    """See RerankRequest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +268,8 @@ class GenerateRequest:
     neighbours: tuple[bytes, ...] = ()
     """Of each passage the digest of the neighbours that its fused segment was made in sight of,
     empty where there is none; or nothing at all."""
+    replicas: tuple[str, ...] = ()
+    """See RerankRequest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,12 @@ from typing import Any
 from uuid import uuid4
 
 from actors.announcements import Announcement
+from actors.cluster_store import ClusterStoreClient
 from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, ModelConfig, PromptConfig, RerankerConfig
 from actors.messages import CacheReport, PrecomputeRequest, RerankRequest, RerankResult
 from actors.rerank_queue import RerankQueue
-from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
-from kvstore.errors import KVStoreError
-
-_CHECK_TIMEOUT_S = 600.0
 
 
 class Reranker:
@@ -36,8 +33,7 @@ class Reranker:
 
         self._config = reranker
         self._runtime = load_runtime(model, prompt, engine, run_dir)
-        self._client = RayStoreClient(store)
-        self._engine = RerankEngine(self._runtime, reranker, self._client)
+        self._engine = RerankEngine(self._runtime, reranker, ClusterStoreClient(store))
         self._queue = RerankQueue(self._engine, reranker)
         self._reuse = ReuseCounters()
 
@@ -68,19 +64,9 @@ class Reranker:
         forgetting = self._queue.run(lambda: self._engine.forget(tenant, texts))
         return await asyncio.wrap_future(forgetting)
 
-    async def check_store(self, repair: bool) -> dict[str, Any]:
-        """The report of the node's shard, as plain data."""
-        report = await asyncio.to_thread(self._client.check, repair, _CHECK_TIMEOUT_S)
-        return {**asdict(report), "ok": report.ok}
-
     async def status(self) -> dict[str, Any]:
         """Facts, queue and what reuse did since start, as plain data."""
-        try:
-            store = asdict(await asyncio.to_thread(self._client.stats))
-        except KVStoreError:  # restarting: the rest is still worth knowing
-            store = {}
         return {
-            "store": store,
             **self._runtime.status(),
             "reuse": self._config.reuse,
             "device_tier": asdict(self._engine.device_stats()),

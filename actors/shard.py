@@ -2,15 +2,25 @@
 killed."""
 
 import os
+import threading
+import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError
+from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.guests import Fetched, Guest, Guests, Parcel
+from actors.moving import Mover
+from actors.peers import Peers
+from actors.shard_names import NAMESPACE, shard_name
 from kvstore.config import StoreConfig
 from kvstore.errors import StoreConfigError
+from kvstore.holders import lives
+from kvstore.membership import Membership
 from kvstore.store import KVStore
 from kvstore.types import (
     Acquired,
@@ -20,25 +30,50 @@ from kvstore.types import (
     LeaseId,
     Path,
     SegmentKey,
+    SegmentSpec,
     StoreStats,
     TicketId,
     TierName,
 )
 
-NAMESPACE = "hyperrag"
 _START_TIMEOUT_S = 120.0
+_LIVING_TIMEOUT_S = 2.0
+_RESTART_POLL_S = 0.1
 
-_GROUPS = {"acquire": 16, "wait": 64}
+_GROUPS = {"acquire": 16, "wait": 64, "guests": 8}
 """Threads of calls that may block, apart from the rest: neither a slow disk nor many waiters keep
-`commit` and `release` from running. What exceeds them queues, under its caller's deadline."""
+`commit` and `release` from running, and other nodes' calls keep away from this node's. What exceeds
+them queues, under its caller's deadline."""
 _NUM_THREADS = 8
+_PLACEMENTS = 65_536
+"""Of which it is remembered whether they are this node's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardReport:
+    """What a directory asks a shard: how big it is, and how far it has followed."""
+
+    epoch: int
+    done_epoch: int
+    capacity_bytes: int
+    moved_bytes: int
+    moved_segments: int
+    guests: int
 
 
 class KVShardShell:
     """Forwards to one KVStore. A restart makes a new arena and recovers what the SSD has."""
 
-    def __init__(self, config: StoreConfig, node: str) -> None:
+    def __init__(self, config: StoreConfig, node: str, namespace: str = NAMESPACE) -> None:
+        self._node = node
         self._store = KVStore(config, node)
+        self._guests = Guests(self._store, config.dram_dir, config.ticket_ttl_s)
+        self._peers, rate = Peers(namespace), config.rebalance_bytes_per_s
+        self._mover = Mover(node, self._store, self._guests, self._peers, rate)
+        self._membership = Membership(0, ())
+        self._stop = threading.Event()
+        self._config = config
+        threading.Thread(target=self._watch_guests, name="shard-guests", daemon=True).start()
 
     def register(self, holder: HolderId) -> ArenaRef:
         return self._store.register(holder)
@@ -87,11 +122,66 @@ class KVShardShell:
     def remove_tags(self, tags: Collection[bytes]) -> int:
         return self._store.remove_tags(tags)
 
+    def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
+        return self._store.checksums(keys)
+
+    @ray.method(concurrency_group="guests")  # type: ignore[untyped-decorator]  # Ray has no types
+    def fetch(
+        self, guest: Guest, paths: Sequence[Path], deadline_s: float, claim: bool, max_bytes: int
+    ) -> Fetched:
+        return self._guests.fetch(guest, paths, deadline_s, claim, max_bytes)
+
+    @ray.method(concurrency_group="guests")  # type: ignore[untyped-decorator]  # Ray has no types
+    def read(self, lease_id: LeaseId, keys: Collection[SegmentKey]) -> tuple[Parcel, ...]:
+        return self._guests.read(lease_id, keys)
+
+    @ray.method(concurrency_group="guests")  # type: ignore[untyped-decorator]  # Ray has no types
+    def deliver(self, lease_id: LeaseId | None, parcels: Sequence[Parcel]) -> int:
+        return self._guests.deliver(lease_id, parcels)
+
+    def leave(self, lease_id: LeaseId) -> None:
+        self._guests.leave(lease_id)
+
+    def living(self, holders: Collection[HolderId]) -> set[HolderId]:
+        """Which of these are processes of this node."""
+        return {holder for holder in holders if lives(self._config.dram_dir, holder)}
+
+    def follow(self, membership: Membership) -> ShardReport:
+        """Own what this membership says, if it is the latest; and how things stand."""
+        if membership.epoch > self._membership.epoch:
+            self._membership = membership
+
+            @lru_cache(_PLACEMENTS)
+            def owns(placement: bytes) -> bool:
+                return self._node in membership.owners(placement)
+
+            self._store.own(lambda key: owns(key.placement))
+            self._mover.follow(membership)
+        return self.report()
+
+    def report(self) -> ShardReport:
+        stats = self._store.stats()
+        return ShardReport(
+            self._membership.epoch,
+            self._mover.done_epoch,
+            stats.dram.capacity_bytes + stats.ssd.capacity_bytes,
+            self._mover.moved_bytes,
+            self._mover.moved_segments,
+            len(self._guests),
+        )
+
+    def membership(self) -> Membership:
+        """The latest that was followed: what a directory that restarts goes on from."""
+        return self._membership
+
     def stats(self) -> StoreStats:
         return self._store.stats()
 
     def check(self, repair: bool) -> CheckReport:
         return self._store.check(repair)
+
+    def holdings(self) -> list[SegmentSpec]:
+        return self._store.holdings()
 
     def flush(self, timeout_s: float) -> bool:
         return self._store.flush(timeout_s)
@@ -100,23 +190,52 @@ class KVShardShell:
         return os.getpid()
 
     def close(self, timeout_s: float) -> None:
+        self._stop.set()
+        self._mover.close(timeout_s)
+        self._guests.close()
         self._store.close(timeout_s)
+
+    def _watch_guests(self) -> None:
+        """Guests that ended claim nothing any more; a shard that cannot say so does not mean it."""
+        while not self._stop.wait(self._config.reap_interval_s):
+            claimants = self._guests.claimants()
+            asked = {node: (holders,) for node, holders in claimants.items()}
+            living = self._peers.gather(self._peers.start(asked, "living"), _LIVING_TIMEOUT_S)
+            members = self._membership.node_ids
+            living |= {node: set() for node in claimants if members and node not in members}
+            self._guests.expire(
+                {Guest(n, holder) for n in living for holder in claimants[n] - living[n]}
+            )
 
 
 KVShard = ray.remote(concurrency_groups=_GROUPS)(KVShardShell)
 
 
-def shard_name(node_id: str) -> str:
-    return f"hyperrag-kvshard-{node_id}"
-
-
 def ensure_shard(config: StoreConfig, namespace: str = NAMESPACE) -> Any:
-    """Handle of the calling node's shard, which is started with `config` if there is none.
+    """Handle of the calling node's shard, which is started with `config` if there is none, and
+    answers.
 
     Raises StoreConfigError when it cannot start on this machine.
     """
     node_id = ray.get_runtime_context().get_node_id()
-    handle = KVShard.options(
+    handle = start_shard(config, node_id, namespace)
+    give_up = time.monotonic() + _START_TIMEOUT_S
+    while True:
+        try:
+            ray.get(handle.report.remote(), timeout=_START_TIMEOUT_S)
+            return handle
+        except ActorDiedError as error:
+            raise StoreConfigError(f"the store of node {node_id} did not start: {error}") from error
+        except ActorUnavailableError:  # it was killed, and restarts
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(_RESTART_POLL_S)
+
+
+def start_shard(config: StoreConfig, node_id: str, namespace: str = NAMESPACE) -> Any:
+    """Handle of a node's shard, which starts, if it does not run."""
+    here = replace(config, ssd_dir=config.ssd_dir.replace("{node}", node_name(node_id)))
+    return KVShard.options(
         name=shard_name(node_id),
         namespace=namespace,
         get_if_exists=True,
@@ -125,12 +244,13 @@ def ensure_shard(config: StoreConfig, namespace: str = NAMESPACE) -> Any:
         max_concurrency=_NUM_THREADS,
         num_cpus=0,
         scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-    ).remote(config, node_id)
-    try:
-        ray.get(handle.stats.remote(), timeout=_START_TIMEOUT_S)
-    except ActorDiedError as error:
-        raise StoreConfigError(f"the store of node {node_id} did not start: {error}") from error
-    return handle
+    ).remote(here, node_id, namespace)
+
+
+def node_name(node_id: str) -> str:
+    """The name that its operator gave it, or its address: the same after a restart."""
+    named = [node["NodeName"] for node in ray.nodes() if node["NodeID"] == node_id]
+    return str(named[0]) if named else node_id
 
 
 def stop_shard(handle: Any, timeout_s: float = 30.0) -> None:

@@ -10,17 +10,18 @@ import ray
 from ray import ObjectRef
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
-from actors.shard import NAMESPACE, ensure_shard
+from actors.shard import ensure_shard
+from actors.shard_names import NAMESPACE
 from kvstore.config import StoreConfig
 from kvstore.errors import DeadlineError, KVStoreError, StoreUnavailableError
 from kvstore.mapping import MappedClient
 from kvstore.types import (
     Acquired,
-    CheckReport,
     LeaseId,
     Path,
     SegmentKey,
     StoreStats,
+    Ticket,
     TicketId,
     TierName,
 )
@@ -97,10 +98,17 @@ class RayStoreClient(MappedClient):
         stats: StoreStats = _result(self._shard.stats.remote(), _CALL_TIMEOUT_S)
         return stats
 
-    def check(self, repair: bool, timeout_s: float) -> CheckReport:
-        """Balance the shard's books and re-verify every checksum; slow, safe at any time."""
-        report: CheckReport = _result(self._shard.check.remote(repair), timeout_s)
-        return report
+    def publish(self, tickets: Sequence[Ticket], crcs: Sequence[tuple[int, ...]]) -> None:
+        """Commit what was written with checksums that came with it. Raises CorruptSegmentError
+        when some of it is not what they say; the rest is published."""
+        if tickets:
+            self._commit([ticket.ticket_id for ticket in tickets], list(crcs))
+
+    def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
+        """Of the layers of what is in DRAM, as it came there."""
+        call = self._shard.checksums.remote(list(keys))
+        crcs: dict[SegmentKey, tuple[int, ...]] = _result(call, _CALL_TIMEOUT_S)
+        return crcs
 
     def _release_late(self) -> None:
         """Leases that arrived after their caller had left would stay pinned for this process's

@@ -9,22 +9,25 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application, Deployment
+from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from actors.engine.config import ModelConfig
 from cluster.config import HyperRagConfig
+from cluster.handles import remote_services
 from cluster.ingress.app import create_app
 from cluster.ingress.auth import ApiKeys
 from cluster.ingress.context import Context, ParseUpload
 from cluster.ingress.envelope import log_to_stderr
-from cluster.remote import remote_services
 
 Deployable = type[Any]
 
 MAX_ONGOING = 4096
 """Far above every part's own bound, so that the part refuses with its own error, in JSON: Serve's
 refusal is plain text. The ingress admits at most `ingress.max_queued_requests`."""
+
+ROUTER = "cluster.router:AffinityRouter"
 
 LIFECYCLE: dict[str, Any] = {
     "health_check_period_s": 2.0,
@@ -72,6 +75,7 @@ def assemble(config: HyperRagConfig, parts: Parts) -> Application:
     write_on = _resources(place.replica_cpus, place.generator_gpus, models.generator)
     write = _deployment("Generator", parts.generator, generator.num_replicas, write_on)
     front = _deployment("Ingress", serve.ingress()(Ingress), ingress.num_replicas, cpus)
+    rank, write = (part.options(request_router_config=_by_affinity()) for part in (rank, write))
     root = front.bind(
         config,
         parts.parse_upload,
@@ -116,6 +120,10 @@ def _deployment(
         **LIFECYCLE,
     )
     return decorate(part)
+
+
+def _by_affinity() -> RequestRouterConfig:
+    return RequestRouterConfig(request_router_class=ROUTER)
 
 
 def _resources(cpus: float, gpus: float, model: ModelConfig) -> dict[str, float]:

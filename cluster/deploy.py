@@ -15,6 +15,7 @@ from ray.serve.schema import (
 )
 
 from cluster.config import HyperRagConfig
+from cluster.directory import ensure_directory
 from cluster.errors import DeployError
 from cluster.ingress.auth import ApiKeys
 
@@ -58,6 +59,7 @@ def deploy(
     `deadline_s`; ConfigError for a key file that cannot be used.
     """
     ApiKeys.from_file(config.ingress.api_keys_file)  # better here than in a replica
+    ensure_directory(config.store)
     schema = serve_schema(config, import_path)
     client = serve_start(
         http_options=schema.http_options.model_dump(),

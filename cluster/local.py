@@ -19,6 +19,7 @@ from ray._private import worker
 from ray.exceptions import RayError
 from ray.util import list_named_actors
 
+from actors.shard_names import DIRECTORY, NAMESPACE
 from cluster.config import HyperRagConfig
 from cluster.interrupts import Hurry, Interrupts
 from cluster.preflight import check_data_dir, check_port, data_dir_lock
@@ -31,7 +32,6 @@ SERVE_STOP_S = 20.0
 ACTORS_STOP_S = 15.0
 DISCONNECT_S = 10.0
 CLOSE_S = 10.0
-NAMESPACE = "hyperrag"
 
 _log = logging.getLogger("hyperrag.local")
 
@@ -130,8 +130,10 @@ def _stop_gracefully() -> None:
 
 
 def _end_actors() -> None:
-    """Detached actors; one with a `close`, such as a shard, first writes what it has queued."""
-    for named in list_named_actors(all_namespaces=True):
+    """Detached actors; one with a `close`, such as a shard, first writes what it has queued. The
+    directory goes first: it would start shards again."""
+    actors = list_named_actors(all_namespaces=True)
+    for named in sorted(actors, key=lambda named: named["name"] != DIRECTORY):
         try:
             actor = ray.get_actor(named["name"], named["namespace"])
             if hasattr(actor, "close"):

@@ -4,10 +4,11 @@ Serve raises what a deployment raised wrapped in a RayTaskError; callers see the
 of a replica is a ReplicaLostError, a full router an OverloadedError.
 """
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
+from uuid import uuid4
 
 from ray.exceptions import (
     NodeDiedError,
@@ -16,6 +17,7 @@ from ray.exceptions import (
     TaskCancelledError,
     WorkerCrashedError,
 )
+from ray.serve.context import _set_request_context
 from ray.serve.exceptions import (
     BackPressureError,
     DeploymentUnavailableError,
@@ -25,27 +27,19 @@ from ray.serve.handle import DeploymentHandle
 
 from actors.errors import ActorError, ExpiredError, OverloadedError, UnavailableError
 from actors.messages import (
-    CacheReport,
     DeleteResult,
     Document,
     DocumentPage,
-    FusedSegment,
-    FuseRequest,
-    GenerateChunk,
-    GenerateRequest,
     IngestResult,
     Neighbourhood,
     NeighbourhoodPage,
-    PrecomputeRequest,
     RecordResult,
-    RerankRequest,
-    RerankResult,
     SearchRequest,
     SearchResult,
 )
 from cluster.deadline import within
 from cluster.errors import ReplicaLostError
-from cluster.services import PassagePage, Services, Status
+from cluster.services import PassagePage, Status
 
 T = TypeVar("T")
 
@@ -73,6 +67,12 @@ def translated(name: str) -> Iterator[None]:
         raise
 
 
+def name_apart() -> None:
+    """To be called before every call. Serve names a call by the request that it is made for, and a
+    router without FIFO finds but the first of those that are made at one time (Ray 2.60)."""
+    _set_request_context(_internal_request_id=uuid4().hex)
+
+
 @dataclass(frozen=True, slots=True)
 class Remote:
     """One deployment. A plain response does not stop the work when who awaits it is cancelled."""
@@ -82,6 +82,7 @@ class Remote:
 
     async def call(self, method: str, *args: Any, timeout_s: float) -> Any:
         with translated(self.name):
+            name_apart()
             response = self.handle.options(method_name=method).remote(*args)
             try:
                 return await within(response, timeout_s + GRACE_S, self.name)
@@ -159,62 +160,3 @@ class RemoteCorpus(Remote):
     ) -> RecordResult:
         call = self.call("record", tenant, collection, made, timeout_s=timeout_s)
         return cast(RecordResult, await call)
-
-
-class RemoteReranker(Remote):
-    __slots__ = ()
-
-    async def rerank(self, request: RerankRequest) -> RerankResult:
-        call = self.call("rerank", request, timeout_s=request.timeout_s)
-        return cast(RerankResult, await call)
-
-    async def precompute(self, request: PrecomputeRequest) -> CacheReport:
-        call = self.call("precompute", request, timeout_s=request.timeout_s)
-        return cast(CacheReport, await call)
-
-    async def forget(self, tenant: str, texts: tuple[str, ...], timeout_s: float) -> int:
-        return cast(int, await self.call("forget", tenant, texts, timeout_s=timeout_s))
-
-    async def check_store(self, repair: bool, timeout_s: float) -> dict[str, Any]:
-        call = self.call("check_store", repair, timeout_s=timeout_s)
-        return cast("dict[str, Any]", await call)
-
-
-class RemoteGenerator(Remote):
-    __slots__ = ()
-
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateChunk]:
-        with translated(self.name):
-            stream = self.handle.options(method_name="generate", stream=True).remote(request)
-            try:
-                async for chunk in stream:
-                    yield chunk
-            finally:
-                stream.cancel()
-
-    async def fuse(self, request: FuseRequest) -> CacheReport:
-        call = self.call("fuse", request, timeout_s=request.timeout_s)
-        return cast(CacheReport, await call)
-
-    async def forget(
-        self,
-        tenant: str,
-        texts: tuple[str, ...],
-        fused: tuple[FusedSegment, ...],
-        timeout_s: float,
-    ) -> int:
-        return cast(int, await self.call("forget", tenant, texts, fused, timeout_s=timeout_s))
-
-
-def remote_services(
-    retriever: DeploymentHandle,
-    corpus: DeploymentHandle,
-    reranker: DeploymentHandle,
-    generator: DeploymentHandle,
-) -> Services:
-    return Services(
-        RemoteRetriever("retriever", retriever),
-        RemoteCorpus("corpus", corpus),
-        RemoteReranker("reranker", reranker),
-        RemoteGenerator("generator", generator),
-    )

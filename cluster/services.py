@@ -94,8 +94,6 @@ class RerankerService(Deployment, Protocol):
 
     async def forget(self, tenant: str, texts: tuple[str, ...], timeout_s: float) -> int: ...
 
-    async def check_store(self, repair: bool, timeout_s: float) -> dict[str, Any]: ...
-
 
 class GeneratorService(Deployment, Protocol):
     def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateChunk]: ...
@@ -111,12 +109,23 @@ class GeneratorService(Deployment, Protocol):
     ) -> int: ...
 
 
+class StoreService(Protocol):
+    """The store of all nodes."""
+
+    async def status(self, timeout_s: float) -> Status: ...
+
+    async def check(self, repair: bool, timeout_s: float) -> Status: ...
+
+    async def drain(self, node: str, timeout_s: float) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     retriever: RetrieverService
     corpus: CorpusService
     reranker: RerankerService
     generator: GeneratorService
+    store: StoreService
 
     def by_name(self) -> dict[str, Deployment]:
         return {

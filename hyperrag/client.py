@@ -112,8 +112,13 @@ class Client:
         return self._transport.request("DELETE", path, collection=collection)
 
     def status(self) -> Json:
-        """Deployments, tiers and hit rates."""
+        """Deployments, nodes of the store, tiers and hit rates."""
         return self._transport.request("GET", "/v1/status")
+
+    def drain(self, node: str) -> Json:
+        """Has a node give its segments to the others, before it is taken away; `status` says when
+        it has (`store.moving`). By its name or id."""
+        return self._transport.request("POST", "/v1/drain", _body(node=node))
 
     def warm(self, collection: str | None = None) -> Iterator[Json]:
         """Fills the store with the segments of a collection's passages ahead of questions. Yields

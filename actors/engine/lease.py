@@ -51,6 +51,7 @@ class Lease:
             device_hits=len(device),
             dram_hits=tiers["dram"],
             ssd_hits=tiers["ssd"],
+            peer_hits=tiers["peer"],
             remote_hits=tiers["remote"],
             tokens_reused=sum(s.layout.num_tokens for s in [*device, *(h.spec for h in found)]),
             bytes_moved=sum(hit.spec.layout.nbytes for hit in found),

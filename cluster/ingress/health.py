@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter
@@ -12,7 +13,7 @@ from cluster.errors import ReplicaLostError
 from cluster.ingress.auth import Tenant
 from cluster.ingress.context import ContextDep
 from cluster.ingress.errors import ApiError
-from cluster.services import Deployment, Services, Status
+from cluster.services import Deployment, Services, Status, StoreService
 
 router = APIRouter()
 
@@ -47,11 +48,12 @@ async def models(tenant: Tenant, context: ContextDep) -> dict[str, Any]:
 
 @router.get("/v1/status")
 async def status(tenant: Tenant, context: ContextDep) -> dict[str, Any]:
-    """Deployments, tiers of the store, and how often segments were found."""
-    states = await _ask(context.services)
+    """Deployments, nodes of the store and its tiers, and how often segments were found."""
+    states, store = await asyncio.gather(_ask(context.services), _store(context.services.store))
     return {
         "deployments": {name: _deployment(state) for name, state in states.items()},
-        "tiers": _tiers(states),
+        "store": store,
+        "tiers": _tiers(store),
         "hit_rates": {
             name: _hit_rate(state)
             for name, state in states.items()
@@ -80,13 +82,22 @@ def _deployment(state: list[Status] | str) -> dict[str, Any]:
     return {"status": "ok", "replicas": state}
 
 
-def _tiers(states: dict[str, list[Status] | str]) -> Any:
-    """The store's own counters, which any replica with a client can tell."""
-    for state in states.values():
-        for replica in state if isinstance(state, list) else ():
-            if replica.get("store"):
-                return replica["store"]
-    return None
+async def _store(service: StoreService) -> Status:
+    try:
+        return await service.status(PROBE_TIMEOUT_S)
+    except ActorError as error:
+        return {"status": "unavailable", "reason": str(error), "nodes": []}
+
+
+def _tiers(store: Status) -> dict[str, dict[str, int]]:
+    """The store's tiers, over all nodes."""
+    found: dict[str, Counter[str]] = {}
+    for node in store["nodes"]:
+        own = node["store"] if isinstance(node["store"], dict) else {}
+        for name, tier in own.items():
+            if isinstance(tier, dict):
+                found.setdefault(name, Counter()).update(tier)
+    return {name: dict(tier) for name, tier in found.items()}
 
 
 def _hit_rate(replicas: list[Status]) -> float | None:

@@ -39,6 +39,11 @@ class Check(Body):
     repair: bool = False
 
 
+class Drain(Body):
+    node: str
+    """Its name or id, as `/v1/status` has it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """What was done with some passages."""
@@ -111,8 +116,17 @@ async def fuse(request: Request, tenant: Tenant, context: ContextDep) -> Respons
 async def check(request: Request, tenant: Tenant, context: ContextDep) -> dict[str, Any]:
     """Read every segment of the store and compare checksums; `repair` removes what is damaged."""
     body = await read_body(request, Check)
-    reranker = context.services.reranker
-    return await reranker.check_store(body.repair, context.config.ingress.ingest_timeout_s)
+    timeout_s = context.config.ingress.ingest_timeout_s
+    return await context.services.store.check(body.repair, timeout_s)
+
+
+@router.post("/v1/drain")
+async def drain(request: Request, tenant: Tenant, context: ContextDep) -> dict[str, Any]:
+    """A node gives its segments to the others before it is taken away: `/v1/status` says when it
+    has."""
+    body = await read_body(request, Drain)
+    await context.services.store.drain(body.node, context.config.ingress.request_timeout_s)
+    return {"node": body.node, "state": "draining"}
 
 
 def _filling(context: Context, tenant: str, body: Pages) -> Filling:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from rich.table import Table
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 WIDE = 140
+MOST_COLUMNS = 8
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 """A file or a pipe has no width of its own; a table should not be squeezed for one."""
@@ -60,11 +61,27 @@ def _is_part(value: Any) -> bool:
 
 
 def _print_rows(rows: Sequence[Mapping[str, Any]], title: str) -> None:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    table = Table(*map(escape, columns), title=title, title_justify="left")
-    for row in rows:
-        table.add_row(*(escape(_scalar(row.get(name))) for name in columns))
+    """A line for each; a column for each where they have more to say than a line holds."""
+    flat = [dict(_flat(row)) for row in rows]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    if len(names) <= MOST_COLUMNS:
+        table = Table(*map(escape, names), title=title, title_justify="left")
+        for row in flat:
+            table.add_row(*(escape(_scalar(row.get(name))) for name in names))
+    else:
+        table = Table(title=title, title_justify="left", show_header=False)
+        for name in names:
+            table.add_row(escape(name), *(escape(_scalar(row.get(name))) for row in flat))
     console.print(table)
+
+
+def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Parts inside by dotted names; those of which nothing is used are left out."""
+    for name, value in row.items():
+        if not isinstance(value, Mapping):
+            yield prefix + name, value
+        elif any(value.values()):
+            yield from _flat(value, f"{prefix}{name}.")
 
 
 def _scalar(value: Any) -> str:

@@ -81,7 +81,8 @@ def _summary(report: CacheReport) -> str:
         return f"store {report.store}"
     return (
         f"{report.device_hits} hits on the device, {report.dram_hits} in DRAM, "
-        f"{report.ssd_hits} on SSD, {report.remote_hits} remote, {report.computed} computed; "
+        f"{report.ssd_hits} on SSD, {report.peer_hits} on other nodes, "
+        f"{report.remote_hits} remote, {report.computed} computed; "
         f"{report.tokens_reused} tokens reused, {report.tokens_computed} computed, "
         f"{report.bytes_moved / 2**20:.1f} MiB read"
     )

@@ -1,4 +1,4 @@
-"""`status`, `check`, `warm` and `fuse`: looking at the service and its store, and filling it."""
+"""`status`, `check`, `drain`, `warm` and `fuse`: looking after the service and its store."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -11,10 +11,21 @@ from hyperrag.commands.session import Collection, session
 
 
 def status(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Show deployments, tiers and hit rates."""
+    """Show deployments, the store's nodes and tiers, and hit rates."""
     with session(ctx).client() as client:
         data = client.status()
     _show(data, as_json)
+
+
+def drain(
+    ctx: typer.Context,
+    node: Annotated[str, typer.Argument(help="Its name or id, as `hyperrag status` has it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Have a node give its segments to the others, before you take it away. `hyperrag status` shows
+    `moving` until it has."""
+    with session(ctx).client() as client:
+        _show(client.drain(node), as_json)
 
 
 def check(

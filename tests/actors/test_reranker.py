@@ -20,6 +20,7 @@ from actors.messages import PrecomputeRequest, RerankRequest, RerankResult
 from actors.reranker import Reranker
 from actors.shard import ensure_shard, stop_shard
 from kvstore.config import StoreConfig
+from kvstore.types import StoreStats
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -54,10 +55,17 @@ def request(question: str, *texts: str) -> RerankRequest:
     return RerankRequest("r", "t", question, texts, 60)
 
 
-async def on_ssd(reranker: Reranker) -> None:
+async def stats_of(store: StoreConfig) -> StoreStats:
+    """Of the node's shard."""
+    async with asyncio.timeout(30):
+        stats: StoreStats = await ensure_shard(store).stats.remote()
+        return stats
+
+
+async def on_ssd(store: StoreConfig) -> None:
     """What was computed has been written."""
     async with asyncio.timeout(10):
-        while (await reranker.status())["store"]["ssd"]["write_queue"]:
+        while (await stats_of(store)).ssd.write_queue:
             await asyncio.sleep(0.02)
 
 
@@ -66,20 +74,20 @@ async def test_what_waiting_requests_need_is_read_ahead(store: StoreConfig, tmp_
     reranker = made(store, tmp_path, batch_latency_s=0.0)
     for passage in PASSAGES:
         await reranker.precompute(PrecomputeRequest("t", (passage,), 60))
-        await on_ssd(reranker)
+        await on_ssd(store)
     alone = await reranker.rerank(request(QUESTIONS[0], PASSAGES[0], PASSAGES[1]))
     for passage in PASSAGES[2:]:
         await reranker.precompute(PrecomputeRequest("t", (passage,), 60))
-    before = (await reranker.status())["store"]["prefetch_reads"]
+    before = (await stats_of(store)).prefetch_reads
     new = [f"{i}. {passage}" for i, passage in enumerate(PASSAGES[2:4])]
     _, queued = await asyncio.gather(
         reranker.rerank(request(QUESTIONS[1], *new)),
         reranker.rerank(request(QUESTIONS[0], PASSAGES[0], PASSAGES[1])),
     )
     assert queued.log_likelihoods == alone.log_likelihoods and queued.cache.computed == 0
-    stats = (await reranker.status())["store"]
-    assert stats["prefetch_reads"] > before, "while the first was computed"
-    assert stats["prefetch_used"] + stats["prefetch_late"] >= 1
+    stats = await stats_of(store)
+    assert stats.prefetch_reads > before, "while the first was computed"
+    assert stats.prefetch_used + stats.prefetch_late >= 1
 
 
 async def test_refusals_leave_nothing_waiting(store: StoreConfig, tmp_path: Path) -> None:
@@ -102,18 +110,16 @@ async def test_what_is_kept_is_not_asked_for_and_a_killed_shard_changes_no_score
     kept = DeviceTierConfig(2**30, arena_share=0.5)
     reranker = made(store, tmp_path, device_tier=kept)
     cold = await reranker.rerank(request(QUESTIONS[0], PASSAGES[0]))
-    await on_ssd(reranker)
-    before = (await reranker.status())["store"]
+    await on_ssd(store)
+    before = await stats_of(store)
     warm = await reranker.rerank(request(QUESTIONS[0], PASSAGES[0]))
     assert (warm.cache.device_hits, warm.cache.computed) == (1, 0)
     status = await reranker.status()
-    assert status["store"] == before and before["leases"] == 1
+    assert await stats_of(store) == before and before.leases == 1
     assert (status["device_hits"], status["device_tier"]["num_segments"]) == (1, 3)
     ray.kill(ensure_shard(store), no_restart=False)
     lost = await reranker.rerank(request(QUESTIONS[0], PASSAGES[0]))
-    async with asyncio.timeout(30):
-        while not (await reranker.status())["store"]:
-            await asyncio.sleep(0.05)
+    await stats_of(store)  # it has restarted
     back = await reranker.rerank(request(QUESTIONS[0], PASSAGES[0]))
     assert back.cache.ssd_hits == 1, "the former arena is gone, what it kept there too"
     for result in (warm, lost, back):

@@ -205,12 +205,10 @@ class WordReranker:
         self._seen -= known
         return len(known)
 
-    async def check_store(self, repair: bool) -> dict[str, Any]:
-        return {"segments_checked": len(self._seen), "problems": [], "repaired": int(repair)}
-
     async def status(self) -> dict[str, Any]:
         return {
             "pid": os.getpid(),
+            "texts": len(self._seen),
             "segment_hits": 3,
             "segments_computed": 1,
             "store": {"dram": {}},
@@ -230,13 +228,14 @@ class WordGenerator:
         store: StoreConfig,
         run_dir: str,
     ) -> None:
-        self.cancelled = 0
+        self.cancelled = self.requests = 0
         self.fused: set[tuple[str, str]] = set()
         self.forgotten: list[FusedSegment] = []
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
         asked = request.raw_prompt or request.messages[-1].content
         words = " ".join(request.passages or (asked,)).split()
+        self.requests += 1
         most = request.sampling.max_tokens
         ended = False
         try:
@@ -262,7 +261,7 @@ class WordGenerator:
         return len(fused)
 
     async def status(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), "cancelled": self.cancelled}
+        return {"pid": os.getpid(), "cancelled": self.cancelled, "requests": self.requests}
 
 
 class Near:
@@ -312,6 +311,23 @@ class NearGenerator:
         return [await self.part.status()]
 
 
+class NearStore:
+    def __init__(self) -> None:
+        self.drained: list[str] = []
+
+    async def status(self, timeout_s: float) -> dict[str, Any]:
+        node = {"node_id": "1", "name": "here", "store": {"dram": {"num_segments": 4}}}
+        return {"epoch": 1, "nodes": [node, {**node, "name": "there"}], "changes": []}
+
+    async def check(self, repair: bool, timeout_s: float) -> dict[str, Any]:
+        return {"segments_checked": 4, "problems": [], "repaired": int(repair)}
+
+    async def drain(self, node: str, timeout_s: float) -> None:
+        if node not in ("here", "there"):
+            raise RequestError("node", f"is {node!r}, must be one of here, there")
+        self.drained.append(node)
+
+
 def near_services(folder: Path) -> Services:
     retrieval = RetrievalConfig(corpus_uri=str(folder))
     engine = (ModelConfig(), PromptConfig(), EngineConfig())
@@ -321,6 +337,7 @@ def near_services(folder: Path) -> Services:
         Near(FileCorpus(retrieval, ModelConfig("words"), EngineConfig())),
         Near(WordReranker(*engine, RerankerConfig(), store, "")),
         NearGenerator(WordGenerator(*engine, GeneratorConfig(), store, "")),
+        NearStore(),
     )
 
 

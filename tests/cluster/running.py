@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -30,10 +32,12 @@ class Running:
         self.port = free_port()
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
         path = folder / f"config-{self.port}.yaml"
-        ingress = {"port": self.port}
-        path.write_text(
-            yaml.safe_dump({"data_dir": str(folder / "data"), "ingress": ingress, **overrides})
-        )
+        config = {
+            "data_dir": str(folder / "data"),
+            "ingress": {"port": self.port},
+            "store": {"dram_bytes": 2**26, "ssd_bytes": 2**26},
+        }
+        path.write_text(yaml.safe_dump({**config, **overrides}))
         self.lines: list[str] = []
         self._seen: set[psutil.Process] = set()
         self.process = subprocess.Popen(
@@ -104,6 +108,17 @@ class Running:
         self._reader.join(10)
         if self.process.stdout:
             self.process.stdout.close()
+
+
+@contextmanager
+def serving(folder: Path, **overrides: object) -> Iterator[Running]:
+    """The small application, ready; ended however the test went."""
+    service = Running(folder, **overrides)
+    try:
+        service.wait_for("ready")
+        yield service
+    finally:
+        service.end()
 
 
 def _described(process: psutil.Process) -> str:

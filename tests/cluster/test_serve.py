@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cluster.running import Running
+from tests.cluster.running import Running, serving
 
 pytestmark = pytest.mark.ray
 
@@ -19,12 +19,8 @@ ASK = {"question": "is the sky blue", "top_k": 1}
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    service = Running(tmp_path_factory.mktemp("serve"))
-    try:
-        service.wait_for("ready")
+    with serving(tmp_path_factory.mktemp("serve")) as service:
         yield service
-    finally:
-        service.end()
 
 
 @pytest.fixture(scope="module")

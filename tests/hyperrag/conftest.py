@@ -37,6 +37,7 @@ def answer() -> dict[str, Any]:
         "device_hits": 0,
         "dram_hits": 18,
         "ssd_hits": 1,
+        "peer_hits": 0,
         "remote_hits": 0,
         "computed": 1,
         "tokens_reused": 4000,

@@ -22,6 +22,7 @@ OPTIONS = {
     "fit-fusion": "questions --collection --top-n --json",
     "status": "--json",
     "check": "--repair --json",
+    "drain": "node --json",
     "warm": "--collection --json",
     "fuse": "--collection --json",
     "documents": "--collection --json",

@@ -46,7 +46,8 @@ async def test_status_has_tiers_and_hit_rates(client: httpx.AsyncClient) -> None
     status = (await client.get("/v1/status")).json()
     assert set(status["deployments"]) == {"retriever", "corpus", "reranker", "generator"}
     assert status["hit_rates"]["reranker"] == 0.75
-    assert status["tiers"] == {"dram": {}}
+    assert [node["name"] for node in status["store"]["nodes"]] == ["here", "there"]
+    assert status["tiers"] == {"dram": {"num_segments": 8}}, "of both nodes"
 
 
 async def test_warming_goes_page_by_page(client: httpx.AsyncClient) -> None:
@@ -98,6 +99,14 @@ async def test_a_lone_passage_has_nothing_to_be_fused_with(make_app: MakeApp) ->
         await http.post("/v1/documents", json={"text": "alone"})
         page = (await http.post("/v1/fuse")).json()
     assert (page["num_passages"], page["cache"]["computed"], page["done"]) == (1, 0, True)
+
+
+async def test_a_node_is_drained_by_its_name(client: httpx.AsyncClient) -> None:
+    done = await client.post("/v1/drain", json={"node": "there"})
+    assert done.json() == {"node": "there", "state": "draining"}
+    wrong = await client.post("/v1/drain", json={"node": "elsewhere"})
+    assert wrong.status_code == 400
+    assert wrong.json()["error"]["param"] == "node" and "here, there" in wrong.text
 
 
 async def test_check_asks_the_store(client: httpx.AsyncClient) -> None:

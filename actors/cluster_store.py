@@ -1,0 +1,264 @@
+"""The store client of a replica: its own node's arena, and behind it the shards of all others.
+
+Everything an engine sees lies in the arena of its own node. What another node owns is fetched into
+it (a copy, in DRAM alone), and what this node computes for another is delivered beside the
+requests. With one node, or without a directory, this is the node's own client and nothing else.
+"""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+import ray
+
+from actors.deliveries import Deliveries
+from actors.fetching import Fetcher, Haul, Sources
+from actors.guests import Guest
+from actors.membership_view import MembershipView
+from actors.peers import Peers
+from actors.placing import await_elsewhere, found_heads, placed, relabelled, tail_of
+from actors.shard_names import NAMESPACE
+from actors.store_client import RayStoreClient
+from kvstore.config import StoreConfig
+from kvstore.errors import DeadlineError, KVStoreError
+from kvstore.membership import Membership
+from kvstore.types import (
+    Acquired,
+    Extent,
+    LeaseId,
+    Path,
+    SegmentKey,
+    StoreStats,
+    Ticket,
+    TierName,
+)
+
+T = TypeVar("T")
+
+_CALL_TIMEOUT_S = 10.0
+_LOCATE_TIMEOUT_S = 0.5
+_REMEMBERED = 4_096
+"""Requests of which is known who was told, and segments of which is known who computes them."""
+
+
+class ClusterStoreClient:
+    """A StoreClient. For engine threads: never call it from an event loop."""
+
+    def __init__(self, config: StoreConfig, namespace: str = NAMESPACE) -> None:
+        """Starts the node's shard if there is none; raises StoreConfigError when it cannot."""
+        self._local = RayStoreClient(config, namespace)
+        self._view = MembershipView(namespace)
+        self._node_id = self._view.node_id
+        self._peers = Peers(namespace)
+        guest = Guest(self._node_id, self._local.holder_id)
+        self._fetcher = Fetcher(self._peers, guest, config.hedge_s, config.remote_timeout_s)
+        self._deliveries = Deliveries(self._local, self._peers, config.write_queue)
+        self._lock = threading.Lock()
+        self._claims: dict[LeaseId, Mapping[SegmentKey, Mapping[str, LeaseId]]] = {}
+        self._computed_at: dict[SegmentKey, str] = {}
+        self._told: dict[str, list[str]] = {}
+
+    def acquire(
+        self,
+        paths: Sequence[Path],
+        deadline_s: float,
+        streamed: bool = False,
+        claim: bool = True,
+    ) -> Acquired:
+        give_up = time.monotonic() + deadline_s
+        membership = self._view.current()
+        acquired = self._local.acquire(paths, deadline_s, streamed, claim)
+        sources = self._sources(paths, acquired, membership)
+        if not sources:
+            return acquired
+        haul = self._fetcher.fetch(sources, give_up, claim)
+        tails = list(sources)
+        with self._lock:
+            self._claims[acquired.lease_id] = haul.claims
+        try:
+            if not claim:
+                return self._with_copies(acquired, paths, found_heads(tails, haul), haul, streamed)
+            acquired = placed(self._local, acquired, found_heads(tails, haul), haul)
+            acquired = await_elsewhere(self._local, acquired, tails, haul)
+        except KVStoreError:
+            with suppress(KVStoreError):
+                self.release(acquired.lease_id)
+            raise
+        self._remember_waiters(acquired, haul)
+        return acquired
+
+    def await_layer(
+        self, acquired: Acquired, extents: Collection[Extent], layer: int, deadline_s: float
+    ) -> bool:
+        return self._local.await_layer(acquired, extents, layer, deadline_s)
+
+    def view(self, acquired: Acquired, extent: Extent) -> memoryview:
+        return self._local.view(acquired, extent)
+
+    def writable(self, acquired: Acquired, ticket: Ticket) -> memoryview:
+        return self._local.writable(acquired, ticket)
+
+    def unchanged(self, acquired: Acquired, extents: Collection[Extent]) -> bool:
+        return self._local.unchanged(acquired, extents)
+
+    def commit(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
+        """Here at once, and for its owners as soon as it has got there."""
+        self._local.commit(acquired, tickets)
+        membership = self._view.current()
+        for ticket in tickets:
+            targets = self._targets(acquired.lease_id, ticket.spec.key, membership)
+            if targets:
+                self._deliveries.put(acquired, ticket, targets)
+
+    def abort(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
+        self._local.abort(acquired, tickets)
+
+    def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
+        give_up = time.monotonic() + deadline_s
+        elsewhere = defaultdict[str, list[SegmentKey]](list)
+        with self._lock:
+            for key in keys:
+                if node := self._computed_at.pop(key, None):
+                    elsewhere[node].append(key)
+        arguments = {node: (own, deadline_s) for node, own in elsewhere.items()}
+        calls = list(self._peers.start(arguments, "wait").values())
+        self._local.wait(keys, deadline_s)
+        if calls:
+            left = max(0.0, give_up - time.monotonic())
+            settled, _ = ray.wait(calls, num_returns=len(calls), timeout=left)
+            if len(settled) < len(calls):
+                raise DeadlineError(f"{len(keys)} segments not computed after {deadline_s} s")
+
+    def release(self, lease_id: LeaseId) -> None:
+        """What is on its way to other nodes stays pinned until it got there."""
+        self._leave([lease_id])
+        unsent = self._deliveries.unsent(lease_id)
+        if unsent:
+            self._local.trim({lease_id: unsent})
+            self._deliveries.release(lease_id)
+        else:
+            self._local.release(lease_id)
+
+    def trim(
+        self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey] = ()
+    ) -> None:
+        self._leave(kept)
+        self._local.trim(kept, used)
+
+    def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
+        """To this node, and to the first owner of each chain."""
+        self._local.announce(request_id, paths, deadline_s)
+        chains = [path for path in paths if path]
+        owned = self._elsewhere([(path[-1].key.placement, path) for path in chains])
+        for node, own in owned.items():
+            keys = list(dict.fromkeys(spec.key for path in own for spec in path))
+            self._peers.call(node, "announce", request_id, keys, deadline_s)
+        with self._lock:
+            if owned and len(self._told) < _REMEMBERED:
+                self._told[request_id] = list(owned)
+
+    def retire(self, request_id: str) -> None:
+        with self._lock:
+            told = self._told.pop(request_id, ())
+        for node in told:
+            self._peers.call(node, "retire", request_id)
+        self._local.retire(request_id)
+
+    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
+        found = dict(self._local.locate(keys))
+        owned = self._elsewhere([(key.placement, key) for key in keys if key not in found])
+        calls = self._peers.start({node: (own,) for node, own in owned.items()}, "locate")
+        for elsewhere in self._peers.gather(calls, _LOCATE_TIMEOUT_S).values():
+            found |= dict.fromkeys(elsewhere, "peer")
+        return found
+
+    def remove_tags(self, tags: Collection[bytes]) -> int:
+        """On every node that can be reached; one that cannot has what no request asks for."""
+        others = self._view.current().node_ids - {self._node_id}
+        calls = self._peers.start({node: (list(tags),) for node in others}, "remove_tags")
+        removed = self._local.remove_tags(tags)
+        elsewhere: list[int] = list(self._peers.gather(calls, _CALL_TIMEOUT_S).values())
+        return removed + sum(elsewhere)
+
+    def stats(self) -> StoreStats:
+        """Of this node's shard."""
+        return self._local.stats()
+
+    def await_membership(self, timeout_s: float) -> int:
+        """How many nodes share the store, by an answer of the directory asked for now."""
+        return len(self._view.settle(timeout_s).members)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Whether what was computed for other nodes has got there, or was given up, in time."""
+        return self._deliveries.flush(timeout_s)
+
+    def close(self) -> None:
+        self._deliveries.close(_CALL_TIMEOUT_S)
+        self._local.close()
+
+    def _elsewhere(self, placed_at: Sequence[tuple[bytes, T]]) -> dict[str, list[T]]:
+        """By the first owner of each placement, as far as that is another node."""
+        membership = self._view.current()
+        owned = defaultdict[str, list[T]](list)
+        all_owners = membership.all_owners([placement for placement, _ in placed_at])
+        for owners, (_, thing) in zip(all_owners, placed_at, strict=True):
+            for first in owners[:1]:
+                owned[first].append(thing)
+        owned.pop(self._node_id, None)
+        return owned
+
+    def _remember_waiters(self, acquired: Acquired, haul: Haul) -> None:
+        with self._lock:
+            if len(self._computed_at) > _REMEMBERED:  # of requests that did not come back to wait
+                self._computed_at.clear()
+            awaited = acquired.waiters & haul.waiters.keys()
+            self._computed_at |= {key: haul.waiters[key] for key in awaited}
+
+    def _sources(
+        self, paths: Sequence[Path], acquired: Acquired, membership: Membership
+    ) -> Sources:
+        """What is missing here of each chain that another node may have, or may be computing."""
+        if len(membership.members) == 1:
+            return {}
+        tails = {tail for path in paths if (tail := tail_of(path, acquired))}
+        return self._fetcher.sources(tails, membership)
+
+    def _with_copies(
+        self,
+        acquired: Acquired,
+        paths: Sequence[Path],
+        heads: Sequence[Path],
+        haul: Haul,
+        streamed: bool,
+    ) -> Acquired:
+        """Asked again after what was found has become a copy here."""
+        if not heads:
+            return acquired
+        taken = self._local.acquire(heads, _CALL_TIMEOUT_S)
+        try:
+            copied = placed(self._local, taken, heads, haul).hits
+            again = self._local.acquire(paths, _CALL_TIMEOUT_S, streamed, claim=False)
+        finally:
+            self._local.release(taken.lease_id)
+        self.release(acquired.lease_id)
+        return relabelled(again, {key for key, hit in copied.items() if hit.tier == "peer"})
+
+    def _targets(
+        self, lease_id: LeaseId, key: SegmentKey, membership: Membership
+    ) -> dict[str, LeaseId | None]:
+        """Nodes that are to have what was computed here; with the lease it is claimed under."""
+        with self._lock:
+            claimed = self._claims.get(lease_id, {}).get(key, {})
+        targets: dict[str, LeaseId | None] = dict.fromkeys(membership.owners(key.placement))
+        targets |= claimed
+        targets.pop(self._node_id, None)
+        return targets
+
+    def _leave(self, lease_ids: Collection[LeaseId]) -> None:
+        with self._lock:
+            held = [self._claims.pop(lease_id, {}) for lease_id in lease_ids]
+        for stay in {stay for claims in held for c in claims.values() for stay in c.items()}:
+            self._deliveries.leave(*stay)

@@ -1,0 +1,114 @@
+"""Getting from other nodes what one request lacks: one call per shard, and chunks behind it.
+
+The first owner of a chain keeps its claims: it says what it has, what is ours to compute, and what
+another computes. Where it has nothing, or does not answer in `hedge_s`, the other owners are asked,
+and those that owned the chain before while it is being moved.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from actors.guests import Fetched, Guest, Parcel, chunks
+from actors.peers import Calls, Peers
+from kvstore.membership import Membership
+from kvstore.types import LeaseId, Path, SegmentKey
+
+CHUNK_BYTES = 16 * 2**20
+"""What one reply carries: small beside Ray's object store, large beside the cost of a call."""
+
+Sources = dict[Path, tuple[str, list[str]]]
+"""Of a chain: who keeps its claims, and who else may have it."""
+
+
+@dataclass(slots=True)
+class Haul:
+    """What came of it, by segment."""
+
+    parcels: dict[SegmentKey, Parcel] = field(default_factory=dict)
+    claims: dict[SegmentKey, dict[str, LeaseId]] = field(default_factory=dict)
+    """Ours to compute, and to deliver to these nodes under their leases."""
+    waiters: dict[SegmentKey, str] = field(default_factory=dict)
+    """Being computed, as this node's shard knows."""
+
+
+class Fetcher:
+    def __init__(self, peers: Peers, guest: Guest, hedge_s: float, timeout_s: float) -> None:
+        """A shard that does not answer in `timeout_s` is gone, for a while."""
+        self._peers, self._guest, self._node_id = peers, guest, guest.node_id
+        self._hedge_s, self._timeout_s = hedge_s, timeout_s
+
+    def sources(self, tails: Collection[Path], membership: Membership) -> Sources:
+        """Of the tails of some chains. Those that no other node is to be asked for are left out."""
+        found: Sources = {}
+        all_owners = membership.all_owners([tail[-1].key.placement for tail in tails])
+        for tail, owners in zip(tails, all_owners, strict=True):
+            first, *rest = owners or (self._node_id,)
+            every = (*rest, *membership.former(tail[-1].key.placement))
+            others = [node for node in every if node != self._node_id]
+            if first != self._node_id or others:
+                found[tail] = first, others
+        return found
+
+    def fetch(self, sources: Sources, give_up: float, claim: bool) -> Haul:
+        """What there is of these tails, and who computes the rest. What cannot be had is left
+        out."""
+        haul = Haul()
+        firsts = defaultdict[str, list[Path]](list)
+        for tail, (first, _) in sources.items():
+            if first != self._node_id:
+                firsts[first].append(tail)
+        hedged = any(others for _, others in sources.values())
+        self._ask(firsts, claim, give_up, self._hedge_s if hedged else self._timeout_s, haul)
+        seconds = defaultdict[str, list[Path]](list)
+        for tail, (_, others) in sources.items():
+            if not all(spec.key in haul.parcels or spec.key in haul.waiters for spec in tail):
+                for node in others:
+                    seconds[node].append(tail)
+        self._ask(seconds, False, give_up, self._timeout_s, haul)
+        return haul
+
+    def _ask(
+        self,
+        asked: dict[str, list[Path]],
+        claim: bool,
+        give_up: float,
+        patience_s: float,
+        haul: Haul,
+    ) -> None:
+        left = give_up - time.monotonic()
+        if not asked or left <= 0:
+            return
+        arguments = {
+            n: (self._guest, paths, left, claim, CHUNK_BYTES) for n, paths in asked.items()
+        }
+        calls = self._peers.start(arguments, "fetch")
+        replies = self._peers.gather(calls, min(left, patience_s))
+        for node, reply in replies.items():
+            self._take(node, reply, give_up, haul)
+        if patience_s >= self._timeout_s and left >= self._timeout_s:
+            for node in calls.keys() - replies.keys():
+                self._peers.lost(node)
+
+    def _take(self, node: str, reply: Fetched, give_up: float, haul: Haul) -> None:
+        haul.parcels |= {parcel.spec.key: parcel for parcel in reply.parcels}
+        for key in reply.tickets:
+            haul.claims.setdefault(key, {})[node] = reply.lease_id
+        haul.waiters |= dict.fromkeys(reply.waiters, node)
+        self._read_rest(node, reply, give_up, haul)
+        if not reply.tickets:
+            self._peers.call(node, "leave", reply.lease_id)
+
+    def _read_rest(self, node: str, reply: Fetched, give_up: float, haul: Haul) -> None:
+        """The next chunk is on its way while one is taken."""
+        rest = [spec for spec in reply.found if spec.key not in haul.parcels]
+        coming: Calls = {}
+        for chunk in [*chunks(rest, CHUNK_BYTES), None]:
+            arriving, coming = coming, {}
+            if chunk is not None:
+                keys = [spec.key for spec in chunk]
+                coming = self._peers.start({node: (reply.lease_id, keys)}, "read")
+            left = max(0.0, min(self._timeout_s, give_up - time.monotonic()))
+            for parcels in self._peers.gather(arriving, left).values():
+                haul.parcels |= {parcel.spec.key: parcel for parcel in parcels}

@@ -1,0 +1,79 @@
+"""The cluster's membership as one process knows it: the latest that the directory said."""
+
+import threading
+import time
+from typing import Any
+
+import ray
+from ray import ObjectRef
+from ray.exceptions import RayError
+
+from actors.shard_names import DIRECTORY
+from kvstore.membership import Member, Membership
+
+POLL_S = 1.0
+_NEWS_WAIT_S = 0.2
+_LOOK_AGAIN_S = 5.0
+"""Where there is no directory, how often one is looked for."""
+
+
+class MembershipView:
+    """Asks now and then, beside the caller's work; only who has not asked for long waits a moment
+    for the answer. Without a directory the calling node is alone."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._node_id: str = ray.get_runtime_context().get_node_id()
+        self._lock = threading.Lock()
+        self._latest = Membership(0, (Member(self._node_id, self._node_id, 1),))
+        self._directory: Any = None
+        self._asked: ObjectRef | None = None
+        self._next_at = self._heard_at = 0.0
+
+    @property
+    def node_id(self) -> str:
+        """The caller's own."""
+        return self._node_id
+
+    def current(self) -> Membership:
+        with self._lock:
+            self._take_answer()
+            now = time.monotonic()
+            if now >= self._next_at and self._asked is None:
+                self._ask()
+            if self._asked is not None and now - self._heard_at > 2 * POLL_S:
+                ray.wait([self._asked], timeout=_NEWS_WAIT_S)
+                self._take_answer()
+                self._heard_at = time.monotonic()  # or it is gone: once is enough to wait for it
+            return self._latest
+
+    def settle(self, timeout_s: float) -> Membership:
+        """Wait for the answer to one question asked from now on."""
+        give_up = time.monotonic() + timeout_s
+        with self._lock:
+            self._ask()
+            asked = self._asked
+        if asked is not None:
+            ray.wait([asked], timeout=max(0.0, give_up - time.monotonic()))
+        return self.current()
+
+    def _ask(self) -> None:
+        try:
+            if self._directory is None:
+                self._directory = ray.get_actor(DIRECTORY, namespace=self._namespace)
+            self._asked = self._directory.membership.remote()
+            self._next_at = time.monotonic() + POLL_S
+        except (ValueError, RayError):  # there is none
+            self._directory, self._next_at = None, time.monotonic() + _LOOK_AGAIN_S
+
+    def _take_answer(self) -> None:
+        if self._asked is None or not ray.wait([self._asked], timeout=0)[0]:
+            return
+        asked, self._asked = self._asked, None
+        self._heard_at = time.monotonic()
+        try:
+            membership: Membership = ray.get(asked, timeout=POLL_S)
+        except RayError:  # restarting: what is known stands
+            return
+        if membership.epoch > self._latest.epoch:
+            self._latest = membership

@@ -1,0 +1,71 @@
+"""Calls from one node to the shards of others: together, under a deadline, around what is gone."""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray import ObjectRef
+from ray.exceptions import RayError, RayTaskError
+
+from actors.shard_names import NAMESPACE, shard_name
+from kvstore.errors import KVStoreError
+
+logger = logging.getLogger(__name__)
+
+PAUSE_S = 2.0
+"""A shard that could not be reached is left alone for this long."""
+
+Calls = dict[str, ObjectRef]
+"""By node."""
+
+
+class Peers:
+    """Handles of other nodes' shards, by node. Not for an event loop."""
+
+    def __init__(self, namespace: str = NAMESPACE) -> None:
+        self._namespace = namespace
+        self._handles: dict[str, Any] = {}
+        self._again_at: dict[str, float] = {}
+
+    def call(self, node_id: str, method: str, *args: Any) -> ObjectRef | None:
+        """None where the shard cannot be reached just now."""
+        if time.monotonic() < self._again_at.get(node_id, 0.0):
+            return None
+        try:
+            if node_id not in self._handles:
+                name = shard_name(node_id)
+                self._handles[node_id] = ray.get_actor(name, namespace=self._namespace)
+            ref: ObjectRef = getattr(self._handles[node_id], method).remote(*args)
+        except (ValueError, RayError):  # no such actor, or not any more
+            self.lost(node_id)
+            return None
+        return ref
+
+    def start(self, node_ids: Mapping[str, tuple[Any, ...]], method: str) -> Calls:
+        """The same method of each, with its own arguments; those that can be reached."""
+        begun = {node: self.call(node, method, *args) for node, args in node_ids.items()}
+        return {node: ref for node, ref in begun.items() if ref is not None}
+
+    def gather(self, calls: Calls, timeout_s: float) -> dict[str, Any]:
+        """What came in time and is no error, by node; who is gone is left alone for a while."""
+        if not calls:
+            return {}
+        ready, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=timeout_s)
+        arrived, found = set(ready), {}
+        for node, ref in calls.items():
+            if ref not in arrived:
+                continue
+            try:
+                found[node] = ray.get(ref, timeout=timeout_s)
+            except RayTaskError as error:  # the boundary: another node's error is no answer
+                if not isinstance(error.cause, KVStoreError):
+                    logger.warning("the shard of node %s failed: %s", node, error)
+            except RayError:
+                self.lost(node)
+        return found
+
+    def lost(self, node_id: str) -> None:
+        self._handles.pop(node_id, None)
+        self._again_at[node_id] = time.monotonic() + PAUSE_S

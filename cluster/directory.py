@@ -1,0 +1,211 @@
+"""KVDirectory: which nodes share the store. One actor, which Ray restarts when it is killed.
+
+It starts a shard on every Ray node, tells all of them each new membership, and says when they are
+done with what it moved. It holds nothing that the shards do not know: a directory that restarts
+goes on from the latest membership that any of them followed. Serving needs it only for news.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from actors.membership_view import POLL_S
+from actors.peers import Peers
+from actors.shard import ShardReport, node_name, start_shard
+from actors.shard_names import DIRECTORY, NAMESPACE
+from kvstore.config import StoreConfig
+from kvstore.membership import Member, Membership, MemberState
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S = 0.5
+LOST_AFTER_S = 10.0
+"""A shard that says nothing for so long is no member; Ray restarts one in less."""
+SETTLE_S = 3 * POLL_S
+"""How long a membership stands before the next one lets nodes drop what they gave away: until then
+every process has heard of it, and looks in both places."""
+_REPORT_TIMEOUT_S = 5.0
+_CAPACITY_NEWS = 0.1
+"""A capacity that changed by less is no reason to move anything."""
+_CHANGES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One membership, and what brought it about."""
+
+    epoch: int
+    at: float
+    """Seconds since the epoch of time."""
+    reason: str
+
+
+class KVDirectoryShell:
+    def __init__(self, config: StoreConfig, namespace: str = NAMESPACE) -> None:
+        self._config, self._namespace = config, namespace
+        self._peers = Peers(namespace)
+        self._lock = threading.Lock()
+        self._membership = Membership(0, (), config.replication)
+        self._settled: tuple[Member, ...] = ()
+        self._reports: dict[str, ShardReport] = {}
+        self._heard: dict[str, float] = {}
+        self._draining: set[str] = set()
+        self._published_at = time.monotonic()
+        self._changes: deque[Change] = deque(maxlen=_CHANGES)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kvdirectory", daemon=True)
+        self._thread.start()
+
+    def membership(self) -> Membership:
+        return self._membership
+
+    def drain(self, node: str) -> None:
+        """Its segments go to the others; it owns nothing any more. By its name or id; raises
+        ValueError for a node that is no member."""
+        with self._lock:
+            members = self._membership.members
+            found = [m.node_id for m in members if node in (m.node_id, m.name)]
+            if not found:
+                known = ", ".join(member.name for member in members)
+                raise ValueError(f"is {node!r}, must be one of {known}")
+            self._draining.update(found)
+
+    def status(self) -> dict[str, Any]:
+        """Members with what their shards said last, and the latest changes, as plain data."""
+        membership = self._membership
+        return {
+            "epoch": membership.epoch,
+            "replication": membership.copies,
+            "moving": bool(membership.before),
+            "nodes": [
+                {**asdict(member), **self._report_of(member.node_id)}
+                for member in membership.members
+            ],
+            "changes": [asdict(change) for change in self._changes],
+        }
+
+    def close(self, timeout_s: float) -> None:
+        """Tell nobody anything any more, and start nothing."""
+        self._stop.set()
+        self._thread.join(timeout_s)
+
+    def process_id(self) -> int:
+        return os.getpid()
+
+    def _report_of(self, node_id: str) -> dict[str, Any]:
+        report = self._reports.get(node_id)
+        return {} if report is None else asdict(report)
+
+    def _run(self) -> None:
+        self._resume()
+        while not self._stop.wait(INTERVAL_S):
+            try:
+                self._reconcile()
+            except RayError as error:  # Ray's head restarts: what is known stands
+                logger.warning("the cluster's nodes cannot be listed: %s", error)
+
+    def _resume(self) -> None:
+        """From the latest membership that any shard followed."""
+        asked = self._peers.start(dict.fromkeys(_alive(), ()), "membership")
+        for known in self._peers.gather(asked, _REPORT_TIMEOUT_S).values():
+            if known.epoch > self._membership.epoch:
+                self._membership = known
+        members = self._membership.members
+        self._settled = self._membership.before or members
+        self._draining = {m.node_id for m in members if m.state == "draining"}
+        # Members until they have been silent for long enough: they may be restarting as well.
+        self._heard = dict.fromkeys(self._membership.node_ids, time.monotonic())
+
+    def _reconcile(self) -> None:
+        alive, now = _alive(), time.monotonic()
+        for node_id in alive:
+            if node_id not in self._heard:
+                start_shard(self._config, node_id, self._namespace)
+        asked = self._peers.start(dict.fromkeys(alive, (self._membership,)), "follow")
+        for node_id, report in self._peers.gather(asked, _REPORT_TIMEOUT_S).items():
+            self._reports[node_id], self._heard[node_id] = report, now
+        for node_id in [n for n in self._heard if not self._is_there(n, alive, now)]:
+            del self._heard[node_id]
+            self._reports.pop(node_id, None)
+        with self._lock:
+            self._draining &= self._heard.keys()
+            members = tuple(self._member(node_id) for node_id in sorted(self._heard))
+            self._update(members)
+
+    def _is_there(self, node_id: str, alive: set[str], now: float) -> bool:
+        return node_id in alive and now - self._heard[node_id] < LOST_AFTER_S
+
+    def _member(self, node_id: str) -> Member:
+        known = next((m for m in self._membership.members if m.node_id == node_id), None)
+        report = self._reports.get(node_id)
+        state: MemberState = "draining" if node_id in self._draining else "up"
+        if known is None:
+            assert report is not None, f"{node_id} was heard of before it said anything"
+            return Member(node_id, self._free_name(node_id), report.capacity_bytes, state)
+        capacity = known.capacity_bytes if report is None else report.capacity_bytes
+        if abs(capacity / known.capacity_bytes - 1) < _CAPACITY_NEWS:
+            capacity = known.capacity_bytes
+        return replace(known, capacity_bytes=capacity, state=state)
+
+    def _free_name(self, node_id: str) -> str:
+        """Several nodes of one machine may have one name."""
+        name = node_name(node_id)
+        taken = {m.name for m in self._membership.members if m.node_id in self._heard}
+        return name if name not in taken else f"{name}/{node_id}"
+
+    def _update(self, members: tuple[Member, ...]) -> None:
+        latest = self._membership
+        if members != latest.members:
+            before = self._settled if self._settled != members else ()
+            self._publish(members, before, _difference(latest.members, members))
+        elif latest.before and self._all_done(latest.epoch) and self._has_stood():
+            self._publish(latest.members, (), "everything has moved")
+
+    def _all_done(self, epoch: int) -> bool:
+        done = [n for n, report in self._reports.items() if report.done_epoch >= epoch]
+        return len(done) == len(self._heard)
+
+    def _has_stood(self) -> bool:
+        return time.monotonic() - self._published_at > SETTLE_S
+
+    def _publish(self, members: tuple[Member, ...], before: tuple[Member, ...], why: str) -> None:
+        epoch = self._membership.epoch + 1
+        self._membership = Membership(epoch, members, self._config.replication, before)
+        if not before:
+            self._settled = members
+        self._published_at = time.monotonic()
+        self._changes.append(Change(epoch, time.time(), why))
+        logger.info("epoch %d: %s", epoch, why)
+
+
+KVDirectory = ray.remote(max_restarts=-1, num_cpus=0)(KVDirectoryShell)
+
+
+def ensure_directory(config: StoreConfig, namespace: str = NAMESPACE) -> Any:
+    """Handle of the cluster's directory, which starts if there is none."""
+    return KVDirectory.options(
+        name=DIRECTORY, namespace=namespace, get_if_exists=True, lifetime="detached"
+    ).remote(config, namespace)
+
+
+def _alive() -> set[str]:
+    return {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
+
+
+def _difference(old: tuple[Member, ...], new: tuple[Member, ...]) -> str:
+    was, now = ({m.node_id: m for m in members} for members in (old, new))
+    said = [f"{now[n].name} joined" for n in now.keys() - was.keys()]
+    said += [f"{was[n].name} left" for n in was.keys() - now.keys()]
+    for node_id in now.keys() & was.keys():
+        if now[node_id].state != was[node_id].state:
+            said.append(f"{now[node_id].name} is {now[node_id].state}")
+        elif now[node_id] != was[node_id]:
+            said.append(f"{now[node_id].name} has {now[node_id].capacity_bytes} bytes")
+    return ", ".join(sorted(said))

@@ -1,0 +1,83 @@
+"""The store over three Ray nodes on one machine: shares, flights, losses, arrivals."""
+
+from collections.abc import Iterator
+
+import pytest
+import ray
+
+from tests.cluster.nodes import Nodes, nodes
+from tests.kvstore.segments import TRUNK, chain_of, passage, small_config
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+PATHS = [chain_of(TRUNK, passage(n)) for n in range(1, 25)]
+LEAVES = {path[-1].key.digest for path in PATHS}
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    folder = tmp_path_factory.mktemp("nodes")
+    config = small_config(folder, ssd_dir=str(folder / "ssd-{node}"), copies_share=1.0)
+    with nodes(config, "b", "c") as cluster:
+        yield cluster
+
+
+def test_what_one_node_computed_others_read_wherever_it_lies(three: Nodes) -> None:
+    one, two = three.engine("a"), three.engine("b")
+    first = ray.get(one.use.remote(*PATHS), timeout=60)
+    assert set(first.values()) == {"computed"}
+    assert ray.get(one.call.remote("flush", 10.0), timeout=20)
+    second = ray.get(two.use.remote(*PATHS), timeout=60)
+    own = {path[-1].key.digest for path in three.owned_by("b", PATHS)}
+    assert own and own != LEAVES
+    assert {second[digest] for digest in own} == {"dram"}, "delivered to its owner"
+    assert {second[digest] for digest in LEAVES - own} == {"peer"}
+    again = ray.get(two.use.remote(*PATHS), timeout=60)
+    assert set(again.values()) == {"dram"}, "copies of its own now"
+
+
+def test_two_nodes_that_miss_it_at_once_compute_it_once(three: Nodes) -> None:
+    paths = [chain_of(TRUNK, passage(n)) for n in range(101, 117)]
+    engines = [three.engine(name) for name in "abc"]
+    ray.get([engine.call.remote("stats") for engine in engines], timeout=60)
+    found = ray.get([engine.use.remote(*paths) for engine in engines], timeout=60)
+    for path in paths:
+        sources = sorted(sources[path[-1].key.digest] for sources in found)
+        assert sources.count("computed") == 1, sources
+
+
+def test_who_dies_with_claims_on_another_node_leaves_them_to_the_next(
+    three: Nodes,
+) -> None:
+    paths = [chain_of(TRUNK, passage(n)) for n in range(201, 209)]
+    foreign = three.owned_by("b", paths) + three.owned_by("c", paths)
+    doomed, next_one = three.engine("a"), three.engine("c")
+    assert ray.get(doomed.claim.remote(*foreign), timeout=60) == len(foreign)
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(doomed.die.remote(), timeout=60)
+    found = ray.get(next_one.use.remote(*foreign, timeout_s=30.0), timeout=60)
+    assert {found[path[-1].key.digest] for path in foreign} == {"computed"}
+
+
+def test_a_queued_request_has_its_passages_read_where_they_lie(three: Nodes) -> None:
+    one = three.engine("a")
+    (path,) = three.owned_by("b", [chain_of(TRUNK, passage(n)) for n in range(301, 320)])[:1]
+    ray.get(one.use.remote(path), timeout=60)
+    assert ray.get(one.call.remote("flush", 10.0), timeout=20)
+    before = ray.get(three.shard("b").stats.remote(), timeout=20)
+    ray.get(one.call.remote("announce", "request", [path], 10.0), timeout=20)
+    ray.get(one.call.remote("retire", "request"), timeout=20)
+    assert ray.get(one.call.remote("locate", [path[-1].key]), timeout=20) == {path[-1].key: "dram"}
+    assert ray.get(three.shard("b").locate.remote([path[-1].key]), timeout=20)
+    assert before.commits > 0
+
+
+def test_a_deleted_passage_is_gone_from_every_node(three: Nodes) -> None:
+    paths = [chain_of(TRUNK, passage(n)) for n in range(401, 409)]
+    one, two = three.engine("a"), three.engine("c")
+    ray.get(one.use.remote(*paths), timeout=60)
+    assert ray.get(one.call.remote("flush", 10.0), timeout=20)
+    ray.get(two.use.remote(*paths), timeout=60)
+    ray.get(two.call.remote("remove_tags", [path[-1].tag for path in paths]), timeout=20)
+    leaves = [path[-1].key for path in paths]
+    for name in "abc":
+        assert ray.get(three.shard(name).locate.remote(leaves), timeout=20) == {}
