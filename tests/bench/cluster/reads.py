@@ -1,0 +1,83 @@
+"""Reading from another node: through the store, and what `ray.get` of the same bytes takes."""
+
+import statistics
+import time
+from typing import Any
+
+import numpy as np
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from kvstore.keys import make_path, root_digest
+from kvstore.types import Layout, Path
+from tests.bench.harness import tracked
+from tests.cluster.nodes import Engine, Nodes
+
+LAYOUT = Layout(30, 3, 0, 64, "bfloat16")
+"""SmolLM2-135M's; 256 tokens are 5.9 MB."""
+TOKENS = 256
+TOGETHER = 10
+"""Segments of the larger request."""
+
+
+class Owner(Engine):
+    """On the node that has the segments, and the same bytes as objects of Ray's."""
+
+    def put(self, num: int, nbytes: int) -> list[Any]:
+        rng = np.random.default_rng(num)
+        return [ray.put(rng.integers(0, 256, nbytes, np.uint8)) for _ in range(num)]
+
+
+class Reader(Engine):
+    """On another node."""
+
+    def read(self, paths: list[Path]) -> float:
+        start = time.perf_counter()
+        acquired = self._client.acquire(paths, 30.0)
+        seconds = time.perf_counter() - start
+        tiers = {acquired.hits[path[-1].key].tier for path in paths}
+        assert tiers == {"peer"}, f"found in {tiers}"
+        self._client.release(acquired.lease_id)
+        return seconds
+
+    def get(self, refs: list[Any]) -> float:
+        start = time.perf_counter()
+        values = ray.get(refs, timeout=60)
+        seconds = time.perf_counter() - start
+        assert all(value.nbytes for value in values)
+        return seconds
+
+
+def passages(first: int, num: int) -> list[Path]:
+    root = root_digest(b"bench", "cluster")
+    return [make_path(root, ([1] * 8, [n] * TOKENS), LAYOUT) for n in range(first, first + num)]
+
+
+def measure(cluster: Nodes, repetitions: int) -> dict[str, Any]:
+    """Seconds of both, alternating: one segment, and some in one request."""
+    owner, reader = (on(cluster, name, kind) for name, kind in (("b", Owner), ("a", Reader)))
+    wanted = repetitions * (1 + TOGETHER) + 1
+    paths = cluster.owned_by("b", passages(2, 3 * wanted))[:wanted]
+    for path in tracked(paths, "storing"):
+        ray.get(owner.use.remote(path), timeout=60)
+    ray.get(reader.read.remote([paths.pop()]), timeout=60)  # connections, and the prompt prefix
+    nbytes = paths[0][-1].layout.nbytes
+    rows: dict[str, list[float]] = {"store_1": [], "ray_1": [], "store_n": [], "ray_n": []}
+    for i in tracked(range(repetitions), "reading"):
+        own = paths[i * (1 + TOGETHER) : (i + 1) * (1 + TOGETHER)]
+        for size, some in (("1", own[:1]), ("n", own[1:])):
+            refs = ray.get(owner.put.remote(len(some), nbytes), timeout=60)
+            rows[f"ray_{size}"].append(ray.get(reader.get.remote(refs), timeout=60))
+            rows[f"store_{size}"].append(ray.get(reader.read.remote(some), timeout=60))
+            del refs
+    return rows
+
+
+def on(cluster: Nodes, name: str, kind: type[Engine]) -> Any:
+    here = NodeAffinitySchedulingStrategy(cluster.ids[name], soft=False)
+    return ray.remote(kind).options(num_cpus=0.1, scheduling_strategy=here).remote(cluster.config)
+
+
+def ratio(ours: list[float], baseline: list[float]) -> float:
+    """How much of the baseline's rate ours has: the median of pairs."""
+    return round(statistics.median(b / o for o, b in zip(ours, baseline, strict=True)), 3)
