@@ -123,7 +123,11 @@ def _canonical(request: Passages, segments: Segments) -> list[Chain]:
 
 
 def _independent(request: Passages, segments: Segments) -> list[Chain]:
-    """A passage that stands twice counts twice, as it does in the ceiling."""
+    return chains_of(request)
+
+
+def chains_of(request: Passages) -> list[Chain]:
+    """A chain for each passage. One that stands twice counts twice, as it does in the ceiling."""
     return [_plan((passage,)).path for passage in request]
 
 

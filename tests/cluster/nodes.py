@@ -82,9 +82,10 @@ class Nodes:
         """The node and all its processes, at once."""
         self._cluster.remove_node(self._nodes.pop(name), allow_graceful=False)
 
-    def engine(self, name: str) -> Any:
+    def engine(self, name: str, kind: type[Engine] = Engine) -> Any:
+        """A new one on that node."""
         here = NodeAffinitySchedulingStrategy(self.ids[name], soft=False)
-        actor = ray.remote(Engine).options(num_cpus=0.1, scheduling_strategy=here)
+        actor = ray.remote(kind).options(num_cpus=0.1, scheduling_strategy=here)
         return actor.remote(self.config)
 
     def shard(self, name: str) -> Any:

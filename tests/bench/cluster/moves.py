@@ -8,7 +8,7 @@ from typing import Any
 import ray
 
 from kvstore.types import Path
-from tests.bench.cluster.reads import on, passages
+from tests.bench.cluster.reads import passages
 from tests.bench.harness import tracked
 from tests.cluster.nodes import Engine, Nodes
 
@@ -47,7 +47,7 @@ class Moved:
 
 
 def measure(cluster: Nodes, num_segments: int) -> Moved:
-    writer, reader = on(cluster, "b", Engine), on(cluster, "a", Foreground)
+    writer, reader = cluster.engine("b", Engine), cluster.engine("a", Foreground)
     paths = passages(100_000, num_segments)
     for path in tracked(paths, "storing"):
         ray.get(writer.use.remote(path), timeout=60)

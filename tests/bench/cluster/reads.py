@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from kvstore.keys import make_path, root_digest
 from kvstore.types import Layout, Path
@@ -55,7 +54,7 @@ def passages(first: int, num: int) -> list[Path]:
 
 def measure(cluster: Nodes, repetitions: int) -> dict[str, Any]:
     """Seconds of both, alternating: one segment, and some in one request."""
-    owner, reader = (on(cluster, name, kind) for name, kind in (("b", Owner), ("a", Reader)))
+    owner, reader = (cluster.engine(name, kind) for name, kind in (("b", Owner), ("a", Reader)))
     wanted = repetitions * (1 + TOGETHER) + 1
     paths = cluster.owned_by("b", passages(2, 3 * wanted))[:wanted]
     for path in tracked(paths, "storing"):
@@ -71,11 +70,6 @@ def measure(cluster: Nodes, repetitions: int) -> dict[str, Any]:
             rows[f"store_{size}"].append(ray.get(reader.read.remote(some), timeout=60))
             del refs
     return rows
-
-
-def on(cluster: Nodes, name: str, kind: type[Engine]) -> Any:
-    here = NodeAffinitySchedulingStrategy(cluster.ids[name], soft=False)
-    return ray.remote(kind).options(num_cpus=0.1, scheduling_strategy=here).remote(cluster.config)
 
 
 def ratio(ours: list[float], baseline: list[float]) -> float:
