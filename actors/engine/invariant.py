@@ -3,7 +3,8 @@
 A matrix library cuts each sum by the shape of the product, so the same token next to other tokens
 is rounded differently: that alone reorders candidates in 16-bit types. Two things are enough here:
 weights laid out by input, which oneDNN multiplies in one way for all but the smallest products, and
-padding for those. Where that ends is measured on the machine, not assumed.
+padding for those. The fused attention kernel needs its queries and keys padded likewise. Whether
+and from where on that is enough is measured on the machine, not assumed.
 """
 
 import logging
@@ -13,11 +14,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
+from actors.engine.attention import KEY_STEP, How, lone_row, part, part_masked
+
 ROW_STEP = 64
 """Passes have a multiple of this many rows: the numbers that are tried."""
 MAX_ROWS = 2048
 """Of one product; more rows are several."""
 _MAX_FEWEST = 512
+_PROBED_KEYS = 448
+_PROBED = ((60, 24), (187, 2), (300, 33), (347, 1), (440, 23))
+"""Keys, and how many queries at their end."""
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +96,50 @@ def fewest_rows(layer: torch.nn.Linear) -> int | None:
             break
         fewest = size
     return fewest if fewest <= _MAX_FEWEST else None
+
+
+@torch.inference_mode()
+def attention_is_invariant(
+    num_heads: int, num_kv_heads: int, head_dim: int, dtype: torch.dtype
+) -> bool:
+    """Whether queries get the bits that they have in a longer pass: in a shorter one, and as the
+    last few behind stored KV. Kernels differ in how they take what is left of a block, and show it
+    in values that nearly cancel."""
+    seeded = torch.Generator().manual_seed(0)
+    shapes = [(1, heads, _PROBED_KEYS, head_dim) for heads in (num_heads, num_kv_heads)]
+    q, k, v = (3 * torch.randn(shapes[i], generator=seeded) for i in (0, 1, 1))
+    half = head_dim // 2
+    q[..., half : 2 * half] = q[..., :half]
+    k[..., half : 2 * half] = -k[..., :half] * (1 + 2**-7 * k[..., half : 2 * half])
+    q, k, v = (t.to(dtype) for t in (q, k, v))
+    expected = _alone(q, k, v)
+    for keys, queries in _PROBED:
+        own_q, own_k, own_v = (t[:, :, :keys] for t in (q, k, v))
+        rows = expected[:, :, :keys]
+        if not torch.equal(_alone(own_q, own_k, own_v), rows):
+            return False
+        if not torch.equal(_behind(own_q, own_k, own_v, queries), rows[:, :, -queries:]):
+            return False
+    return True
+
+
+def _alone(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """As `Batch` attends within a lane that has nothing before it."""
+    num = q.shape[2]
+    k, v = (pad(t, (0, 0, 0, -num % KEY_STEP)) for t in (k, v))
+    how = How(q.shape[3] ** -0.5, None, None)
+    return part(pad(q, (0, 0, 0, lone_row(num))), k, v, how, 0, 0, causal=True).out[:, :, :num]
+
+
+def _behind(q: Tensor, k: Tensor, v: Tensor, num: int) -> Tensor:
+    """As `PaddedBlock` attends: the last `num` queries over all keys, under a mask."""
+    keys = k.shape[2]
+    k, v = (pad(t, (0, 0, 0, -keys % KEY_STEP)) for t in (k, v))
+    queries = pad(q[:, :, -num:], (0, 0, 0, lone_row(num)))
+    last = keys - num + torch.arange(queries.shape[2])[:, None]
+    hidden = torch.arange(k.shape[2]) > last
+    mask = torch.zeros(hidden.shape, dtype=q.dtype).masked_fill_(hidden, -torch.inf)
+    return part_masked(queries, k, v, mask[None, None], q.shape[3] ** -0.5)[:, :, :num]
 
 
 def _cancelling(like: Tensor) -> tuple[Tensor, Tensor]:

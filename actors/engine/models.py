@@ -1,5 +1,6 @@
 """Loading a decoder-only model and its tokenizer, and one forward pass over a packed batch."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from actors.engine.cache import PackedCache, RowBatch
 from actors.engine.config import ModelConfig
 from actors.engine.fingerprint import fingerprint
 from actors.engine.head import Head
-from actors.engine.invariant import InvariantProducts
+from actors.engine.invariant import InvariantProducts, attention_is_invariant
 from actors.engine.lean import keep_freed_memory, make_lean
 from actors.engine.weights import prepare
 from actors.errors import UnavailableError
@@ -21,6 +22,8 @@ from kvstore.types import Dtype, Layout
 
 if TYPE_CHECKING:  # it imports this module
     from actors.engine.cuda.runner import CudaRunner
+
+logger = logging.getLogger(__name__)
 
 TORCH_DTYPES: dict[Dtype, torch.dtype] = {
     "float32": torch.float32,
@@ -107,7 +110,12 @@ class Decoder:
         """Make passes batch-invariant where it takes that for reuse to be exact: on a CPU in 16-bit
         types, in which the last bit of a sum decides the order of two candidates. Some seconds."""
         if self.products is None and self.device.type == "cpu" and self.dtype != "float32":
-            self.products = InvariantProducts.of(self.model.get_decoder())
+            heads, shape = self.model.config.num_attention_heads, self.layout
+            dtype = TORCH_DTYPES[self.dtype]
+            if attention_is_invariant(heads, shape.num_kv_heads, shape.head_dim, dtype):
+                self.products = InvariantProducts.of(self.model.get_decoder())
+            else:
+                logger.warning("attention is not batch-invariant here: reuse rounds")
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:

@@ -59,9 +59,10 @@ def owners(cluster: Nodes, path: Path) -> tuple[str, ...]:
     return cluster.membership().owners(path[-1].key.placement)
 
 
-@pytest.fixture
-def two(tmp_path: FilePath) -> Iterator[Nodes]:
-    with nodes(config_in(tmp_path, rebalance_bytes_per_s=RATE), "b") as cluster:
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    folder = tmp_path_factory.mktemp("two")
+    with nodes(config_in(folder, rebalance_bytes_per_s=RATE), "b") as cluster:
         yield cluster
 
 

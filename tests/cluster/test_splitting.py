@@ -1,7 +1,5 @@
 """Every passage has its replica, whoever asks; a replica with too much open passes on."""
 
-from collections import Counter
-
 import pytest
 
 from actors.messages import CacheReport, RerankResult
@@ -58,7 +56,11 @@ def test_results_come_back_in_the_order_of_the_texts() -> None:
     assert both.cache.hits == 3
 
 
-@pytest.mark.parametrize("num", [1, 2])
-def test_few_texts_and_few_replicas(num: int) -> None:
-    counts = Counter(owner_of(split(TEXTS[:num], REPLICAS[:num], {})).values())
-    assert sum(counts.values()) == num
+@pytest.mark.parametrize(("num_texts", "num_replicas"), [(0, 4), (1, 1), (2, 1)])
+def test_without_a_choice_there_is_one_part_for_anybody(num_texts: int, num_replicas: int) -> None:
+    parts = split(TEXTS[:num_texts], REPLICAS[:num_replicas], {})
+    assert parts == [Part((), tuple(range(num_texts)))]
+
+
+def test_two_texts_have_their_replicas() -> None:
+    assert sorted(owner_of(split(TEXTS[:2], REPLICAS[:2], {}))) == [0, 1]

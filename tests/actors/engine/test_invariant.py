@@ -1,18 +1,27 @@
 """In 16-bit types, too, a row's bits are those it has in any other pass."""
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.nn.functional import linear
 
-from actors.engine import invariant
-from actors.engine.config import RerankerConfig
-from actors.engine.invariant import MAX_ROWS, InvariantProducts, by_input, fewest_rows
+from actors.engine import invariant, models
+from actors.engine.attention import How, State
+from actors.engine.config import ModelConfig, RerankerConfig
+from actors.engine.invariant import (
+    MAX_ROWS,
+    InvariantProducts,
+    attention_is_invariant,
+    by_input,
+    fewest_rows,
+)
 from actors.engine.lanes import Lane
-from actors.engine.models import Decoder
+from actors.engine.models import Decoder, load_decoder
 from actors.engine.packed import Batch
 from actors.engine.rerank import RerankEngine
 from actors.engine.runtime import Runtime
@@ -20,8 +29,9 @@ from kvstore.local import LocalStoreClient
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
 needs_invariance = pytest.mark.skipif(
-    fewest_rows(torch.nn.Linear(576, 1536, dtype=torch.bfloat16)) is None,
-    reason="the matrix library of this CPU has no batch-invariant bf16 product",
+    fewest_rows(torch.nn.Linear(576, 1536, dtype=torch.bfloat16)) is None
+    or not attention_is_invariant(9, 3, 64, torch.bfloat16),
+    reason="the kernels of this CPU are not batch-invariant in bf16",
 )
 
 
@@ -39,7 +49,7 @@ def _hidden(decoder: Decoder, batch: Batch) -> list[torch.Tensor]:
 
 
 @needs_invariance
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(
     lead=st.integers(1, 40),
     passages=st.lists(st.integers(1, 300) | st.just(900), min_size=1, max_size=4),
@@ -113,6 +123,35 @@ def test_a_library_without_such_products_is_left_alone(
     monkeypatch.setattr(invariant, "fewest_rows", lambda layer: None)
     assert InvariantProducts.of(model) is None and type(model[0]) is torch.nn.Linear
     assert "not batch-invariant" in caplog.text
+
+
+def test_a_kernel_whose_bits_depend_on_what_is_beside_leaves_the_model_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    decoder = load_decoder(ModelConfig(dtype="bfloat16"))
+    monkeypatch.setattr(models, "attention_is_invariant", lambda *_: False)
+    decoder.make_invariant()
+    assert not decoder.invariant and "reuse rounds" in caplog.text
+
+
+@pytest.mark.parametrize("share", [0.0, 2**-7])
+def test_the_probe_of_attention_sees_a_row_that_is_summed_otherwise(
+    monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    def exact(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scaling: float) -> Tensor:
+        keys, values = (t.double().repeat_interleave(3, 1) for t in (k, v))
+        scores = q.double() @ keys.transpose(-1, -2) * scaling + mask
+        out = scores.softmax(-1) @ values
+        return (out * (1 + share * (q.shape[2] == 2))).to(q.dtype)
+
+    def causal(q: Tensor, k: Tensor, v: Tensor, how: How, *_: Any, **__: Any) -> State:
+        hidden = torch.arange(k.shape[2]) > torch.arange(q.shape[2])[:, None]
+        mask = torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
+        return State(exact(q, k, v, mask, how.scaling), q)
+
+    monkeypatch.setattr(invariant, "part_masked", exact)
+    monkeypatch.setattr(invariant, "part", causal)
+    assert attention_is_invariant(9, 3, 64, torch.bfloat16) is (share == 0)
 
 
 def test_fp32_needs_none(runtime: Runtime) -> None:
