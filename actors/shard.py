@@ -59,6 +59,10 @@ class ShardReport:
     moved_bytes: int
     moved_segments: int
     guests: int
+    sent_bytes: int
+    """Of KV, to other nodes, since the shard began."""
+    received_bytes: int
+    """Of KV that other nodes gave it to keep."""
 
 
 class KVShardShell:
@@ -168,6 +172,8 @@ class KVShardShell:
             self._mover.moved_bytes,
             self._mover.moved_segments,
             len(self._guests),
+            self._guests.sent_bytes,
+            self._guests.received_bytes,
         )
 
     def membership(self) -> Membership:

@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.ingress.errors import ApiError, respond
 from cluster.ingress.limits import Admission
+from cluster.metrics.request import Instruments
+from cluster.usage import Usage
 
 _ID = re.compile(r"[!-~]{1,128}")
 _log = logging.getLogger("hyperrag.requests")
@@ -22,8 +24,10 @@ _log = logging.getLogger("hyperrag.requests")
 class Envelope:
     """The outermost layer. `echo_id`: return the id as a header, unless a proxy does."""
 
-    def __init__(self, app: ASGIApp, max_requests: int, echo_id: bool) -> None:
-        self._app, self._echo_id = app, echo_id
+    def __init__(
+        self, app: ASGIApp, instruments: Instruments, max_requests: int, echo_id: bool
+    ) -> None:
+        self._app, self._instruments, self._echo_id = app, instruments, echo_id
         self._admission = Admission(max_requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,6 +38,7 @@ class Envelope:
         valid = given is None or _ID.fullmatch(given)
         state = scope.setdefault("state", {})
         state["request_id"] = given if given and valid else uuid4().hex
+        usage = state["usage"] = Usage()
 
         async def tagged(message: Message) -> None:
             nonlocal status
@@ -44,7 +49,8 @@ class Envelope:
             await send(message)
 
         try:
-            await self._admitted(scope, receive, tagged, bool(valid))
+            with self._instruments.in_progress.track_inprogress():
+                await self._admitted(scope, receive, tagged, bool(valid))
         except asyncio.CancelledError:
             status = 499  # the client went away
             raise
@@ -52,7 +58,9 @@ class Envelope:
             if status == 0:
                 await respond(Request(scope), error)(scope, receive, tagged)
         finally:
-            _write_line(scope, status, (perf_counter() - started) * 1000)
+            seconds = perf_counter() - started
+            self._instruments.count(scope["method"], route_of(scope), status, seconds, usage)
+            _write_line(scope, status, seconds * 1000)
 
     async def _admitted(self, scope: Scope, receive: Receive, send: Send, valid_id: bool) -> None:
         if not valid_id:
@@ -65,13 +73,18 @@ class Envelope:
             self._admission.leave()
 
 
+def route_of(scope: Scope) -> str | None:
+    """The route's pattern, not the path that a client chose; None where no endpoint was reached."""
+    return getattr(scope.get("route"), "path", None)
+
+
 def _write_line(scope: Scope, status: int, milliseconds: float) -> None:
-    """No text of users, no path they chose: the route's pattern."""
+    """No text of users."""
     state: dict[str, Any] = scope["state"]
     line = {
         "request_id": state["request_id"],
         "method": scope["method"],
-        "route": getattr(scope.get("route"), "path", None),
+        "route": route_of(scope),
         "status": status,
         "ms": round(milliseconds, 1),
         "tenant": state.get("tenant"),

@@ -32,6 +32,9 @@ class Failing:
     async def list_documents(self, *args: Any) -> None:
         raise self.error
 
+    async def status(self, timeout_s: float) -> None:
+        raise self.error
+
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateChunk]:
         yield GenerateChunk("the ")
         raise self.error
