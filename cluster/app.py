@@ -21,7 +21,7 @@ from cluster.handles import remote_services
 from cluster.ingress.app import create_app
 from cluster.ingress.auth import ApiKeys
 from cluster.ingress.context import Context, ParseUpload
-from cluster.ingress.envelope import log_to_stderr
+from cluster.ingress.logline import log_to_stderr
 from cluster.metrics.request import Instruments
 
 Deployable = type[Any]
