@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cluster.ingress.errors import ApiError, respond
+from cluster.ingress.errors import ApiError, note, respond
 from cluster.ingress.limits import Admission
 from cluster.ingress.logline import write_line
 from cluster.ingress.tracing import RESPONSE_HEADER, Trace
@@ -60,6 +60,8 @@ class Envelope:
         except Exception as error:  # the process boundary: what nobody handled
             if status == 0:
                 await respond(Request(scope), error)(scope, receive, tagged)
+            else:
+                usage.broke_off = note(error, usage).status_code
         finally:
             seconds = perf_counter() - started
             method, route = scope["method"], route_of(scope)

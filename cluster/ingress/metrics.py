@@ -44,13 +44,12 @@ async def _families(context: Context) -> list[Metric]:
     states, store, ingresses = await asyncio.gather(
         ask_all(services), ask_store(services.store), _ingresses(context)
     )
-    nodes = store["nodes"]
     up = {name: not isinstance(state, str) for name, state in states.items()}
     up |= {"store": "epoch" in store, "ingress": ingresses is not None}
     parts = ingresses or [context.instruments.families()]
     return [
         *merged(parts),
-        *replica_families(states, {node["node_id"]: node["name"] for node in nodes}),
+        *replica_families(states),
         *(store_families(store) if up["store"] else ()),
         *tabulated((UP,), ("part",), [((name,), {"up": is_up}) for name, is_up in up.items()]),
     ]

@@ -36,13 +36,11 @@ DEVICE_TIER = (
 COUNT = (gauge("replicas", "deployment_replicas", "Replicas of a deployment that answered"),)
 
 
-def replica_families(
-    states: Mapping[str, list[Status] | str], node_names: Mapping[str, str]
-) -> list[Metric]:
-    """Of each deployment's replicas, or why it has none; `node_names` by Ray's node id."""
+def replica_families(states: Mapping[str, list[Status] | str]) -> list[Metric]:
+    """Of each deployment's replicas, or why it has none."""
     found = {name: [] if isinstance(state, str) else state for name, state in states.items()}
     reports = [
-        ((name, replica["replica"], node_names.get(replica["node_id"], "")), replica)
+        ((name, replica["replica"], replica["node"]), replica)
         for name, replicas in found.items()
         for replica in replicas
     ]

@@ -22,59 +22,37 @@ class Instruments:
     def __init__(self, replica: str, limit: int) -> None:
         self._replica = replica
         self._registry = CollectorRegistry()
-        own = self._registry
-        self._requests = Counter(
-            "hyperrag_requests",
+        self._requests = self._counter(
+            "requests",
             "Requests that ended, by HTTP status; of a stream that broke off, its error's",
             ("method", "route", "status"),
-            registry=own,
         )
-        self._duration = Histogram(
-            "hyperrag_request_duration_seconds",
+        self._duration = self._histogram(
+            "request_duration_seconds",
             "Arrival to last byte of requests that were answered (2xx)",
             ("method", "route"),
-            buckets=SECONDS,
-            registry=own,
         )
-        self._ttft = Histogram(
-            "hyperrag_time_to_first_token_seconds",
+        self._ttft = self._histogram(
+            "time_to_first_token_seconds",
             "Arrival of a question to the first token of its answer, by generator mode",
             ("mode",),
-            buckets=SECONDS,
-            registry=own,
         )
-        self._stages = Histogram(
-            "hyperrag_stage_duration_seconds",
+        self._stages = self._histogram(
+            "stage_duration_seconds",
             "Time of a stage as the ingress sees it, queues included",
             ("stage",),
-            buckets=SECONDS,
-            registry=own,
         )
-        self._tokens = Counter(
-            "hyperrag_tokens", "Tokens of prompts and of answers", ("kind",), registry=own
+        self._tokens = self._counter("tokens", "Tokens of prompts and of answers", ("kind",))
+        self._refusals = self._counter(
+            "refusals", "Requests refused because a bounded queue was full (429)", ("queue",)
         )
-        self._refusals = Counter(
-            "hyperrag_refusals",
-            "Requests refused because a bounded queue was full (429)",
-            ("queue",),
-            registry=own,
+        self._retries = self._counter(
+            "retries", "Requests for which a second replica was asked after one was lost"
         )
-        self._retries = Counter(
-            "hyperrag_retries",
-            "Requests for which a second replica was asked after one was lost",
-            registry=own,
-        )
-        self.in_progress = Gauge(
-            "hyperrag_requests_in_progress", "Requests that have not ended", registry=own
-        )
-        Gauge(
-            "hyperrag_requests_limit", "ingress.max_queued_requests: beyond it 429", registry=own
-        ).set(limit)
-        for stage in STAGES:
-            self._stages.labels(stage)
-        self._refusals.labels("ingress")
-        for kind in ("prompt", "completion"):
-            self._tokens.labels(kind)
+        self.in_progress = self._gauge("requests_in_progress", "Requests that have not ended")
+        limited = self._gauge("requests_limit", "ingress.max_queued_requests: beyond it 429")
+        limited.set(limit)
+        self._begin_at_zero()
 
     def count(
         self, method: str, route: str | None, status: int, seconds: float, usage: Usage
@@ -96,6 +74,25 @@ class Instruments:
     def families(self) -> list[Metric]:
         """All series so far, each with this replica's name."""
         return [_named(family, self._replica) for family in self._registry.collect()]
+
+    def _counter(self, name: str, help: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(f"hyperrag_{name}", help, labels, registry=self._registry)
+
+    def _gauge(self, name: str, help: str) -> Gauge:
+        return Gauge(f"hyperrag_{name}", help, registry=self._registry)
+
+    def _histogram(self, name: str, help: str, labels: tuple[str, ...]) -> Histogram:
+        name = f"hyperrag_{name}"
+        return Histogram(name, help, labels, buckets=SECONDS, registry=self._registry)
+
+    def _begin_at_zero(self) -> None:
+        """What is expected in time: `rate()` sees the first event only of a series that was there
+        before."""
+        for stage in STAGES:
+            self._stages.labels(stage)
+        for kind in ("prompt", "completion"):
+            self._tokens.labels(kind)
+        self._refusals.labels("ingress")
 
     def _count_stages(self, usage: Usage) -> None:
         for stage in STAGES:

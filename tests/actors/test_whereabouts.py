@@ -5,11 +5,12 @@ import os
 import pytest
 import ray
 
+from actors.shard_names import node_name
 from actors.whereabouts import whereabouts
 
 
 def test_outside_of_ray_it_is_the_process() -> None:
-    assert whereabouts() == {"replica": str(os.getpid()), "node_id": ""}
+    assert whereabouts() == {"replica": str(os.getpid()), "node": ""}
 
 
 @pytest.mark.ray
@@ -21,4 +22,4 @@ def test_actors_of_one_node_tell_each_other_apart(cluster: None) -> None:
     actor = ray.remote(Reporting).options(num_cpus=0)
     one, two = ray.get([actor.remote().report.remote() for _ in range(2)], timeout=60)
     assert one["replica"] != two["replica"]
-    assert one["node_id"] == two["node_id"] == ray.get_runtime_context().get_node_id()
+    assert one["node"] == two["node"] == node_name(ray.get_runtime_context().get_node_id())

@@ -8,9 +8,12 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from starlette.types import Message, Receive, Scope, Send
 
 from actors.errors import OverloadedError, UnavailableError
 from cluster.ingress.auth import ApiKeys
+from cluster.ingress.envelope import Envelope
+from cluster.metrics.request import Instruments
 from cluster.services import Services
 from tests.cluster.ingress.conftest import MakeApp, connect
 from tests.cluster.ingress.test_app import failing, slow_question
@@ -90,6 +93,25 @@ async def test_a_broken_stream_and_a_full_queue_are_counted(
     labels = 'method="POST",replica="1",route="/v1/completions"'
     assert found[f'hyperrag_requests_total{{{labels},status="429"}}'] == 1
     assert found['hyperrag_refusals_total{queue="generator\'s queue",replica="1"}'] == 1
+
+
+async def test_a_bug_behind_the_headers_is_counted_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    instruments = Instruments("1", 9)
+
+    async def breaks(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise KeyError("a bug")
+
+    async def nothing(*_: Message) -> Message:
+        return {"type": "http.disconnect"}
+
+    envelope: Any = Envelope(breaks, instruments, 9, echo_id=True)
+    await envelope({"type": "http", "method": "GET", "path": "/", "headers": []}, nothing, nothing)
+    name = 'hyperrag_requests_total{method="GET",replica="1",route="none",status="500"}'
+    assert series_of(instruments.families())[name] == 1
+    assert "a bug" in caplog.text
 
 
 async def test_a_full_ingress_refuses_requests_but_not_the_scrape(make_app: MakeApp) -> None:

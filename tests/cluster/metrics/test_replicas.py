@@ -25,11 +25,11 @@ REPORT = CacheReport(
 
 
 def series(**states: list[Status] | str) -> Series:
-    return series_of(replica_families(states, {"1": "here"}))
+    return series_of(replica_families(states))
 
 
 def reranker(counters: ReuseCounters, **more: Any) -> Status:
-    return {"replica": "r1", "node_id": "1", **counters.status(), **more}
+    return {"replica": "r1", "node": "here", **counters.status(), **more}
 
 
 def test_what_requests_found_by_tier() -> None:
@@ -53,7 +53,9 @@ def test_what_requests_found_by_tier() -> None:
 def test_queues_batches_and_the_device_tier() -> None:
     tier = asdict(TierStats(100, 60, 3, 5, 2))
     busy = reranker(ReuseCounters(), waiting=4, active=2, batches=9, device_tier=tier)
-    found = series(reranker=[busy], corpus=[{"replica": "c", "node_id": "", "changes_waiting": 6}])
+    found = series(
+        reranker=[busy], corpus=[{"replica": "c", "node": "there", "changes_waiting": 6}]
+    )
     assert found[f"hyperrag_replica_queue_length{{{LABELS}}}"] == 4
     assert found[f"hyperrag_replica_active_requests{{{LABELS}}}"] == 2
     assert found[f"hyperrag_replica_batches_total{{{LABELS}}}"] == 9
@@ -62,15 +64,15 @@ def test_queues_batches_and_the_device_tier() -> None:
     assert found[f"hyperrag_device_tier_segments{{{LABELS}}}"] == 3
     assert found[f"hyperrag_device_tier_hits_total{{{LABELS}}}"] == 5
     assert found[f"hyperrag_device_tier_evictions_total{{{LABELS}}}"] == 2
-    corpus = 'deployment="corpus",node="",replica="c"'
+    corpus = 'deployment="corpus",node="there",replica="c"'
     assert found[f"hyperrag_replica_queue_length{{{corpus}}}"] == 6
 
 
 def test_a_deployment_that_does_not_answer_has_no_replicas() -> None:
-    one = {"replica": "r1", "node_id": "2", "searched": 3, "waiting": 0}
+    one = {"replica": "r1", "node": "there", "searched": 3, "waiting": 0}
     found = series(retriever=[one, {**one, "replica": "r2"}], generator="no running replica")
     assert found['hyperrag_deployment_replicas{deployment="retriever"}'] == 2
     assert found['hyperrag_deployment_replicas{deployment="generator"}'] == 0
-    searched = 'hyperrag_replica_requests_total{deployment="retriever",node="",replica="r2"}'
-    assert found[searched] == 3, "on a node that is no member"
+    searched = 'hyperrag_replica_requests_total{deployment="retriever",node="there",replica="r2"}'
+    assert found[searched] == 3
     assert not any('deployment="generator",' in name for name in found)
