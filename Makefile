@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help env demo serve test stress lint format clean
+.PHONY: help env demo serve test stress metrics lint format clean
 
 help:
 	@echo "make demo    sample corpus, local cluster, questions cold and warm, a table, clean stop"
 	@echo "make serve   start the service on this machine and print its URLs; Ctrl-C stops it"
 	@echo "make test    everything that must hold: style, types, layers, tests"
 	@echo "make stress  ten minutes of random requests to one store from four processes, some killed"
+	@echo "make metrics the dashboards and alerts over a real service and a real Prometheus"
 	@echo "make lint    the same without the tests"
 	@echo "make format  put the sources into their canonical form"
 	@echo "make clean   remove the environment and what the tools left behind"
@@ -49,6 +50,9 @@ test: lint
 
 stress: $(READY)
 	$(BIN)/python -m tests.kvstore.stress --seconds 600 --processes 4 $(ARGS)
+
+metrics: $(READY)
+	$(BIN)/python -m pytest tests/infra tests/integration/test_metrics.py $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix

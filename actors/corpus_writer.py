@@ -29,6 +29,7 @@ from actors.retrieval.neighbours import neighbourhoods
 from actors.retrieval.passages import PassageSplitter
 from actors.retrieval.remote import open_storage
 from actors.retrieval.snapshot import Snapshot
+from actors.whereabouts import whereabouts
 
 T = TypeVar("T")
 
@@ -107,6 +108,7 @@ class CorpusService:
     async def status(self) -> dict[str, Any]:
         since = self._changing_since
         return {
+            **whereabouts(),
             "corpus_uri": self._config.corpus_uri,
             "changes_waiting": self._num_changes,
             "listings_waiting": self._num_listings,

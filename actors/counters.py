@@ -25,7 +25,12 @@ class ReuseCounters:
             "requests": num_requests,
             "segment_hits": total.hits,
             "device_hits": total.device_hits,
+            "dram_hits": total.dram_hits,
+            "ssd_hits": total.ssd_hits,
+            "peer_hits": total.peer_hits,
+            "remote_hits": total.remote_hits,
             "segments_computed": total.computed,
             "tokens_reused": total.tokens_reused,
             "tokens_computed": total.tokens_computed,
+            "bytes_moved": total.bytes_moved,
         }

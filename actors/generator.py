@@ -20,6 +20,7 @@ from actors.messages import (
     GenerateChunk,
     GenerateRequest,
 )
+from actors.whereabouts import whereabouts
 from kvstore.config import StoreConfig
 
 
@@ -96,6 +97,7 @@ class Generator:
     async def status(self) -> dict[str, Any]:
         """Facts, queue and what reuse did since start, as plain data."""
         return {
+            **whereabouts(),
             **self._runtime.status(),
             "mode": self._mode,
             "device_tier": asdict(self._engine.device_stats()),

@@ -79,6 +79,8 @@ class Guests:
         self._lease_s = lease_s
         self._lock = threading.Lock()
         self._stays: dict[LeaseId, _Stay] = {}
+        self.sent_bytes = self.received_bytes = 0
+        """Of KV, since the start; what was received was kept."""
 
     def __len__(self) -> int:
         return len(self._stays)
@@ -114,11 +116,13 @@ class Guests:
             try:
                 if stay and ticket and ticket.extent is not None:
                     self._fill(stay.acquired, ticket, parcel)
-                    kept += 1
-                else:
-                    kept += self._take_in(parcel)
+                elif not self._take_in(parcel):
+                    continue
             except (KVStoreError, ValueError):  # no room, or it was removed meanwhile
                 continue
+            kept += 1
+            with self._lock:
+                self.received_bytes += parcel.data.nbytes
         return kept
 
     def leave(self, lease_id: LeaseId) -> None:
@@ -174,6 +178,8 @@ class Guests:
                 hit = acquired.hits[key]
                 view = self._client.view(acquired, hit.extent)
                 parcels.append(Parcel(hit.spec, crcs[key], np.frombuffer(view, np.uint8)))
+        with self._lock:
+            self.sent_bytes += sum(parcel.data.nbytes for parcel in parcels)
         return parcels
 
     def _take_in(self, parcel: Parcel) -> bool:

@@ -11,6 +11,7 @@ from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, ModelConfig, PromptConfig, RerankerConfig
 from actors.messages import CacheReport, PrecomputeRequest, RerankRequest, RerankResult
 from actors.rerank_queue import RerankQueue
+from actors.whereabouts import whereabouts
 from kvstore.config import StoreConfig
 
 
@@ -67,6 +68,7 @@ class Reranker:
     async def status(self) -> dict[str, Any]:
         """Facts, queue and what reuse did since start, as plain data."""
         return {
+            **whereabouts(),
             **self._runtime.status(),
             "reuse": self._config.reuse,
             "device_tier": asdict(self._engine.device_stats()),

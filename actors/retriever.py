@@ -17,6 +17,7 @@ from actors.retrieval.embedding import Embedder, Vectors
 from actors.retrieval.follower import CorpusReader
 from actors.retrieval.names import check_names
 from actors.retrieval.remote import open_storage
+from actors.whereabouts import whereabouts
 
 Answer = SearchResult | BaseException
 
@@ -97,6 +98,7 @@ class Retriever:
 
     async def status(self) -> dict[str, Any]:
         return {
+            **whereabouts(),
             "embedder": self._config.embedder,
             "embedder_fingerprint": self._embedder.fingerprint,
             "device": self._embedder.device,

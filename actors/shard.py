@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from actors.guests import Fetched, Guest, Guests, Parcel
 from actors.moving import Mover
 from actors.peers import Peers
-from actors.shard_names import NAMESPACE, shard_name
+from actors.shard_names import NAMESPACE, node_name, shard_name
 from kvstore.config import StoreConfig
 from kvstore.errors import StoreConfigError
 from kvstore.holders import lives
@@ -59,6 +59,10 @@ class ShardReport:
     moved_bytes: int
     moved_segments: int
     guests: int
+    sent_bytes: int
+    """Of KV, to other nodes, since the shard began."""
+    received_bytes: int
+    """Of KV that other nodes gave it to keep."""
 
 
 class KVShardShell:
@@ -168,6 +172,8 @@ class KVShardShell:
             self._mover.moved_bytes,
             self._mover.moved_segments,
             len(self._guests),
+            self._guests.sent_bytes,
+            self._guests.received_bytes,
         )
 
     def membership(self) -> Membership:
@@ -245,12 +251,6 @@ def start_shard(config: StoreConfig, node_id: str, namespace: str = NAMESPACE) -
         num_cpus=0,
         scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
     ).remote(here, node_id, namespace)
-
-
-def node_name(node_id: str) -> str:
-    """The name that its operator gave it, or its address: the same after a restart."""
-    named = [node["NodeName"] for node in ray.nodes() if node["NodeID"] == node_id]
-    return str(named[0]) if named else node_id
 
 
 def stop_shard(handle: Any, timeout_s: float = 30.0) -> None:

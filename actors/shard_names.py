@@ -1,4 +1,6 @@
-"""Names of the store's actors, by which every process of the cluster finds them."""
+"""Names of the store's actors and nodes, by which every process of the cluster knows them."""
+
+import ray
 
 NAMESPACE = "hyperrag"
 DIRECTORY = "hyperrag-kvdirectory"
@@ -6,3 +8,9 @@ DIRECTORY = "hyperrag-kvdirectory"
 
 def shard_name(node_id: str) -> str:
     return f"hyperrag-kvshard-{node_id}"
+
+
+def node_name(node_id: str) -> str:
+    """The name that its operator gave it, or its address: the same after a restart."""
+    named = [node["NodeName"] for node in ray.nodes() if node["NodeID"] == node_id]
+    return str(named[0]) if named else node_id

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from prometheus_client.metrics_core import Metric
 from ray import serve
 from ray.serve import Application, Deployment
 from ray.serve.config import RequestRouterConfig
@@ -14,12 +15,14 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from actors.engine.config import ModelConfig
+from actors.whereabouts import whereabouts
 from cluster.config import HyperRagConfig
 from cluster.handles import remote_services
 from cluster.ingress.app import create_app
 from cluster.ingress.auth import ApiKeys
 from cluster.ingress.context import Context, ParseUpload
-from cluster.ingress.envelope import log_to_stderr
+from cluster.ingress.logline import log_to_stderr
+from cluster.metrics.request import Instruments
 
 Deployable = type[Any]
 
@@ -101,9 +104,16 @@ class Ingress:
         generator: DeploymentHandle,
     ) -> None:
         log_to_stderr()
-        services = remote_services(retriever, corpus, reranker, generator)
+        replica = serve.get_replica_context()
+        own = serve.get_deployment_handle(replica.deployment, replica.app_name)
+        services = remote_services(retriever, corpus, reranker, generator, own)
         keys = ApiKeys.from_file(config.ingress.api_keys_file)
-        self._context = Context(config, services, keys, parse_upload)
+        instruments = Instruments(whereabouts()["replica"], config.ingress.max_queued_requests)
+        self._context = Context(config, services, keys, parse_upload, instruments)
+
+    async def families(self) -> list[Metric]:
+        """What this replica has counted, for the one that was asked for the metrics."""
+        return self._context.instruments.families()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         return create_app(self._context, echo_request_id=False)

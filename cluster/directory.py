@@ -18,8 +18,8 @@ from ray.exceptions import RayError
 
 from actors.membership_view import POLL_S
 from actors.peers import Peers
-from actors.shard import ShardReport, node_name, start_shard
-from actors.shard_names import DIRECTORY, NAMESPACE
+from actors.shard import ShardReport, start_shard
+from actors.shard_names import DIRECTORY, NAMESPACE, node_name
 from kvstore.config import StoreConfig
 from kvstore.membership import Member, Membership, MemberState
 

@@ -2,7 +2,7 @@
 
 from ray.serve.handle import DeploymentHandle
 
-from cluster.remote import RemoteCorpus, RemoteRetriever
+from cluster.remote import RemoteCorpus, RemoteIngress, RemoteRetriever
 from cluster.remote_generator import RemoteGenerator
 from cluster.remote_reranker import RemoteReranker
 from cluster.remote_store import RemoteStore
@@ -14,6 +14,7 @@ def remote_services(
     corpus: DeploymentHandle,
     reranker: DeploymentHandle,
     generator: DeploymentHandle,
+    ingress: DeploymentHandle,
 ) -> Services:
     return Services(
         RemoteRetriever("retriever", retriever),
@@ -21,4 +22,5 @@ def remote_services(
         RemoteReranker("reranker", reranker),
         RemoteGenerator("generator", generator),
         RemoteStore(),
+        RemoteIngress("ingress", ingress),
     )

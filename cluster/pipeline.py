@@ -8,7 +8,7 @@ Closing the stream of events closes the generator's.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from cluster.deadline import Deadline, within
 from cluster.errors import NotFoundError, ReplicaLostError
 from cluster.query import Answer, Candidates, Piece, Query, Retrieval, Source
 from cluster.services import Services
+from cluster.usage import Usage
 
 T = TypeVar("T")
 
@@ -34,18 +35,16 @@ RETRY_PAUSE_S = 0.2
 
 @dataclass(slots=True)
 class Run:
-    """What one request has used so far."""
+    """One request: the time that it has left, and what it has used."""
 
     deadline: Deadline
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    cache: dict[str, CacheReport] = field(default_factory=dict)
-    retried: bool = False
+    usage: Usage
 
     async def may_retry(self, error: ReplicaLostError) -> None:
         """Return after a pause if the request may ask again. Raises UnavailableError if not."""
-        if self.retried:
+        if self.usage.retried:
             raise UnavailableError(f"{error}; try again") from error
-        self.retried = True
+        self.usage.retried = True
         await asyncio.sleep(min(RETRY_PAUSE_S, self.deadline.left_s()))
 
     async def stage(self, name: str, call: Callable[[float], Awaitable[T]]) -> T:
@@ -59,21 +58,25 @@ class Run:
                 except ReplicaLostError as error:
                     await self.may_retry(error)
         finally:
-            self.timings_ms[name] = _ms_since(started)
+            self.usage.timings_ms[name] = _ms_since(started)
 
     def rounded_ms(self) -> dict[str, float]:
-        return {name: round(ms, 3) for name, ms in self.timings_ms.items()}
+        return {name: round(ms, 3) for name, ms in self.usage.timings_ms.items()}
 
 
 class Pipeline:
-    def __init__(self, services: Services, dense_weight: float, timeout_s: float) -> None:
+    def __init__(
+        self, services: Services, dense_weight: float, timeout_s: float, usage: Usage | None = None
+    ) -> None:
+        """For one request, which adds what it uses to `usage`."""
         self._services = services
         self._dense_weight = dense_weight
         self._timeout_s = timeout_s
+        self._usage = usage or Usage()
 
     async def answer(self, query: Query) -> AsyncGenerator[Piece | Answer]:
         """Pieces of the answer, then the `Answer`. Raises the errors of `actors.errors`."""
-        run = Run(Deadline(self._timeout_s))
+        run = Run(Deadline(self._timeout_s), self._usage)
         sources: tuple[Source, ...] = ()
         if query.retrieval:
             sources = await self._sources(query.request_id, query.tenant, query.retrieval, run)
@@ -81,49 +84,51 @@ class Pipeline:
         async with aclosing(self._generate(query, sources, run)) as chunks:
             async for last in chunks:
                 if last.text:
-                    run.timings_ms.setdefault("ttft", run.deadline.elapsed_s * 1000)
+                    run.usage.timings_ms.setdefault("ttft", run.deadline.elapsed_s * 1000)
                     text += last.text
                     yield Piece(last.text)
         if last.finish_reason is None or last.finish_reason == "error":
             raise UnavailableError("the generator could not finish the answer; try again")
-        run.timings_ms["generate"] = _ms_since(started)
-        run.timings_ms["total"] = run.deadline.elapsed_s * 1000
-        run.timings_ms.setdefault("ttft", run.timings_ms["total"])
-        run.cache["generate"] = last.cache or CacheReport(store="off")
-        total = sum(run.cache.values(), start=CacheReport())
+        run.usage.timings_ms["generate"] = _ms_since(started)
+        run.usage.timings_ms["total"] = run.deadline.elapsed_s * 1000
+        run.usage.timings_ms.setdefault("ttft", run.usage.timings_ms["total"])
+        run.usage.cache["generate"] = last.cache or CacheReport(store="off")
+        run.usage.prompt_tokens = last.prompt_tokens
+        run.usage.completion_tokens = last.completion_tokens
+        total = sum(run.usage.cache.values(), start=CacheReport())
         yield Answer(
             text,
             last.finish_reason,
             sources,
             run.rounded_ms(),
-            {**run.cache, "total": total},
+            {**run.usage.cache, "total": total},
             last.prompt_tokens,
             last.completion_tokens,
         )
 
     async def candidates(self, request_id: str, tenant: str, retrieval: Retrieval) -> Candidates:
         """What an answer would be made from: the best `top_k` of `top_n`."""
-        run = Run(Deadline(self._timeout_s))
+        run = Run(Deadline(self._timeout_s), self._usage)
         sources = await self._sources(request_id, tenant, retrieval, run)
-        run.timings_ms["total"] = run.deadline.elapsed_s * 1000
-        return Candidates(sources, run.rounded_ms(), run.cache)
+        run.usage.timings_ms["total"] = run.deadline.elapsed_s * 1000
+        return Candidates(sources, run.rounded_ms(), run.usage.cache)
 
     async def rerank(
         self, request_id: str, tenant: str, query: str, texts: Sequence[str]
     ) -> RerankResult:
         """Scores of the texts, in their order."""
-        return await self._rerank(request_id, tenant, query, texts, Run(Deadline(self._timeout_s)))
+        run = Run(Deadline(self._timeout_s), self._usage)
+        return await self._rerank(request_id, tenant, query, texts, run)
 
     async def _sources(
         self, request_id: str, tenant: str, retrieval: Retrieval, run: Run
     ) -> tuple[Source, ...]:
         found = await self._search(tenant, retrieval, run)
         if not found:
-            run.cache["rerank"] = CacheReport()
+            run.usage.cache["rerank"] = CacheReport()
             return ()
         texts = [hit.passage.text for hit in found]
         ranking = await self._rerank(request_id, tenant, retrieval.question, texts, run)
-        run.cache["rerank"] = ranking.cache
         return order(found, ranking.log_likelihoods, self._dense_weight)[: retrieval.top_k]
 
     async def _search(self, tenant: str, retrieval: Retrieval, run: Run) -> tuple[Found, ...]:
@@ -145,12 +150,14 @@ class Pipeline:
     async def _rerank(
         self, request_id: str, tenant: str, query: str, texts: Sequence[str], run: Run
     ) -> RerankResult:
-        return await run.stage(
+        result = await run.stage(
             "rerank",
             lambda left_s: self._services.reranker.rerank(
                 RerankRequest(request_id, tenant, query, tuple(texts), left_s)
             ),
         )
+        run.usage.cache["rerank"] = result.cache
+        return result
 
     async def _generate(
         self, query: Query, sources: Sequence[Source], run: Run

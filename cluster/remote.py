@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from uuid import uuid4
 
+from prometheus_client.metrics_core import Metric
 from ray.exceptions import (
     NodeDiedError,
     RayActorError,
@@ -102,6 +103,13 @@ class Remote:
         if not replicas:
             raise UnavailableError(f"{self.name} has no running replica")
         return cast("list[Status]", replicas)
+
+
+class RemoteIngress(Remote):
+    __slots__ = ()
+
+    async def families(self, timeout_s: float) -> list[list[Metric]]:
+        return await self.broadcast("families", timeout_s=timeout_s)
 
 
 class RemoteRetriever(Remote):

@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from prometheus_client.metrics_core import Metric
+
 from actors.messages import (
     CacheReport,
     DeleteResult,
@@ -119,6 +121,14 @@ class StoreService(Protocol):
     async def drain(self, node: str, timeout_s: float) -> None: ...
 
 
+class IngressService(Protocol):
+    """The ingress itself, all of its replicas."""
+
+    async def families(self, timeout_s: float) -> list[list[Metric]]:
+        """What each of them has counted."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     retriever: RetrieverService
@@ -126,6 +136,7 @@ class Services:
     reranker: RerankerService
     generator: GeneratorService
     store: StoreService
+    ingress: IngressService
 
     def by_name(self) -> dict[str, Deployment]:
         return {

@@ -200,6 +200,7 @@ class Books:
             remote=slow.get("remote", none),
             leases=len(self.leases),
             open_tickets=len(self.claims),
+            copies_bytes=self.copies.used_bytes,
             **asdict(self.counters),
         )
 

@@ -18,6 +18,10 @@ class Copies:
         self._nbytes: OrderedDict[SegmentKey, int] = OrderedDict()
         self._used = 0
 
+    @property
+    def used_bytes(self) -> int:
+        return self._used
+
     def __contains__(self, key: object) -> bool:
         return key in self._nbytes
 

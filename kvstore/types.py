@@ -165,6 +165,8 @@ class StoreStats:
     """Gone again before anybody needed them."""
     leases: int
     open_tickets: int
+    copies_bytes: int
+    """DRAM taken by copies of what other nodes own."""
 
 
 @dataclass(frozen=True, slots=True)

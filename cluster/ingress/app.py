@@ -10,6 +10,7 @@ from cluster.ingress import (
     errors,
     health,
     maintenance,
+    metrics,
     rag,
     rerank,
 )
@@ -22,9 +23,9 @@ def create_app(context: Context, echo_request_id: bool = True) -> ASGIApp:
     """`echo_request_id`: answer with X-Request-Id; Serve's proxy does that by itself."""
     app = FastAPI(title="HyperRAG")
     app.state.context = context
-    for part in (chat, completions, rag, rerank, documents, health, maintenance):
+    for part in (chat, completions, rag, rerank, documents, health, maintenance, metrics):
         app.include_router(part.router)
     errors.install(app)
     ingress = context.config.ingress
     limited = BodyLimit(app, ingress.max_body_bytes)
-    return Envelope(limited, ingress.max_queued_requests, echo_request_id)
+    return Envelope(limited, context.instruments, ingress.max_queued_requests, echo_request_id)

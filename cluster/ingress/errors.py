@@ -21,6 +21,7 @@ from actors.errors import (
     UnavailableError,
 )
 from cluster.errors import NotFoundError, ReplicaLostError
+from cluster.usage import Usage
 
 _log = logging.getLogger("hyperrag.ingress")
 
@@ -63,14 +64,21 @@ class ApiError(HTTPException):
         super().__init__(status, message, headers)
         self.message, self.param, self.code = message, param, code
 
+    @property
+    def kind(self) -> str:
+        default = "server_error" if self.status_code >= 500 else "invalid_request_error"
+        return _TYPES.get(self.status_code, default)
+
+    @property
+    def error_code(self) -> str:
+        return self.code or _CODES.get(self.status_code, self.kind)
+
     def body(self, tei: bool = False) -> dict[str, Any]:
-        kind = _TYPES.get(self.status_code)
-        kind = kind or ("server_error" if self.status_code >= 500 else "invalid_request_error")
         error: Any = {
             "message": self.message,
-            "type": kind,
+            "type": self.kind,
             "param": self.param,
-            "code": self.code or _CODES.get(self.status_code, kind),
+            "code": self.error_code,
         }
         body = {"detail": self.message, "message": self.message}
         if tei:
@@ -105,8 +113,17 @@ def as_api_error(error: Exception) -> ApiError:
     return ApiError(500, "an unexpected error; the service's log has it under the request id")
 
 
-def respond(request: Request, error: Exception) -> JSONResponse:
+def note(error: Exception, usage: Usage) -> ApiError:
+    """What a client sees of an error, which `usage` is told of."""
     api_error = as_api_error(error)
+    usage.error = api_error.error_code
+    if isinstance(error, OverloadedError):
+        usage.refused_by = error.what.removeprefix("the ")
+    return api_error
+
+
+def respond(request: Request, error: Exception) -> JSONResponse:
+    api_error = note(error, request.state.usage)
     tei = getattr(request.state, "tei", False) or _has_texts(error)
     return JSONResponse(api_error.body(tei), api_error.status_code, headers=api_error.headers)
 

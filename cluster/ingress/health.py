@@ -30,7 +30,7 @@ async def alive() -> dict[str, str]:
 @router.get("/readyz")
 async def ready(context: ContextDep) -> JSONResponse:
     """Every deployment answers."""
-    states = await _ask(context.services)
+    states = await ask_all(context.services)
     failed = {name: state for name, state in states.items() if isinstance(state, str)}
     if failed:
         reason = "; ".join(f"{name}: {state}" for name, state in failed.items())
@@ -49,7 +49,9 @@ async def models(tenant: Tenant, context: ContextDep) -> dict[str, Any]:
 @router.get("/v1/status")
 async def status(tenant: Tenant, context: ContextDep) -> dict[str, Any]:
     """Deployments, nodes of the store and its tiers, and how often segments were found."""
-    states, store = await asyncio.gather(_ask(context.services), _store(context.services.store))
+    states, store = await asyncio.gather(
+        ask_all(context.services), ask_store(context.services.store)
+    )
     return {
         "deployments": {name: _deployment(state) for name, state in states.items()},
         "store": store,
@@ -62,7 +64,7 @@ async def status(tenant: Tenant, context: ContextDep) -> dict[str, Any]:
     }
 
 
-async def _ask(services: Services) -> dict[str, list[Status] | str]:
+async def ask_all(services: Services) -> dict[str, list[Status] | str]:
     """By deployment: an entry per replica, or why there is none."""
     named = services.by_name()
     states = await asyncio.gather(*(_one(service) for service in named.values()))
@@ -82,7 +84,7 @@ def _deployment(state: list[Status] | str) -> dict[str, Any]:
     return {"status": "ok", "replicas": state}
 
 
-async def _store(service: StoreService) -> Status:
+async def ask_store(service: StoreService) -> Status:
     try:
         return await service.status(PROBE_TIMEOUT_S)
     except ActorError as error:

@@ -2,9 +2,10 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from actors.errors import OverloadedError
 from cluster.ingress.errors import ApiError
 
-PROBES = ("/healthz", "/readyz")
+PROBES = ("/healthz", "/readyz", "/metrics")
 
 
 class BodyLimit:
@@ -44,10 +45,9 @@ class Admission:
         self.num_requests = 0
 
     def admit(self, path: str) -> None:
-        """Raises ApiError 429. A request that was admitted must be counted out with `leave`."""
+        """Raises OverloadedError. A request that was admitted must be counted out with `leave`."""
         if self.num_requests >= self._max_requests and path not in PROBES:
-            message = f"{self.num_requests} requests are in progress, try again"
-            raise ApiError(429, message, retry_after_s=1.0)
+            raise OverloadedError("the ingress")
         self.num_requests += 1
 
     def leave(self) -> None:

@@ -41,7 +41,7 @@ async def ask(
     messages = (Message("user", body.question),)
     query = Query(request_id, tenant, retrieval, messages, body.sampling(config.generator))
     if body.stream:
-        return await event_stream(_events(context, query))
+        return await event_stream(_events(context, query), context.usage)
     return JSONResponse(_answer_json(query, await collect(context, query)))
 
 

@@ -7,25 +7,27 @@ from typing import Any
 
 from fastapi.responses import StreamingResponse
 
-from cluster.ingress.errors import as_api_error
+from cluster.ingress.errors import note
+from cluster.usage import Usage
 
 DONE = "data: [DONE]\n\n"
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-async def event_stream(events: AsyncGenerator[dict[str, Any]]) -> StreamingResponse:
-    """Waits for the first event. The response's end, or the client's, closes `events`."""
+async def event_stream(events: AsyncGenerator[dict[str, Any]], usage: Usage) -> StreamingResponse:
+    """Waits for the first event; `usage` is told of an error after it. The response's end, or the
+    client's, closes `events`."""
     try:
         first = await anext(events)
     except BaseException:
         await events.aclose()
         raise
-    lines = _lines(first, events)
+    lines = _lines(first, events, usage)
     return StreamingResponse(lines, media_type="text/event-stream", headers=_HEADERS)
 
 
 async def _lines(
-    first: dict[str, Any], events: AsyncGenerator[dict[str, Any]]
+    first: dict[str, Any], events: AsyncGenerator[dict[str, Any]], usage: Usage
 ) -> AsyncIterator[str]:
     async with aclosing(events):
         yield _event(first)
@@ -33,7 +35,9 @@ async def _lines(
             async for event in events:
                 yield _event(event)
         except Exception as error:  # headers are out: the error travels as an event
-            yield _event(as_api_error(error).body())
+            api_error = note(error, usage)
+            usage.broke_off = api_error.status_code
+            yield _event(api_error.body())
     yield DONE
 
 

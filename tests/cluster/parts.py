@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.metrics_core import Metric
+
 from actors.engine.config import (
     EngineConfig,
     GeneratorConfig,
@@ -44,6 +46,8 @@ from actors.messages import (
     SearchResult,
 )
 from actors.retrieval.config import RetrievalConfig
+from actors.whereabouts import whereabouts
+from cluster.metrics.request import Instruments
 from cluster.services import Services
 from kvstore.config import StoreConfig
 
@@ -102,7 +106,7 @@ class WordRetriever:
         self._snapshots[tenant, collection] = self._files.read(tenant, collection)
 
     async def status(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), "collections": len(self._snapshots)}
+        return {**whereabouts(), "pid": os.getpid(), "collections": len(self._snapshots)}
 
 
 class FileCorpus:
@@ -169,7 +173,7 @@ class FileCorpus:
         return RecordResult(self._files.read(tenant, collection)[0], tuple(replaced))
 
     async def status(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), "tokenizer": self._tokenizer_source}
+        return {**whereabouts(), "pid": os.getpid(), "tokenizer": self._tokenizer_source}
 
 
 class WordReranker:
@@ -207,6 +211,7 @@ class WordReranker:
 
     async def status(self) -> dict[str, Any]:
         return {
+            **whereabouts(),
             "pid": os.getpid(),
             "texts": len(self._seen),
             "segment_hits": 3,
@@ -261,7 +266,13 @@ class WordGenerator:
         return len(fused)
 
     async def status(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), "cancelled": self.cancelled, "requests": self.requests}
+        return {
+            **whereabouts(),
+            "pid": os.getpid(),
+            "cancelled": self.cancelled,
+            "requests": self.requests,
+            "waiting": 2,
+        }
 
 
 class Near:
@@ -311,12 +322,21 @@ class NearGenerator:
         return [await self.part.status()]
 
 
+class NearIngress:
+    def __init__(self, instruments: Instruments) -> None:
+        self._instruments = instruments
+
+    async def families(self, timeout_s: float) -> list[list[Metric]]:
+        return [self._instruments.families()]
+
+
 class NearStore:
     def __init__(self) -> None:
         self.drained: list[str] = []
 
     async def status(self, timeout_s: float) -> dict[str, Any]:
-        node = {"node_id": "1", "name": "here", "store": {"dram": {"num_segments": 4}}}
+        dram = {"num_segments": 4, "capacity_bytes": 64}
+        node = {"node_id": "1", "name": "here", "state": "up", "store": {"dram": dram}}
         return {"epoch": 1, "nodes": [node, {**node, "name": "there"}], "changes": []}
 
     async def check(self, repair: bool, timeout_s: float) -> dict[str, Any]:
@@ -338,6 +358,7 @@ def near_services(folder: Path) -> Services:
         Near(WordReranker(*engine, RerankerConfig(), store, "")),
         NearGenerator(WordGenerator(*engine, GeneratorConfig(), store, "")),
         NearStore(),
+        NearIngress(Instruments("1", 256)),
     )
 
 

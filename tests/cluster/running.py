@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import yaml
@@ -27,14 +28,14 @@ class Running:
     """`lines` is what it has printed so far. Everything it starts carries a mark of our own in the
     environment, so that the test knows what was left behind whatever the code under test knows."""
 
-    def __init__(self, folder: Path, **overrides: object) -> None:
+    def __init__(self, folder: Path, **overrides: Any) -> None:
         self.folder = folder
         self.port = free_port()
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
         path = folder / f"config-{self.port}.yaml"
         config = {
             "data_dir": str(folder / "data"),
-            "ingress": {"port": self.port},
+            "ingress": {"port": self.port, **overrides.pop("ingress", {})},
             "store": {"dram_bytes": 2**26, "ssd_bytes": 2**26},
         }
         path.write_text(yaml.safe_dump({**config, **overrides}))
@@ -111,7 +112,7 @@ class Running:
 
 
 @contextmanager
-def serving(folder: Path, **overrides: object) -> Iterator[Running]:
+def serving(folder: Path, **overrides: Any) -> Iterator[Running]:
     """The small application, ready; ended however the test went."""
     service = Running(folder, **overrides)
     try:

@@ -99,6 +99,7 @@ def test_a_node_that_joins_gets_its_share_and_one_that_drains_gives_it_back(two:
     (drained,) = (node for node in status["nodes"] if node["state"] == "draining")
     seconds = at["everything has moved"] - at["c is draining"]
     assert seconds > 0.9 * drained["moved_bytes"] / RATE, "no faster than it may"
+    assert drained["sent_bytes"] >= drained["moved_bytes"] > 0
 
 
 def test_a_killed_shard_and_a_killed_directory_cost_time_alone(two: Nodes) -> None:

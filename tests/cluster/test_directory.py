@@ -33,6 +33,13 @@ def test_what_one_node_computed_others_read_wherever_it_lies(three: Nodes) -> No
     assert {second[digest] for digest in LEAVES - own} == {"peer"}
     again = ray.get(two.use.remote(*PATHS), timeout=60)
     assert set(again.values()) == {"dram"}, "copies of its own now"
+    reports = {n: ray.get(three.shard(n).report.remote(), timeout=20) for n in "abc"}
+    assert all(reports[n].received_bytes > 0 for n in "bc"), "delivered to its owner"
+    assert all(reports[n].sent_bytes > 0 for n in "ac"), "read from there by the other"
+    assert reports["b"].sent_bytes == 0, "what it asked for itself was sent by others"
+    stats = {n: ray.get(three.shard(n).stats.remote(), timeout=20) for n in "ab"}
+    assert stats["b"].copies_bytes > 0, "of what it read from others"
+    assert stats["a"].copies_bytes > 0, "of what it computed for others"
 
 
 def test_two_nodes_that_miss_it_at_once_compute_it_once(three: Nodes) -> None:

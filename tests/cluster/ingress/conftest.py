@@ -13,8 +13,9 @@ from cluster.config import HyperRagConfig
 from cluster.ingress.app import create_app
 from cluster.ingress.auth import ApiKeys
 from cluster.ingress.context import Context
+from cluster.metrics.request import Instruments
 from cluster.services import Services
-from tests.cluster.parts import near_services, parse_lines
+from tests.cluster.parts import NearIngress, near_services, parse_lines
 
 DOCUMENTS = [
     {"id": "sky", "text": "the sky is blue"},
@@ -40,7 +41,9 @@ def make_app(services: Services) -> MakeApp:
     ) -> ASGIApp:
         config = config or HyperRagConfig()
         config = config.model_copy(update={"ingress": replace(config.ingress, **ingress)})
-        return create_app(Context(config, parts, keys or ApiKeys({}), parse_lines))
+        instruments = Instruments("1", config.ingress.max_queued_requests)
+        parts = replace(parts, ingress=NearIngress(instruments))
+        return create_app(Context(config, parts, keys or ApiKeys({}), parse_lines, instruments))
 
     return make
 

@@ -47,7 +47,7 @@ async def test_status_has_tiers_and_hit_rates(client: httpx.AsyncClient) -> None
     assert set(status["deployments"]) == {"retriever", "corpus", "reranker", "generator"}
     assert status["hit_rates"]["reranker"] == 0.75
     assert [node["name"] for node in status["store"]["nodes"]] == ["here", "there"]
-    assert status["tiers"] == {"dram": {"num_segments": 8}}, "of both nodes"
+    assert status["tiers"] == {"dram": {"num_segments": 8, "capacity_bytes": 128}}, "of both nodes"
 
 
 async def test_warming_goes_page_by_page(client: httpx.AsyncClient) -> None:

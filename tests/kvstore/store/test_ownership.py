@@ -57,7 +57,9 @@ def test_copies_stay_in_dram_under_their_bound_and_the_least_recently_used_goes(
     for path in PATHS[:4]:
         store_path(client, path)
     store_path(client, PATHS[0])  # a use
+    assert copying.stats().copies_bytes == 4 * SEGMENT
     store_path(client, PATHS[4])
+    assert copying.stats().copies_bytes == 4 * SEGMENT
     there = copying.locate([path[0].key for path in PATHS])
     assert set(there) == {PATHS[n][0].key for n in (0, 2, 3, 4)}, "the second went"
     assert copying.flush(10)

@@ -1,0 +1,63 @@
+"""GET /metrics: the whole cluster for Prometheus, from whichever ingress replica is asked."""
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from actors.errors import ActorError
+from cluster.errors import ReplicaLostError
+from cluster.ingress.auth import Tenant
+from cluster.ingress.context import Context, ContextDep
+from cluster.ingress.health import PROBE_TIMEOUT_S, ask_all, ask_store
+from cluster.metrics.families import gauge, tabulated
+from cluster.metrics.replicas import replica_families
+from cluster.metrics.request import merged
+from cluster.metrics.store import store_families
+
+router = APIRouter()
+
+UP = gauge("up", "part_up", "Whether a part of the service answered this scrape")
+
+
+class Families(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
+@router.get("/metrics")
+async def metrics(request: Request, tenant: Tenant, context: ContextDep) -> Response:
+    """Of every ingress replica, deployment and node. Totals of all tenants; nothing names one."""
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    families = await _families(context)
+    return Response(encode(Families(families)), headers={"Content-Type": content_type})
+
+
+async def _families(context: Context) -> list[Metric]:
+    services = context.services
+    states, store, ingresses = await asyncio.gather(
+        ask_all(services), ask_store(services.store), _ingresses(context)
+    )
+    up = {name: not isinstance(state, str) for name, state in states.items()}
+    up |= {"store": "epoch" in store, "ingress": ingresses is not None}
+    parts = ingresses or [context.instruments.families()]
+    return [
+        *merged(parts),
+        *replica_families(states),
+        *(store_families(store) if up["store"] else ()),
+        *tabulated((UP,), ("part",), [((name,), {"up": is_up}) for name, is_up in up.items()]),
+    ]
+
+
+async def _ingresses(context: Context) -> list[list[Metric]] | None:
+    """Of every ingress replica; None when not all of them answer."""
+    try:
+        return await context.services.ingress.families(PROBE_TIMEOUT_S)
+    except (ActorError, ReplicaLostError):
+        return None
