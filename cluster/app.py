@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from actors.engine.config import ModelConfig
 from cluster.config import HyperRagConfig
+from cluster.directory import ensure_directory
 from cluster.handles import remote_services
 from cluster.ingress.app import create_app
 from cluster.ingress.auth import ApiKeys
@@ -101,6 +102,7 @@ class Ingress:
         generator: DeploymentHandle,
     ) -> None:
         log_to_stderr()
+        ensure_directory(config.store)  # whoever deployed: `hyperrag`, `serve deploy`, an operator
         services = remote_services(retriever, corpus, reranker, generator)
         keys = ApiKeys.from_file(config.ingress.api_keys_file)
         self._context = Context(config, services, keys, parse_upload)
