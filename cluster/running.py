@@ -8,6 +8,9 @@ from dataclasses import asdict
 
 import ray
 from ray import serve
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,
+)
 from ray._private.services import canonicalize_bootstrap_address_or_die, extract_ip_port
 from ray.exceptions import RayError
 from ray.serve.config import HTTPOptions
@@ -28,6 +31,7 @@ _log = logging.getLogger("hyperrag.running")
 @contextmanager
 def attached(address: str) -> Iterator[None]:
     """This process as a driver of the cluster at HOST:PORT, or "auto": the one of this machine.
+    Where there is a token, it is presented, as `ray start` demands it.
 
     Raises NoClusterError when none answers there.
     """
@@ -35,6 +39,7 @@ def attached(address: str) -> Iterator[None]:
         gcs = canonicalize_bootstrap_address_or_die(address)
         host, port = extract_ip_port(gcs)
         socket.create_connection((host, port), _ANSWER_S).close()  # Ray would try for ten minutes
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
         ray.init(address=gcs, namespace=NAMESPACE, logging_level="ERROR", log_to_driver=False)
     except (OSError, RuntimeError, ValueError) as error:
         raise NoClusterError(address, str(error)) from error
