@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help env demo serve test stress metrics lint format clean
+.PHONY: help env demo serve test stress metrics test-deploy wheel lint format clean
 
 help:
 	@echo "make demo    sample corpus, local cluster, questions cold and warm, a table, clean stop"
@@ -13,6 +13,9 @@ help:
 	@echo "make test    everything that must hold: style, types, layers, tests"
 	@echo "make stress  ten minutes of random requests to one store from four processes, some killed"
 	@echo "make metrics the dashboards and alerts over a real service and a real Prometheus"
+	@echo "make test-deploy  \`ray up\` on test hosts made of namespaces: needs root and Debian's"
+	@echo "             openssh-server, rsync and iproute2; skipped with a reason elsewhere"
+	@echo "make wheel   the wheel and its constraints in dist/, for other machines"
 	@echo "make lint    the same without the tests"
 	@echo "make format  put the sources into their canonical form"
 	@echo "make clean   remove the environment and what the tools left behind"
@@ -53,6 +56,13 @@ stress: $(READY)
 
 metrics: $(READY)
 	$(BIN)/python -m pytest tests/infra tests/integration/test_metrics.py $(ARGS)
+test-deploy: $(READY)
+	$(BIN)/python -m pytest tests/infra/deploy_ray_up.py $(ARGS)
+
+wheel: $(READY)
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	cp constraints.txt dist/
 
 format: $(READY)
 	$(BIN)/ruff check --fix

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from actors.engine.config import ModelConfig
 from actors.whereabouts import whereabouts
 from cluster.config import HyperRagConfig
+from cluster.directory import ensure_directory
 from cluster.handles import remote_services
 from cluster.ingress.app import create_app
 from cluster.ingress.auth import ApiKeys
@@ -106,6 +107,7 @@ class Ingress:
         log_to_stderr()
         replica = serve.get_replica_context()
         own = serve.get_deployment_handle(replica.deployment, replica.app_name)
+        ensure_directory(config.store)  # whoever deployed: `hyperrag`, `serve deploy`, an operator
         services = remote_services(retriever, corpus, reranker, generator, own)
         keys = ApiKeys.from_file(config.ingress.api_keys_file)
         instruments = Instruments(whereabouts()["replica"], config.ingress.max_queued_requests)

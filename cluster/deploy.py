@@ -15,13 +15,12 @@ from ray.serve.schema import (
 )
 
 from cluster.config import HyperRagConfig
-from cluster.directory import ensure_directory
 from cluster.errors import DeployError
 from cluster.ingress.auth import ApiKeys
+from cluster.running import require_same_address, require_same_store
 
 APP_NAME = "hyperrag"
 IMPORT_PATH = "cluster.app:build"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POLL_S = 0.5
 """Asking Serve costs some 50 ms of a core, which the replicas that start need."""
 
@@ -33,7 +32,7 @@ def serve_schema(config: HyperRagConfig, import_path: str = IMPORT_PATH) -> Serv
     """What Serve is told, from a resolved configuration."""
     ingress = config.ingress
     return ServeDeploySchema(
-        proxy_location="HeadOnly" if ingress.host in LOOPBACK else "EveryNode",
+        proxy_location="HeadOnly" if ingress.on_loopback else "EveryNode",
         http_options=HTTPOptionsSchema(host=ingress.host, port=ingress.port),
         logging_config=LoggingConfig(log_level="WARNING", enable_access_log=False),
         applications=[
@@ -53,27 +52,24 @@ def deploy(
     deadline_s: float = 600.0,
     import_path: str = IMPORT_PATH,
 ) -> None:
-    """Start Serve in the Ray cluster of this process and return when the application runs.
+    """Start Serve in the Ray cluster of this process and return when the application runs. One that
+    runs already is updated.
 
-    Raises DeployError with the deployment's own message when one cannot start, and after
-    `deadline_s`; ConfigError for a key file that cannot be used.
+    Raises DeployError with the deployment's own message when one cannot start, after `deadline_s`,
+    and for what a running one cannot change; ConfigError for a key file that cannot be used.
     """
     ApiKeys.from_file(config.ingress.api_keys_file)  # better here than in a replica
-    ensure_directory(config.store)
+    require_same_store(config.store)
     schema = serve_schema(config, import_path)
     client = serve_start(
         http_options=schema.http_options.model_dump(),
         proxy_location=schema.proxy_location,
         global_logging_config=schema.logging_config,
     )
+    require_same_address(client.http_config, config.ingress)
     client.deploy_apps(schema)
     _wait(progress, time.monotonic() + deadline_s)
     client.wait_for_proxies_serving(wait_for_applications_running=True)
-
-
-def undeploy() -> None:
-    """Stop the application and Serve itself; requests in progress get their grace period."""
-    serve.shutdown()
 
 
 def _wait(progress: Progress, deadline: float) -> None:
@@ -86,9 +82,17 @@ def _wait(progress: Progress, deadline: float) -> None:
                 return
             _raise_if_failed(app)
         if time.monotonic() > deadline:
-            waiting = [name for name, state in told.items() if state != "HEALTHY"]
-            raise DeployError(APP_NAME, f"not running in time; waiting for {', '.join(waiting)}")
+            raise DeployError(APP_NAME, f"not running in time; {_awaited(app)}")
         time.sleep(POLL_S)
+
+
+def _awaited(app: ApplicationStatusOverview | None) -> str:
+    """Which deployments are not healthy, with what Serve says about them, such as resources that
+    no node has."""
+    if app is None:
+        return "Serve does not know it yet"
+    waiting = {n: d.message for n, d in app.deployments.items() if d.status != "HEALTHY"}
+    return "waiting for " + "; ".join(f"{n} ({m})" if m else n for n, m in waiting.items())
 
 
 def _tell(app: ApplicationStatusOverview, told: dict[str, str], progress: Progress) -> None:

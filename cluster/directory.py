@@ -66,6 +66,10 @@ class KVDirectoryShell:
     def membership(self) -> Membership:
         return self._membership
 
+    def settings(self) -> StoreConfig:
+        """What shards are started with; they keep it."""
+        return self._config
+
     def drain(self, node: str) -> None:
         """Its segments go to the others; it owns nothing any more. By its name or id; raises
         ValueError for a node that is no member."""

@@ -4,6 +4,7 @@ ClusterError
 ├── ConfigError          a setting: key, value and what is allowed; also a ValueError
 ├── PortTakenError       the HTTP port is in use
 ├── DataDirError         the data directory is read-only, full, or used by another process
+├── NoClusterError       no Ray cluster answers at an address
 ├── DeployError          an application that did not come up, with the deployment's own message
 └── ReplicaLostError     a replica ended while it worked for us, or none is there
 
@@ -43,6 +44,15 @@ class PortTakenError(ClusterError):
 
 class DataDirError(ClusterError):
     pass
+
+
+class NoClusterError(ClusterError):
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(address, reason)
+        self.address, self.reason = address, reason
+
+    def __str__(self) -> str:
+        return f"no Ray cluster answers at {self.address}: {self.reason}"
 
 
 class DeployError(ClusterError):

@@ -16,13 +16,12 @@ from uuid import uuid4
 import ray
 from ray import serve
 from ray._private import worker
-from ray.exceptions import RayError
-from ray.util import list_named_actors
 
-from actors.shard_names import DIRECTORY, NAMESPACE
+from actors.shard_names import NAMESPACE
 from cluster.config import HyperRagConfig
 from cluster.interrupts import Hurry, Interrupts
 from cluster.preflight import check_data_dir, check_port, data_dir_lock
+from cluster.running import end_actors
 from cluster.sweep import RUN_ID, adopt_orphans, sweep
 from kvstore.arena import PREFIX as ARENA_PREFIX
 from kvstore.locks import sweep as unlink_orphans
@@ -31,7 +30,6 @@ OBJECT_STORE_BYTES = 256 * 2**20  # 256 MiB: KV travels through the arena, not t
 SERVE_STOP_S = 20.0
 ACTORS_STOP_S = 15.0
 DISCONNECT_S = 10.0
-CLOSE_S = 10.0
 
 _log = logging.getLogger("hyperrag.local")
 
@@ -125,22 +123,8 @@ def _stop_gracefully() -> None:
     if not ray.is_initialized():
         return
     worker._worker_logs_enabled = False  # Ray would report on the console how its actors end
-    for step, limit_s in ((serve.shutdown, SERVE_STOP_S), (_end_actors, ACTORS_STOP_S)):
+    for step, limit_s in ((serve.shutdown, SERVE_STOP_S), (end_actors, ACTORS_STOP_S)):
         _limited(step, limit_s)
-
-
-def _end_actors() -> None:
-    """Detached actors; one with a `close`, such as a shard, first writes what it has queued. The
-    directory goes first: it would start shards again."""
-    actors = list_named_actors(all_namespaces=True)
-    for named in sorted(actors, key=lambda named: named["name"] != DIRECTORY):
-        try:
-            actor = ray.get_actor(named["name"], named["namespace"])
-            if hasattr(actor, "close"):
-                ray.get(actor.close.remote(CLOSE_S), timeout=CLOSE_S + 1.0)
-            ray.kill(actor)
-        except (ValueError, RayError) as error:  # ValueError: it ended in the meantime
-            _log.warning("actor %s: %s", named["name"], error)
 
 
 def _limited(step: Callable[[], None], limit_s: float) -> None:

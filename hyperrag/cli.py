@@ -13,10 +13,11 @@ import typer
 from rich.markup import escape
 
 from actors.errors import ActorError, RequestError
-from cluster.errors import ClusterError, ConfigError
+from cluster.errors import ClusterError, ConfigError, NoClusterError
 from hyperrag.commands import (
     config,
     demo,
+    deploy,
     documents,
     fusion,
     models,
@@ -67,6 +68,8 @@ def root(
 
 app.command()(serve.serve)
 app.command()(demo.demo)
+app.command()(deploy.deploy)
+app.command()(deploy.undeploy)
 app.command()(documents.ingest)
 app.command()(questions.ask)
 app.command()(questions.rerank)
@@ -87,7 +90,7 @@ def main() -> None:
     """Run a command and end the process with its status."""
     try:
         app()
-    except UnreachableError as error:
+    except (UnreachableError, NoClusterError) as error:
         _fail(error, UNREACHABLE)
     except (ConfigError, RequestError) as error:
         _fail(error, USAGE)

@@ -10,11 +10,11 @@ MACHINE_PATHS = re.compile(r"(?<![\w.$~}])/(?:home|work|root|Users)/\w")
 
 
 def _make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def test_every_make_command_of_the_readme_exists() -> None:
-    named = set(re.findall(r"make ([a-z]+)", README.read_text("utf-8")))
+    named = set(re.findall(r"make ([a-z-]+)", README.read_text("utf-8")))
     assert named and named <= _make_targets()
 
 
@@ -22,7 +22,7 @@ def test_every_target_of_the_makefile_is_phony_and_explained() -> None:
     makefile = (ROOT / "Makefile").read_text()
     phony = set(re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[1].split())  # type: ignore[index]
     assert phony == _make_targets()
-    helped = set(re.findall(r'@echo "make ([a-z]+)', makefile))
+    helped = set(re.findall(r'@echo "make ([a-z-]+)', makefile))
     assert helped == phony - {"help", "env"}
 
 

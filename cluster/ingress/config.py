@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class IngressConfig:
     api_keys_file: str = ""
     """YAML, `keys: [{tenant: NAME, sha256: HEX} or {tenant: NAME, key: TEXT}]`; empty: no keys,
     and everybody is the tenant "default"."""
+    insecure: bool = False
+    """Allows another host than loopback without keys: whoever reaches it reads and changes all."""
     max_body_bytes: int = 64 * 2**20
     """Larger request bodies are refused (413) while they are read."""
     request_timeout_s: float = 60.0
@@ -39,6 +42,12 @@ class IngressConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
             raise ValueError(f"ingress.port is {self.port}, must be 1 to 65535")
+        if not (self.on_loopback or self.api_keys_file or self.insecure):
+            raise ValueError(
+                f"ingress.host is {self.host!r}, and without API keys whoever reaches it reads and "
+                "changes all documents: set ingress.api_keys_file, listen on 127.0.0.1, or set "
+                "ingress.insecure (--insecure)"
+            )
         for name in (
             "max_body_bytes",
             "request_timeout_s",
@@ -55,3 +64,7 @@ class IngressConfig:
                 raise ValueError(f"ingress.{name} is {getattr(self, name)!r}, must be {NAME_RULE}")
         if self.generator_name == self.reranker_name:
             raise ValueError("ingress.generator_name and reranker_name must differ")
+
+    @property
+    def on_loopback(self) -> bool:
+        return self.host in LOOPBACK

@@ -25,11 +25,13 @@ def test_every_shipped_file_loads_and_changes_something(path: Path) -> None:
 
 
 def test_there_are_shipped_files() -> None:
-    assert {path.stem for path in SHIPPED} >= {"laptop", "one-gpu"}
+    assert {path.stem for path in SHIPPED} >= {"laptop", "one-gpu", "cluster"}
 
 
 def test_later_sources_win(tmp_path: Path) -> None:
-    path = write(tmp_path, "ingress: {port: 1, host: file}\nretrieval: {top_k: 2}\n")
+    path = write(
+        tmp_path, "ingress: {port: 1, host: file, insecure: true}\nretrieval: {top_k: 2}\n"
+    )
     env = {"HYPERRAG_CONFIG": str(path), "HYPERRAG__INGRESS__PORT": "2", "HYPERRAG_OTHER": "x"}
     config = load(overrides={"ingress.host": "caller"}, environ=env)
     assert (config.ingress.host, config.ingress.port) == ("caller", 2)
@@ -106,6 +108,7 @@ def test_given_paths_are_kept(tmp_path: Path) -> None:
         ("prompt.judge_instruction", "well?", ["prompt.judge_instruction", "{question}"]),
         ("ingress.port", "x", ["ingress.port", "'x'", "integer"]),
         ("ingress.port", 70000, ["ingress.port is 70000", "1 to 65535"]),
+        ("ingress.host", "0.0.0.0", ["'0.0.0.0'", "ingress.api_keys_file", "--insecure"]),
         ("ingress.default_collection", "a/b", ["ingress.default_collection", "a/b"]),
         ("retrieval.top_k", 99, ["top_k <= top_n", "99"]),
         ("reranker.device_tier.bytes", -1, ["device_tier.bytes is -1", "0 or more"]),
@@ -152,3 +155,10 @@ def test_device_tiers_on_cpus_leave_half_of_the_arena_to_evict() -> None:
         load(overrides=many, environ={})
     load(overrides=many | {"reranker.device_tier.arena_share": 0.125}, environ={})
     load(overrides=many | {"models.reranker.device": "cuda"}, environ={})
+
+
+@pytest.mark.parametrize(
+    "with_it", [{"ingress.api_keys_file": "keys.yaml"}, {"ingress.insecure": True}]
+)
+def test_beyond_loopback_it_listens_with_keys_or_when_told_to(with_it: dict[str, object]) -> None:
+    assert load(overrides={"ingress.host": "0.0.0.0", **with_it}, environ={})

@@ -14,8 +14,10 @@ from tests.hyperrag.conftest import Service
 GLOBAL = "--url --api-key-file --timeout-s --version --install-completion --show-completion"
 OPTIONS = {
     "": GLOBAL,
-    "serve": "--config --host --port --data-dir",
+    "serve": "--config --host --port --data-dir --insecure",
     "demo": "--json --config --data-dir",
+    "deploy": "--config --address --wait-s --insecure --dry-run",
+    "undeploy": "--address",
     "ingest": "paths --collection --precompute --json",
     "ask": "question --collection --top-n --top-k --max-tokens --temperature --stream --json",
     "rerank": "query documents --file --top-n --json",

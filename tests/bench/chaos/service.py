@@ -10,7 +10,8 @@ from ray.exceptions import RayError
 from ray.serve.context import _get_global_client
 
 from cluster.config import HyperRagConfig
-from cluster.deploy import APP_NAME, IMPORT_PATH, deploy, undeploy
+from cluster.deploy import APP_NAME, IMPORT_PATH, deploy
+from cluster.running import undeploy
 from hyperrag import Client, HyperRagError
 from tests.cluster.nodes import Nodes, nodes
 

@@ -1,0 +1,42 @@
+#!/bin/sh
+# First process of a test host (tests/infra/hosts.py): host.sh NAME ADDRESS. Reaps what is left to
+# it, as an init does, and ends when the SSH server ends.
+set -eu
+hostname "$1"
+
+mount --make-rprivate /
+for folder in /tmp /home /run /var/lib; do
+  mount -t tmpfs "$1" "$folder"
+done
+mount -t tmpfs -o size=2g "$1" /dev/shm
+mkdir -p /run/sshd "/home/$USER/.ssh" "/home/$USER/hyperrag"
+cp "$KEY" "/home/$USER/.ssh/authorized_keys"
+# HyperRAG is installed already: the environment of whoever runs the tests.
+ln -s "$VENV" "/home/$USER/hyperrag/venv"
+
+# An account with a home of its own. It is root by another name: the shared environment may lie
+# where nobody else may look, and sudo is then not needed.
+{ cat /etc/passwd; echo "$USER:x:0:0::/home/$USER:/bin/bash"; } > /run/passwd
+mount --bind /run/passwd /etc/passwd
+mount -o remount,bind,ro /
+
+ssh-keygen -q -t ed25519 -N "" -f /run/sshd/key
+cat > /run/sshd/config << END
+ListenAddress $2
+HostKey /run/sshd/key
+AuthorizedKeysFile /home/$USER/.ssh/authorized_keys
+StrictModes no
+UsePAM no
+PidFile none
+Subsystem sftp internal-sftp
+SetEnv PYTHONPATH=$SOURCES
+END
+
+while ! ip link show eth0 > /dev/null 2>&1; do sleep 0.02; done
+ip link set lo up
+ip addr add "$2/24" dev eth0
+ip link set eth0 up
+ip route add default via "$OPERATOR"
+
+/usr/sbin/sshd -D -f /run/sshd/config &
+wait $!
