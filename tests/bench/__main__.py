@@ -13,7 +13,7 @@ SCENARIOS = (
     "rerank_reuse", "rerank_sweep", "rerank_e2e", "rerank_quality", "rerank_vs_vllm",
     "train_reranker", "answer_quality", "exactness", "store", "store_faults", "codec_error",
     "device_tier", "ttft", "overlap", "fusion_quality", "trace_reuse", "pcr_ladder",
-    "cross_stage", "passage_order", "placement_sim", "cluster",
+    "cross_stage", "passage_order", "placement_sim", "cluster", "rolling_update",
 )  # fmt: skip
 
 
