@@ -5,6 +5,7 @@ Serve imports it as `cluster.app:build` with the configuration as arguments; not
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
@@ -36,7 +37,6 @@ ROUTER = "cluster.router:AffinityRouter"
 LIFECYCLE: dict[str, Any] = {
     "health_check_period_s": 2.0,
     "health_check_timeout_s": 30.0,
-    "graceful_shutdown_timeout_s": 10.0,
     "graceful_shutdown_wait_loop_s": 0.2,
     "max_constructor_retry_count": 2,
 }
@@ -70,16 +70,20 @@ def assemble(config: HyperRagConfig, parts: Parts) -> Application:
     """The deployments, each bound to its own part of the configuration."""
     retrieval, reranker, generator = config.retrieval, config.reranker, config.generator
     models, place, ingress = config.models, config.placement, config.ingress
-    cpus = {"num_cpus": place.replica_cpus}
     shared = (config.store, config.run_dir)
-    search = _deployment("Retriever", parts.retriever, retrieval.num_replicas, cpus)
-    corpus = _deployment("CorpusService", parts.corpus, 1, cpus)
-    rank_on = _resources(place.replica_cpus, place.reranker_gpus, models.reranker)
-    rank = _deployment("Reranker", parts.reranker, reranker.num_replicas, rank_on)
-    write_on = _resources(place.replica_cpus, place.generator_gpus, models.generator)
-    write = _deployment("Generator", parts.generator, generator.num_replicas, write_on)
-    front = _deployment("Ingress", serve.ingress()(Ingress), ingress.num_replicas, cpus)
-    rank, write = (part.options(request_router_config=_by_affinity()) for part in (rank, write))
+    made = partial(_deployment, longest_s=max(ingress.request_timeout_s, ingress.ingest_timeout_s))
+    cpus = _resources(place.replica_cpus, place.cpu_labels)
+    search = made("Retriever", parts.retriever, retrieval.num_replicas, cpus)
+    # The writer locks the corpus: its successor can start only when it has ended.
+    corpus = made("CorpusService", parts.corpus, 1, cpus, surge_percent=0)
+    front = made("Ingress", serve.ingress()(Ingress), ingress.num_replicas, cpus)
+    engine = partial(
+        made, surge_percent=place.max_surge_percent, request_router_config=_by_affinity()
+    )
+    rank_on = _with_model(place.replica_cpus, place.reranker_gpus, models.reranker)
+    rank = engine("Reranker", parts.reranker, reranker.num_replicas, rank_on)
+    write_on = _with_model(place.replica_cpus, place.generator_gpus, models.generator)
+    write = engine("Generator", parts.generator, generator.num_replicas, write_on)
     root = front.bind(
         config,
         parts.parse_upload,
@@ -122,14 +126,25 @@ class Ingress:
 
 
 def _deployment(
-    name: str, part: Deployable, num_replicas: int, resources: dict[str, float]
+    name: str,
+    part: Deployable,
+    num_replicas: int,
+    actor_options: dict[str, Any],
+    longest_s: float,
+    surge_percent: int = 100,
+    **options: Any,
 ) -> Deployment:
+    """`longest_s`: how long a request may take, which a replica that is replaced is left to end.
+    `surge_percent`: replicas beyond their number whom it may wait for, running, before it ends."""
     decorate: Callable[[Deployable], Deployment] = serve.deployment(
         name=name,
         num_replicas=num_replicas,
         max_ongoing_requests=MAX_ONGOING,
-        ray_actor_options=resources,
+        ray_actor_options=actor_options,
+        graceful_shutdown_timeout_s=longest_s,
+        max_surge_percent=surge_percent,
         **LIFECYCLE,
+        **options,
     )
     return decorate(part)
 
@@ -138,5 +153,9 @@ def _by_affinity() -> RequestRouterConfig:
     return RequestRouterConfig(request_router_class=ROUTER)
 
 
-def _resources(cpus: float, gpus: float, model: ModelConfig) -> dict[str, float]:
+def _resources(cpus: float, labels: dict[str, str]) -> dict[str, Any]:
+    return {"num_cpus": cpus, **({"label_selector": labels} if labels else {})}
+
+
+def _with_model(cpus: float, gpus: float, model: ModelConfig) -> dict[str, Any]:
     return {"num_cpus": cpus, "num_gpus": gpus if model.device == "cuda" else 0}

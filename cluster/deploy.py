@@ -1,7 +1,12 @@
-"""Deploys the application through the Serve schema, and waits until it runs or has failed."""
+"""Deploys the application through the Serve schema, and waits until it runs or has failed.
+
+Over an application that runs it is a rolling update: Serve replaces replicas as `cluster.app` asks
+it to. Of an update that fails nothing stays.
+"""
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ray import serve
 from ray.serve._private.api import serve_start
@@ -55,8 +60,9 @@ def deploy(
     """Start Serve in the Ray cluster of this process and return when the application runs. One that
     runs already is updated.
 
-    Raises DeployError with the deployment's own message when one cannot start, after `deadline_s`,
-    and for what a running one cannot change; ConfigError for a key file that cannot be used.
+    Raises DeployError with the deployment's own message when one cannot start, and after
+    `deadline_s`; an application that ran before then runs again as it was. DeployError also for
+    what a running one cannot change, ConfigError for a key file that cannot be used.
     """
     ApiKeys.from_file(config.ingress.api_keys_file)  # better here than in a replica
     require_same_store(config.store)
@@ -67,9 +73,30 @@ def deploy(
         global_logging_config=schema.logging_config,
     )
     require_same_address(client.http_config, config.ingress)
+    former = _running(client.get_serve_details())
     client.deploy_apps(schema)
-    _wait(progress, time.monotonic() + deadline_s)
+    try:
+        _wait(progress, time.monotonic() + deadline_s)
+    except DeployError as error:
+        if former is None:
+            raise
+        progress(f"{error}; going back to what ran before")
+        client.deploy_apps(schema.model_copy(update={"applications": [former]}))
+        outcome = "what ran before runs again"
+        try:
+            _wait(progress, time.monotonic() + deadline_s)
+        except DeployError as second:
+            outcome = f"what ran before did not come back: {second}"
+        raise DeployError(error.what, f"{error.reason} ({outcome})") from error
     client.wait_for_proxies_serving(wait_for_applications_running=True)
+
+
+def _running(details: dict[str, Any]) -> ServeApplicationSchema | None:
+    """What the application that runs was deployed with; None if there is none, or it is broken."""
+    app = details["applications"].get(APP_NAME)
+    if app is None or app["status"] != ApplicationStatus.RUNNING:
+        return None
+    return ServeApplicationSchema.model_validate(app["deployed_app_config"])
 
 
 def _wait(progress: Progress, deadline: float) -> None:

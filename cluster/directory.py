@@ -1,8 +1,9 @@
 """KVDirectory: which nodes share the store. One actor, which Ray restarts when it is killed.
 
-It starts a shard on every Ray node, tells all of them each new membership, and says when they are
-done with what it moved. It holds nothing that the shards do not know: a directory that restarts
-goes on from the latest membership that any of them followed. Serving needs it only for news.
+It starts a shard on every Ray node that `store.node_labels` names, tells all of them each new
+membership, and says when they are done with what it moved. It holds nothing that the shards do not
+know: a directory that restarts goes on from the latest membership that any of them followed.
+Serving needs it only for news.
 """
 
 import logging
@@ -117,7 +118,7 @@ class KVDirectoryShell:
 
     def _resume(self) -> None:
         """From the latest membership that any shard followed."""
-        asked = self._peers.start(dict.fromkeys(_alive(), ()), "membership")
+        asked = self._peers.start(dict.fromkeys(self._alive(), ()), "membership")
         for known in self._peers.gather(asked, _REPORT_TIMEOUT_S).values():
             if known.epoch > self._membership.epoch:
                 self._membership = known
@@ -128,7 +129,7 @@ class KVDirectoryShell:
         self._heard = dict.fromkeys(self._membership.node_ids, time.monotonic())
 
     def _reconcile(self) -> None:
-        alive, now = _alive(), time.monotonic()
+        alive, now = self._alive(), time.monotonic()
         for node_id in alive:
             if node_id not in self._heard:
                 start_shard(self._config, node_id, self._namespace)
@@ -142,6 +143,12 @@ class KVDirectoryShell:
             self._draining &= self._heard.keys()
             members = tuple(self._member(node_id) for node_id in sorted(self._heard))
             self._update(members)
+
+    def _alive(self) -> set[str]:
+        """Ids of the nodes that keep a shard."""
+        wanted = self._config.node_labels.items()
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        return {str(node["NodeID"]) for node in nodes if wanted <= node["Labels"].items()}
 
     def _is_there(self, node_id: str, alive: set[str], now: float) -> bool:
         return node_id in alive and now - self._heard[node_id] < LOST_AFTER_S
@@ -197,10 +204,6 @@ def ensure_directory(config: StoreConfig, namespace: str = NAMESPACE) -> Any:
     return KVDirectory.options(
         name=DIRECTORY, namespace=namespace, get_if_exists=True, lifetime="detached"
     ).remote(config, namespace)
-
-
-def _alive() -> set[str]:
-    return {str(node["NodeID"]) for node in ray.nodes() if node["Alive"]}
 
 
 def _difference(old: tuple[Member, ...], new: tuple[Member, ...]) -> str:

@@ -1,6 +1,6 @@
 """Settings of one node's shard."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
@@ -63,6 +63,9 @@ class StoreConfig:
     """A call that takes longer failed; after a few of them the tier is left alone for a while."""
     read_timeout_s: float = 5.0
     """A slow tier's read that hangs for longer is left behind, its segment computed."""
+    node_labels: dict[str, str] = field(default_factory=dict)
+    """Labels of the Ray nodes that keep a shard, besides those where an engine runs; empty: all
+    nodes."""
     replication: int = 1
     """How many nodes keep a segment, as far as there are so many; with 2 the loss of one loses
     nothing."""

@@ -20,6 +20,8 @@ from kvstore.types import Path
 from tests.kvstore.segments import assert_right_bytes, fill
 
 OBJECT_STORE_BYTES = 100 * 2**20
+LABEL = "letter"
+"""Of every node; its value is the node's name."""
 
 
 class Engine:
@@ -73,7 +75,10 @@ class Nodes:
     def add(self, name: str) -> str:
         """A node's id; it has a number of CPUs of its own, which it does not have."""
         node = self._cluster.add_node(
-            num_cpus=4, object_store_memory=OBJECT_STORE_BYTES, node_name=name
+            num_cpus=4,
+            object_store_memory=OBJECT_STORE_BYTES,
+            node_name=name,
+            labels={LABEL: name},
         )
         self._nodes[name], self.ids[name] = node, str(node.node_id)
         return self.ids[name]

@@ -46,6 +46,7 @@ from actors.messages import (
     SearchResult,
 )
 from actors.retrieval.config import RetrievalConfig
+from actors.retrieval.lock import WriterLock
 from actors.whereabouts import whereabouts
 from cluster.metrics.request import Instruments
 from cluster.services import Services
@@ -97,7 +98,9 @@ class WordRetriever:
 
     async def search(self, request: SearchRequest) -> SearchResult:
         where = (request.tenant, request.collection)
-        version, documents = self._snapshots.get(where, (0, {}))
+        if where not in self._snapshots:
+            self._snapshots[where] = self._files.read(*where)
+        version, documents = self._snapshots[where]
         found = [Found(passage(i, t), shared(request.query, t)) for i, t in documents.items()]
         found.sort(key=lambda hit: -hit.score)
         return SearchResult(version, tuple(found[: request.top_n]))
@@ -114,6 +117,7 @@ class FileCorpus:
         self, retrieval: RetrievalConfig, model: ModelConfig, engine: EngineConfig
     ) -> None:
         self._files = Files(retrieval.corpus_uri)
+        self._lock = WriterLock(Path(retrieval.corpus_uri), wait_s=10.0)
         self._tokenizer_source = model.source
 
     async def ingest(self, tenant: str, collection: str, documents: list[Document]) -> IngestResult:

@@ -32,19 +32,14 @@ class Running:
         self.folder = folder
         self.port = free_port()
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
-        path = folder / f"config-{self.port}.yaml"
-        config = {
-            "data_dir": str(folder / "data"),
-            "ingress": {"port": self.port, **overrides.pop("ingress", {})},
-            "store": {"dram_bytes": 2**26, "ssd_bytes": 2**26},
-        }
-        path.write_text(yaml.safe_dump({**config, **overrides}))
+        path = self._write_config(overrides)
         self.lines: list[str] = []
         self._seen: set[psutil.Process] = set()
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-m", "tests.cluster.small_app", str(path)],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), "TEST_MARK": self.mark},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -56,6 +51,36 @@ class Running:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def update(self, limit_s: float = 240, **overrides: object) -> str:
+        """Deploy another configuration over what runs; what came of it."""
+        assert self.process.stdin
+        self.process.stdin.write(f"{self._write_config(overrides)}\n")
+        self.process.stdin.flush()
+        num, deadline = len(self.lines), time.monotonic() + limit_s
+        while True:
+            for line in self.lines[num:]:
+                if line == "updated" or line.startswith("not updated"):
+                    return line
+            assert self.process.poll() is None and time.monotonic() < deadline, self.lines
+            time.sleep(0.05)
+
+    def replicas(self) -> set[tuple[str, int]]:
+        """Deployment and process of every replica that lives."""
+        self.left()
+        names = [(p.name(), p.pid) for p in self._seen if _lives(p)]
+        found = [(name.rpartition("hyperrag:"), pid) for name, pid in names]
+        return {(deployment, pid) for (_, of_ours, deployment), pid in found if of_ours}
+
+    def _write_config(self, overrides: dict[str, Any]) -> Path:
+        path = self.folder / f"config-{time.monotonic_ns()}.yaml"
+        config = {
+            "data_dir": str(self.folder / "data"),
+            "ingress": {"port": self.port, **overrides.pop("ingress", {})},
+            "store": {"dram_bytes": 2**26, "ssd_bytes": 2**26},
+        }
+        path.write_text(yaml.safe_dump({**config, **overrides}))
+        return path
 
     def _read(self) -> None:
         assert self.process.stdout
@@ -107,8 +132,9 @@ class Running:
         for process in filter(_lives, self._seen):
             process.kill()
         self._reader.join(10)
-        if self.process.stdout:
-            self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe:
+                pipe.close()
 
 
 @contextmanager

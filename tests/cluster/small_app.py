@@ -1,8 +1,8 @@
 """The real Serve application around small parts; `python -m tests.cluster.small_app CONFIG` runs it
-on a local cluster until it is told to stop."""
+on a local cluster until it is told to stop. Each line that it reads names another CONFIG, to which
+it is updated."""
 
 import sys
-import time
 from typing import Any
 
 from ray.serve import Application
@@ -10,6 +10,7 @@ from ray.serve import Application
 from cluster.app import Parts, assemble
 from cluster.config import HyperRagConfig, load
 from cluster.deploy import deploy
+from cluster.errors import DeployError
 from cluster.local import LocalCluster
 from tests.cluster.parts import (
     FileCorpus,
@@ -31,9 +32,19 @@ def main() -> None:
     config = load(sys.argv[1]).resolved()
     print("starting", flush=True)
     with LocalCluster(config):
-        deploy(config, print, deadline_s=240, import_path="tests.cluster.small_app:build")
+        _deploy(config)
         print("ready", flush=True)
-        time.sleep(900)
+        for line in sys.stdin:
+            try:
+                _deploy(load(line.strip()).resolved())
+            except DeployError as error:
+                print(f"not updated: {error}", flush=True)
+            else:
+                print("updated", flush=True)
+
+
+def _deploy(config: HyperRagConfig) -> None:
+    deploy(config, print, deadline_s=240, import_path="tests.cluster.small_app:build")
 
 
 if __name__ == "__main__":

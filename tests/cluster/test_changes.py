@@ -14,7 +14,7 @@ import ray
 from actors.peers import PAUSE_S
 from kvstore.config import StoreConfig
 from kvstore.types import Path
-from tests.cluster.nodes import Nodes, eventually, nodes
+from tests.cluster.nodes import LABEL, Nodes, eventually, nodes
 from tests.kvstore.segments import TRUNK, chain_of, passage, small_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -145,3 +145,16 @@ def test_with_replication_the_loss_of_a_node_loses_nothing(tmp_path: FilePath) -
         cluster.settled(2)
         every: set[bytes] = {key.digest for key in LEAVES}
         eventually(lambda: every <= stored_in(cluster, "a") and every <= stored_in(cluster, "b"))
+
+
+def test_only_nodes_with_the_labels_keep_a_shard(tmp_path: FilePath) -> None:
+    """Such as those with GPUs, and not the head of a cluster, which runs no engine."""
+    cluster = Nodes(config_in(tmp_path, node_labels={LABEL: "b"}))
+    try:
+        cluster.add("b")
+        assert [member.name for member in cluster.settled(1).members] == ["b"]
+        cluster.shard("b")
+        with pytest.raises(ValueError, match="Failed to look up actor"):
+            cluster.shard("a")
+    finally:
+        cluster.close()

@@ -115,6 +115,8 @@ def test_given_paths_are_kept(tmp_path: Path) -> None:
         ("generator.device_tier.arena_share", 0.6, ["arena_share is 0.6", "(0, 0.5]"]),
         ("reranker.device_tier.policy", "mru", ["reranker.device_tier.policy", "'lru'"]),
         ("placement.reranker_gpus", 1.5, ["placement.reranker_gpus is 1.5"]),
+        ("placement.max_surge_percent", 101, ["placement.max_surge_percent is 101", "0 to 100"]),
+        ("placement.cpu_labels", "cpu", ["placement.cpu_labels", "'cpu'"]),
         ("store", "big", ["store", "'big'"]),
         ("reuse.x", 1, ["reuse"]),
     ],
