@@ -5,14 +5,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help env demo serve test stress lint format clean
+.PHONY: help env demo serve test stress image lint format clean
 
 help:
 	@echo "make demo    sample corpus, local cluster, questions cold and warm, a table, clean stop"
 	@echo "make serve   start the service on this machine and print its URLs; Ctrl-C stops it"
 	@echo "make test    everything that must hold: style, types, layers, tests"
 	@echo "make stress  ten minutes of random requests to one store from four processes, some killed"
-	@echo "make lint    the same without the tests"
+	@echo "make image   every step of the CPU image in a chroot, and its service (root, debootstrap)"
+	@echo "make lint    what make test does, without the tests"
 	@echo "make format  put the sources into their canonical form"
 	@echo "make clean   remove the environment and what the tools left behind"
 	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer)  VENV=$(VENV)  ARGS='options for the command'"
@@ -49,6 +50,9 @@ test: lint
 
 stress: $(READY)
 	$(BIN)/python -m tests.kvstore.stress --seconds 600 --processes 4 $(ARGS)
+
+image: $(READY)
+	$(BIN)/python -m tests.infra.image $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix
