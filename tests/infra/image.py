@@ -3,7 +3,7 @@
 Every step is executed in a chroot, stage by stage, and the image's command is started there as its
 user, without a network, until its health check passes.
 
-Needs root, debootstrap, 8 GB of disk and, with what pip has to download, some five minutes.
+Needs root, debootstrap, 8 GB of disk and, with what pip has to download, some four minutes.
 """
 
 import argparse
