@@ -5,18 +5,20 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help env demo serve test stress metrics test-deploy wheel lint format clean
+.PHONY: help env demo serve test stress chaos metrics test-deploy wheel image lint format clean
 
 help:
 	@echo "make demo    sample corpus, local cluster, questions cold and warm, a table, clean stop"
 	@echo "make serve   start the service on this machine and print its URLs; Ctrl-C stops it"
 	@echo "make test    everything that must hold: style, types, layers, tests"
 	@echo "make stress  ten minutes of random requests to one store from four processes, some killed"
+	@echo "make chaos   fifteen minutes of questions to three nodes of which parts are killed"
 	@echo "make metrics the dashboards and alerts over a real service and a real Prometheus"
 	@echo "make test-deploy  \`ray up\` on test hosts made of namespaces: needs root and Debian's"
 	@echo "             openssh-server, rsync and iproute2; skipped with a reason elsewhere"
 	@echo "make wheel   the wheel and its constraints in dist/, for other machines"
-	@echo "make lint    the same without the tests"
+	@echo "make image   every step of the CPU image in a chroot, and its service (root, debootstrap)"
+	@echo "make lint    what make test does, without the tests"
 	@echo "make format  put the sources into their canonical form"
 	@echo "make clean   remove the environment and what the tools left behind"
 	@echo "Variables: PYTHON=$(PYTHON) (3.11 or newer)  VENV=$(VENV)  ARGS='options for the command'"
@@ -54,8 +56,12 @@ test: lint
 stress: $(READY)
 	$(BIN)/python -m tests.kvstore.stress --seconds 600 --processes 4 $(ARGS)
 
+chaos: $(READY)
+	$(BIN)/python -m tests.bench chaos $(ARGS)
+
 metrics: $(READY)
 	$(BIN)/python -m pytest tests/infra tests/integration/test_metrics.py $(ARGS)
+
 test-deploy: $(READY)
 	$(BIN)/python -m pytest tests/infra/deploy_ray_up.py $(ARGS)
 
@@ -63,6 +69,9 @@ wheel: $(READY)
 	rm -rf dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	cp constraints.txt dist/
+
+image: $(READY)
+	$(BIN)/python -m tests.infra.image $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix

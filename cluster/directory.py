@@ -141,8 +141,7 @@ class KVDirectoryShell:
             self._reports.pop(node_id, None)
         with self._lock:
             self._draining &= self._heard.keys()
-            members = tuple(self._member(node_id) for node_id in sorted(self._heard))
-            self._update(members)
+            self._update(self._members())
 
     def _alive(self) -> set[str]:
         """Ids of the nodes that keep a shard."""
@@ -153,23 +152,34 @@ class KVDirectoryShell:
     def _is_there(self, node_id: str, alive: set[str], now: float) -> bool:
         return node_id in alive and now - self._heard[node_id] < LOST_AFTER_S
 
-    def _member(self, node_id: str) -> Member:
-        known = next((m for m in self._membership.members if m.node_id == node_id), None)
+    def _members(self) -> tuple[Member, ...]:
+        """Of the nodes that are heard of, each under a name of its own."""
+        known = {m.node_id: m for m in self._membership.members if m.node_id in self._heard}
+        taken = {m.name for m in known.values()}
+        members = []
+        for node_id in sorted(self._heard):
+            old = known.get(node_id)
+            if old is None or _is_makeshift(old):
+                # Several nodes of one machine may have one name, and one that replaces another may
+                # come before the other is known to be lost.
+                name = node_name(node_id)
+                name = name if name not in taken else _makeshift(name, node_id)
+            else:
+                name = old.name
+            taken.add(name)
+            members.append(self._member(node_id, name, old))
+        return tuple(members)
+
+    def _member(self, node_id: str, name: str, known: Member | None) -> Member:
         report = self._reports.get(node_id)
         state: MemberState = "draining" if node_id in self._draining else "up"
         if known is None:
             assert report is not None, f"{node_id} was heard of before it said anything"
-            return Member(node_id, self._free_name(node_id), report.capacity_bytes, state)
+            return Member(node_id, name, report.capacity_bytes, state)
         capacity = known.capacity_bytes if report is None else report.capacity_bytes
         if abs(capacity / known.capacity_bytes - 1) < _CAPACITY_NEWS:
             capacity = known.capacity_bytes
-        return replace(known, capacity_bytes=capacity, state=state)
-
-    def _free_name(self, node_id: str) -> str:
-        """Several nodes of one machine may have one name."""
-        name = node_name(node_id)
-        taken = {m.name for m in self._membership.members if m.node_id in self._heard}
-        return name if name not in taken else f"{name}/{node_id}"
+        return replace(known, name=name, capacity_bytes=capacity, state=state)
 
     def _update(self, members: tuple[Member, ...]) -> None:
         latest = self._membership
@@ -206,6 +216,14 @@ def ensure_directory(config: StoreConfig, namespace: str = NAMESPACE) -> Any:
     ).remote(config, namespace)
 
 
+def _makeshift(name: str, node_id: str) -> str:
+    return f"{name}/{node_id}"
+
+
+def _is_makeshift(member: Member) -> bool:
+    return member.name.endswith(_makeshift("", member.node_id))
+
+
 def _difference(old: tuple[Member, ...], new: tuple[Member, ...]) -> str:
     was, now = ({m.node_id: m for m in members} for members in (old, new))
     said = [f"{now[n].name} joined" for n in now.keys() - was.keys()]
@@ -213,6 +231,8 @@ def _difference(old: tuple[Member, ...], new: tuple[Member, ...]) -> str:
     for node_id in now.keys() & was.keys():
         if now[node_id].state != was[node_id].state:
             said.append(f"{now[node_id].name} is {now[node_id].state}")
+        elif now[node_id].name != was[node_id].name:
+            said.append(f"{was[node_id].name} is {now[node_id].name}")
         elif now[node_id] != was[node_id]:
             said.append(f"{now[node_id].name} has {now[node_id].capacity_bytes} bytes")
     return ", ".join(sorted(said))

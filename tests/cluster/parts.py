@@ -81,7 +81,9 @@ class Files:
     def write(self, tenant: str, collection: str, version: int, documents: dict[str, str]) -> None:
         path = self._path(tenant, collection)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"version": version, "documents": documents}))
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps({"version": version, "documents": documents}))
+        new.replace(path)  # who reads meanwhile sees all of it or none
 
     def _path(self, tenant: str, collection: str) -> Path:
         return self._folder / f"{tenant}.{collection}.json"

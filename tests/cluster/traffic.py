@@ -85,7 +85,7 @@ async def _stream(http: httpx.AsyncClient) -> str:
     async with http.stream("POST", "/v1/rag/query", json=SLOWLY) as response:
         lines = [line async for line in response.aiter_lines() if line]
     if response.status_code != 200:
-        return f"HTTP {response.status_code}: {''.join(lines)[:200]}"
+        return f"HTTP {response.status_code}: {''.join(lines)[:60]}"
     events = [line.removeprefix("data: ") for line in lines]
     if events[-1] != "[DONE]":
         return f"ends with {events[-1]}"
@@ -106,7 +106,7 @@ async def _ingest(http: httpx.AsyncClient) -> str:
 
 
 def _wrong(response: httpx.Response) -> str:
-    return "" if response.is_success else f"HTTP {response.status_code}: {response.text[:200]}"
+    return "" if response.is_success else f"HTTP {response.status_code}: {response.text[:60]}"
 
 
 def _differs(got: Any, wanted: Any) -> str:

@@ -46,8 +46,8 @@ def recover(service: Service, kind: str) -> float:
     """Seconds until the service is whole. Raises NotRecovered."""
     started = time.monotonic()
     time.sleep(2.0)  # for Serve and the directory to notice: until then all seems well
-    while not service.is_whole():
+    while lacking := service.lacks():
         if time.monotonic() - started > RECOVERY_S:
-            raise NotRecovered(f"not whole {RECOVERY_S:g} s after the loss of a {kind}")
+            raise NotRecovered(f"{RECOVERY_S:g} s after the loss of a {kind}: {lacking}")
         time.sleep(0.5)
     return time.monotonic() - started

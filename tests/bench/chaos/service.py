@@ -1,9 +1,9 @@
 """The application on three nodes of this machine, and what Serve says of its replicas."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -34,29 +34,25 @@ class Service:
         replicas = details["deployments"][deployment]["replicas"]
         return [int(r["pid"]) for r in replicas if r["state"] == "RUNNING"]
 
-    def is_whole(self) -> bool:
-        """Every replica runs and answers, every node's shard is a member and has recovered."""
+    def lacks(self) -> str:
+        """What is missing for every replica to run and answer, and every node's shard to be a
+        member that has recovered; empty when nothing is."""
         try:
             details = _get_global_client().get_serve_details()["applications"][APP_NAME]
-            if not all(_is_complete(d) for d in details["deployments"].values()):
-                return False
-            members = self.nodes.membership()
-            names = {m.name for m in members.members}
-            if members.before or names != {"a", *WORKERS}:
-                return False
+            for name, deployment in details["deployments"].items():
+                states = Counter(str(replica["state"]) for replica in deployment["replicas"])
+                if states != {"RUNNING": deployment["target_num_replicas"]}:
+                    return f"{name}: {dict(states)}"
+            membership = self.nodes.membership()
+            names = {member.name for member in membership.members}
+            if membership.before or names != {"a", *WORKERS}:
+                return f"{names} at epoch {membership.epoch}, moving: {bool(membership.before)}"
             for name in names:
                 ray.get(self.nodes.shard(name).flush.remote(1.0), timeout=5)
             with Client(self.url, timeout_s=10) as client:
-                return client.ready()
-        except (RayError, ValueError, HyperRagError):
-            return False
-
-
-def _is_complete(deployment: dict[str, Any]) -> bool:
-    replicas = deployment["replicas"]
-    running = [replica for replica in replicas if replica["state"] == "RUNNING"]
-    wanted: int = deployment["target_num_replicas"]
-    return len(replicas) == len(running) == wanted
+                return "" if client.ready() else "not ready"
+        except (RayError, ValueError, HyperRagError) as error:
+            return str(error)
 
 
 @contextmanager
