@@ -11,6 +11,7 @@ done
 mount -t tmpfs -o size=2g "$1" /dev/shm
 mkdir -p /run/sshd "/home/$USER/.ssh" "/home/$USER/hyperrag"
 cp "$KEY" "/home/$USER/.ssh/authorized_keys"
+touch "/home/$USER/.bashrc"
 # HyperRAG is installed already: the environment of whoever runs the tests.
 ln -s "$VENV" "/home/$USER/hyperrag/venv"
 

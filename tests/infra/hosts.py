@@ -65,11 +65,15 @@ class Host:
         there = ("peer", "eth0", "address", card, "netns", str(self._init))
         run("ip", "link", "add", self._cable, "type", "veth", *there)
         run("ip", "link", "set", self._cable, "master", "lab", "up")
-        self._idle = self._wait_for_ssh()
+        self._wait_for_ssh()
 
     def processes(self) -> dict[int, str]:
-        """What runs there beside what runs on an idle host, zombies left out: id and command."""
-        return {pid: command for pid, command in self._all().items() if pid not in self._idle}
+        """What runs there beside the SSH server, zombies left out: id and command."""
+        return {
+            pid: command
+            for pid, command in self._all().items()
+            if pid != self._init and "[listener]" not in command
+        }
 
     def cut_power(self) -> None:
         """End all its processes at once; its memory file systems go with them."""
@@ -109,21 +113,16 @@ class Host:
             time.sleep(0.01)
         return space
 
-    def _wait_for_ssh(self) -> frozenset[int]:
-        """The processes of an idle host."""
+    def _wait_for_ssh(self) -> None:
         give_up = time.monotonic() + _START_S
         while True:
             try:
                 self.ssh("true", timeout_s=5.0)
-                break
+                return
             except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
                 assert self._unshare.poll() is None, f"{self.name} did not start"
                 assert time.monotonic() < give_up, f"{self.name} does not answer"
                 time.sleep(0.2)
-        while len(idle := self._all()) > 2:  # the session that just ended
-            assert time.monotonic() < give_up, idle
-            time.sleep(0.05)
-        return frozenset(idle)
 
 
 SSH_OPTIONS = (

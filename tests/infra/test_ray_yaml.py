@@ -66,6 +66,16 @@ def test_what_it_copies_is_there(path: Path) -> None:
     assert "infra/ray/setup.sh" in sources
 
 
+def test_keys_and_data_lie_where_the_machines_have_them(path: Path) -> None:
+    """The folder that `setup.sh` makes, on the SSD."""
+    (folder,) = re.findall(r"^data=(.*)$", (FOLDER / "setup.sh").read_text(), re.MULTILINE)
+    config = load(ROOT / "configs" / "cluster.yaml", environ={})
+    assert config.ingress.api_keys_file == f"{folder}/keys.yaml"
+    assert "~/hyperrag/keys.yaml" in read(path)["file_mounts"]
+    for written in (config.data_dir, config.store.ssd_dir, config.model_cache_dir):
+        assert written.startswith(folder)
+
+
 def test_memory_holds_the_arena_and_the_objects_of_ray(path: Path) -> None:
     """/dev/shm is made large enough for the configuration that is deployed."""
     text = path.read_text("utf-8")
