@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ray import serve
 from ray.serve._private.api import serve_start
@@ -14,6 +15,7 @@ from ray.serve.schema import (
     ServeDeploySchema,
 )
 
+from cluster.autoscaler import POLICY, policy_kwargs
 from cluster.config import HyperRagConfig
 from cluster.directory import ensure_directory
 from cluster.errors import DeployError
@@ -42,9 +44,16 @@ def serve_schema(config: HyperRagConfig, import_path: str = IMPORT_PATH) -> Serv
                 route_prefix="/",
                 import_path=import_path,
                 args=config.model_dump(mode="json"),
+                autoscaling_policy=_autoscaling_policy(config),
             )
         ],
     )
+
+
+def _autoscaling_policy(config: HyperRagConfig) -> dict[str, Any] | None:
+    if not config.autoscaler.enabled:
+        return None
+    return {"policy_function": POLICY, "policy_kwargs": policy_kwargs(config)}
 
 
 def deploy(
