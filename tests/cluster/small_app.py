@@ -1,5 +1,5 @@
-"""The real Serve application around small parts; `python -m tests.cluster.small_app CONFIG` runs it
-on a local cluster until it is told to stop."""
+"""The real Serve application around small parts; `python -m tests.cluster.small_app CONFIG [APP]`
+runs it on a local cluster until it is told to stop."""
 
 import sys
 import time
@@ -31,7 +31,8 @@ def main() -> None:
     config = load(sys.argv[1]).resolved()
     print("starting", flush=True)
     with LocalCluster(config):
-        deploy(config, print, deadline_s=240, import_path="tests.cluster.small_app:build")
+        app = sys.argv[2] if len(sys.argv) > 2 else "tests.cluster.small_app:build"
+        deploy(config, print, deadline_s=240, import_path=app)
         print("ready", flush=True)
         time.sleep(900)
 

@@ -36,8 +36,11 @@ class Load:
     def rate(self, t: float) -> float:
         if self.fixed_rate is not None:
             return self.fixed_rate
+        return SHARE * capacity(self.best_split(t), self.service_s(t))
+
+    def best_split(self, t: float) -> Split:
         service = self.service_s(t)
-        return SHARE * max(capacity(split, service) for split in Budget(GPUS).splits())
+        return max(Budget(GPUS).splits(), key=lambda split: capacity(split, service))
 
 
 def capacity(split: Split, service_s: tuple[float, float]) -> float:
