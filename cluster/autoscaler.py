@@ -15,7 +15,7 @@ from cluster.autoscaling.config import AutoscalerConfig
 from cluster.autoscaling.decision import Load
 from cluster.autoscaling.measuring import Measuring, totals
 from cluster.autoscaling.occupancy import Occupancy
-from cluster.autoscaling.rebalancer import Rebalancer, Seen
+from cluster.autoscaling.rebalancer import Occupied, Rebalancer, Seen
 from cluster.autoscaling.reporting import Reporter
 from cluster.autoscaling.splits import Budget, Split
 from cluster.config import HyperRagConfig
@@ -66,7 +66,7 @@ class Policy:
             totals(rank.raw_metrics or {}, since), totals(write.raw_metrics or {}, since)
         )
 
-    def _occupied(self, app_name: str) -> Split | None:
+    def _occupied(self, app_name: str) -> Occupied | None:
         """Asked for only while something moves."""
         if not self._rebalancer.moving:
             self._occupancy = None

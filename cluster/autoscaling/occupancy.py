@@ -6,8 +6,9 @@ import time
 
 from ray import serve
 from ray.exceptions import RayError
-from ray.serve.schema import DeploymentStatusOverview
+from ray.serve.schema import DeploymentStatusOverview, ReplicaState
 
+from cluster.autoscaling.rebalancer import Occupied
 from cluster.autoscaling.splits import Split
 
 _PERIOD_S = 0.5
@@ -22,11 +23,11 @@ class Occupancy:
 
     def __init__(self, app_name: str, reranker: str, generator: str) -> None:
         self._app_name, self._names = app_name, (reranker, generator)
-        self._latest: Split | None = None
+        self._latest: Occupied | None = None
         self._asked = time.monotonic()
         threading.Thread(target=self._run, name="autoscaler-occupancy", daemon=True).start()
 
-    def latest(self) -> Split | None:
+    def latest(self) -> Occupied | None:
         """None until the first answer. Never waits."""
         self._asked = time.monotonic()
         return self._latest
@@ -36,11 +37,13 @@ class Occupancy:
             try:
                 app = serve.status().applications[self._app_name]
                 rank, write = (_count(app.deployments[name]) for name in self._names)
-                self._latest = Split(rank, write)
+                self._latest = Occupied(Split(rank[0], write[0]), Split(rank[1], write[1]))
             except (KeyError, RayError) as error:  # the application ends
                 _log.warning("replicas cannot be counted: %r", error)
             time.sleep(_PERIOD_S)
 
 
-def _count(deployment: DeploymentStatusOverview) -> int:
-    return sum(deployment.replica_states.values())
+def _count(deployment: DeploymentStatusOverview) -> tuple[int, int]:
+    """Replicas that start or run, in whatever state, and those that stop."""
+    stopping = deployment.replica_states.get(ReplicaState.STOPPING, 0)
+    return sum(deployment.replica_states.values()) - stopping, stopping

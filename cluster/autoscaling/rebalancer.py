@@ -14,14 +14,27 @@ _WEIGHT_OF_LATEST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class Occupied:
+    """Who may hold a GPU."""
+
+    alive: Split
+    """Replicas that start or run."""
+    stopping: Split
+
+    def held(self, targets: Split) -> Split:
+        """With those that Serve will start in place of some that died."""
+        return self.alive.most(targets).plus(self.stopping)
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What is known at one moment."""
 
     targets: Split
     """What Serve was told last."""
     running: Split
-    occupied: Split | None
-    """Replicas that start, run or stop: whoever may hold a GPU. None: not known yet."""
+    occupied: Occupied | None
+    """None: not known yet."""
     load: Load | None
     """None: not measured yet."""
 
@@ -128,7 +141,8 @@ class Rebalancer:
 
     def _go_on(self, move: Move, now: float, seen: Seen) -> Verdict:
         targets = towards(move.goal, seen, self._budget)
-        if targets == seen.running == move.goal and seen.occupied == move.goal:
+        done = Occupied(move.goal, Split(0, 0))
+        if targets == seen.running == move.goal and seen.occupied == done:
             self._move, self._rested_from = None, now
             if not move.taken_back:
                 took = _WEIGHT_OF_LATEST * (now - move.since)
@@ -148,12 +162,11 @@ def towards(goal: Split, seen: Seen, budget: Budget) -> Split:
     targets = seen.targets.least(goal)
     if seen.occupied is None:
         return targets
-    held = seen.occupied.most(targets)
     for _ in range(goal.distance(targets)):
         for more in (
             Split(targets.rerank + 1, targets.generate),
             Split(targets.rerank, targets.generate + 1),
         ):
-            if more.least(goal) == more and budget.allows(held.most(more)):
+            if more.least(goal) == more and budget.allows(seen.occupied.held(more)):
                 targets = more
     return targets

@@ -21,6 +21,9 @@ class Split:
     def most(self, other: "Split") -> "Split":
         return Split(max(self.rerank, other.rerank), max(self.generate, other.generate))
 
+    def plus(self, other: "Split") -> "Split":
+        return Split(self.rerank + other.rerank, self.generate + other.generate)
+
     def distance(self, other: "Split") -> int:
         return abs(self.rerank - other.rerank) + abs(self.generate - other.generate)
 

@@ -84,7 +84,7 @@ def test_no_arm_has_more_gpus_and_only_serves_own_must_wait_for_one() -> None:
 
         def watched(now: float, plant: Plant, arm: object = arm) -> Split:
             nonlocal most
-            most = max(most, plant.occupied.rerank + plant.occupied.generate)
+            most = max(most, plant.num_occupied)
             return arm(now, plant)  # type: ignore[operator,no-any-return]
 
         ended = simulate(load, watched, Split(4, 4), seed=1)

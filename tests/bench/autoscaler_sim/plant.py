@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from actors.work_meter import WorkMeter
+from cluster.autoscaling.rebalancer import Occupied
 from cluster.autoscaling.splits import Split
 from tests.bench.autoscaler_sim.loads import GPUS, Load
 
@@ -49,8 +50,13 @@ class Pool:
         return self.idle + self.busy
 
     @property
-    def occupied(self) -> int:
-        return self.running + self.starting + self.going
+    def alive(self) -> int:
+        return min(self.running, self.target) + self.starting
+
+    @property
+    def stopping(self) -> int:
+        """Those that still serve a last request among them."""
+        return max(0, self.running - self.target) + self.going
 
 
 class Plant:
@@ -78,8 +84,14 @@ class Plant:
         )
 
     @property
-    def occupied(self) -> Split:
-        return Split(self.rank.occupied, self.write.occupied)
+    def occupied(self) -> Occupied:
+        return Occupied(
+            Split(self.rank.alive, self.write.alive), Split(self.rank.stopping, self.write.stopping)
+        )
+
+    @property
+    def num_occupied(self) -> int:
+        return sum(pool.alive + pool.stopping for pool in (self.rank, self.write))
 
     @property
     def ongoing(self) -> tuple[int, int]:
@@ -157,7 +169,7 @@ class Plant:
                 pool.idle -= 1
                 self._retire(pool)
             while pool.running + pool.starting < target:
-                if self.rank.occupied + self.write.occupied >= GPUS:
+                if self.num_occupied >= GPUS:
                     self.waits_for_gpu += 1
                     break
                 pool.starting += 1

@@ -34,7 +34,7 @@ from tests.cluster.parts import (
 APP = "tests.cluster.autoscaling.paced_app:build"
 LOAD_S = 2.0
 """As of a model."""
-PASSAGES = 10
+PASSAGES = 20
 """`rank` is for so many."""
 
 

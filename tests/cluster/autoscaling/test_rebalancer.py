@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cluster.autoscaling.config import AutoscalerConfig
 from cluster.autoscaling.decision import Load
-from cluster.autoscaling.rebalancer import Rebalancer, Seen, Verdict
+from cluster.autoscaling.rebalancer import Occupied, Rebalancer, Seen, Verdict
 from cluster.autoscaling.splits import Budget, Split
 from tests.cluster.autoscaling.loads import load
 
@@ -36,12 +36,8 @@ class World:
         return Split(self._up["rerank"], self._up["generate"])
 
     @property
-    def occupied(self) -> Split:
-        extra = [name for _, name in self._going + self._starting]
-        return Split(
-            self._up["rerank"] + extra.count("rerank"),
-            self._up["generate"] + extra.count("generate"),
-        )
+    def occupied(self) -> Occupied:
+        return Occupied(self.running.plus(_count(self._starting)), _count(self._going))
 
     def kill(self, name: str) -> None:
         """One dies; Serve starts another."""
@@ -59,7 +55,7 @@ class World:
                 self.events.append((self.now, verdict))
             self._follow(verdict.targets)
             assert min(self.targets.rerank, self.targets.generate) >= 1
-            assert self.budget.allows(self.occupied), "at every moment"
+            assert self.budget.allows(self.occupied.alive.plus(self.occupied.stopping))
             self.now += 0.5
 
     def moves(self) -> list[float]:
@@ -83,6 +79,11 @@ class World:
             while self._up[name] + starting > target and starting:
                 self._starting.remove(next(due for due in self._starting if due[1] == name))
                 starting -= 1
+
+
+def _count(due: list[tuple[float, str]]) -> Split:
+    names = [name for _, name in due]
+    return Split(names.count("rerank"), names.count("generate"))
 
 
 def test_a_shift_moves_a_gpu_there_and_back_once_each() -> None:
@@ -186,10 +187,20 @@ def test_nothing_grows_before_what_is_held_is_known() -> None:
     rebalancer = Rebalancer(replace(CONFIG, evidence_s=0.0), Budget(3))
     seen = Seen(Split(2, 1), Split(2, 1), None, GENERATION_HEAVY)
     assert rebalancer.step(0.0, seen).targets == Split(1, 1)
-    held = replace(seen, targets=Split(1, 1), running=Split(1, 1), occupied=Split(2, 1))
+    alive = Split(1, 1)
+    held = replace(seen, targets=alive, running=alive, occupied=Occupied(alive, Split(1, 0)))
     assert rebalancer.step(1.0, held).targets == Split(1, 1), "one still stops"
-    gone = replace(held, occupied=Split(1, 1))
+    gone = replace(held, occupied=Occupied(alive, Split(0, 0)))
     assert rebalancer.step(2.0, gone).targets == Split(1, 2)
+
+
+def test_one_that_dies_while_another_stops_keeps_its_gpu() -> None:
+    """Serve will start it again: what stops is one more."""
+    rebalancer = Rebalancer(replace(CONFIG, evidence_s=0.0), Budget(3))
+    rebalancer.step(0.0, Seen(Split(2, 1), Split(2, 1), None, GENERATION_HEAVY))
+    died = Occupied(Split(0, 1), Split(1, 0))
+    seen = Seen(Split(1, 1), Split(0, 1), died, None)
+    assert rebalancer.step(1.0, seen).targets == Split(1, 1)
 
 
 loads = st.builds(

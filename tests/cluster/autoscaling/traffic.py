@@ -14,6 +14,9 @@ import httpx
 from tests.cluster.autoscaling.paced_app import PASSAGES, held
 
 SAMPLE_S = 0.1
+GROUPS = 30
+"""Of passages: a question is about one of a group, and ranks the group. Questions about the same
+would all go to the same replica, as they should."""
 ANSWER_S = 110.0
 
 
@@ -36,8 +39,12 @@ class Answer:
 
 
 def ingest(url: str) -> None:
-    """As many passages as a question is about."""
-    documents = [{"id": str(n), "text": f"passage {n} of the sky"} for n in range(PASSAGES)]
+    """The groups."""
+    documents = [
+        {"id": f"{g}-{n}", "text": f"group{g} item{n}"}
+        for g in range(GROUPS)
+        for n in range(PASSAGES)
+    ]
     response = httpx.post(f"{url}/v1/documents", json={"documents": documents}, timeout=60)
     response.raise_for_status()
 
@@ -49,12 +56,13 @@ async def ask(url: str, mix: Mix, seconds: float, seed: int) -> list[Answer]:
         asked, end = [], time.monotonic() + seconds
         while (gap := draw.expovariate(mix.rate)) < end - time.monotonic():
             await asyncio.sleep(gap)
-            asked.append(asyncio.create_task(_answer(http, mix)))
+            about = f"group{draw.randrange(GROUPS)} item{draw.randrange(PASSAGES)}"
+            asked.append(asyncio.create_task(_answer(http, mix, about)))
         return await asyncio.gather(*asked)
 
 
-async def _answer(http: httpx.AsyncClient, mix: Mix) -> Answer:
-    question = f"what is the sky rank={mix.rank_s} write={mix.write_s}"
+async def _answer(http: httpx.AsyncClient, mix: Mix, about: str) -> Answer:
+    question = f"{about} rank={mix.rank_s} write={mix.write_s}"
     sent, status = time.monotonic(), 0
     try:
         response = await http.post("/v1/rag/query", json={"question": question, "top_k": 1})
