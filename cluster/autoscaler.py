@@ -49,19 +49,20 @@ class Policy:
         if RERANKER not in own or GENERATOR not in own:  # while the application changes
             return {}, None
         (rank_id, rank), (write_id, write) = own[RERANKER], own[GENERATOR]
+        now = time.time()
         seen = Seen(
             Split(rank.target_num_replicas, write.target_num_replicas),
             Split(rank.current_num_replicas, write.current_num_replicas),
             self._occupied(str(rank.app_name)),
-            self._load(rank, write) if self._rebalancer.due(time.time()) else None,
+            self._load(rank, write, now) if self._rebalancer.due(now) else None,
         )
-        verdict = self._rebalancer.step(time.time(), seen)
+        verdict = self._rebalancer.step(now, seen)
         if verdict.event:
             self._reporter.report(seen, verdict, self._rebalancer.switch_s)
         return {rank_id: verdict.targets.rerank, write_id: verdict.targets.generate}, None
 
-    def _load(self, rank: AutoscalingContext, write: AutoscalingContext) -> Load | None:
-        since = max(time.time() - self._config.window_s, self._rebalancer.measured_from)
+    def _load(self, rank: AutoscalingContext, write: AutoscalingContext, now: float) -> Load | None:
+        since = max(now - self._config.window_s, self._rebalancer.measured_from)
         return self._measuring.load(
             totals(rank.raw_metrics or {}, since), totals(write.raw_metrics or {}, since)
         )

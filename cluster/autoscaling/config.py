@@ -36,9 +36,9 @@ class AutoscalerConfig:
     guess; moves that were made correct it."""
     refill_s: float = 5.0
     """GPU seconds that the loss of a replica's device tier costs."""
-    drain_s: float = 30.0
-    """A replica that stops has so long for its requests and to hand its segments to the store;
-    Serve's graceful_shutdown_timeout_s."""
+    drain_s: float = 60.0
+    """A replica that stops has so long for its requests, and to hand its segments to the store;
+    a request that takes longer fails. Serve's graceful_shutdown_timeout_s."""
     move_timeout_s: float = 300.0
     """A move that has not ended by then, as when a replica cannot start, is taken back."""
 

@@ -61,16 +61,21 @@ class Reporter:
 def line(seen: Seen, verdict: Verdict, switch_s: float) -> dict[str, Any]:
     """Inputs, prediction, choice and why."""
     choice = verdict.choice
+
+    def pool(load: PoolLoad) -> dict[str, float]:
+        return {key: round(value, 4) for key, value in asdict(load).items()}
+
+    load = seen.load
     return {
         "autoscaler": verdict.event,
         "why": verdict.why,
         "targets": asdict(verdict.targets),
         "running": asdict(seen.running),
-        "load": None if seen.load is None else asdict(seen.load),
-        "best": None if choice is None else asdict(choice.best),
-        "utilisation": None if choice is None else choice.utilisation,
-        "predicted": None if choice is None else choice.predicted,
-        "switch_s": switch_s,
+        "load": load and {"rerank": pool(load.rerank), "generate": pool(load.generate)},
+        "best": choice and asdict(choice.best),
+        "utilisation": choice and round(choice.utilisation, 4),
+        "predicted": choice and round(choice.predicted, 4),
+        "switch_s": round(switch_s, 2),
     }
 
 
