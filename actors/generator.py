@@ -118,4 +118,4 @@ class Generator:
     def __del__(self) -> None:
         """Serve calls it at the end of a graceful stop; a constructor may have failed before."""
         if hasattr(self, "_batcher"):
-            farewell(self._batcher.run, self._engine.hand_over, self._store)
+            farewell(self._batcher.run, self._engine.hand_over, self._store.flush)

@@ -84,4 +84,4 @@ class Reranker:
     def __del__(self) -> None:
         """Serve calls it at the end of a graceful stop; a constructor may have failed before."""
         if hasattr(self, "_queue"):
-            farewell(self._queue.run, self._engine.hand_over, self._store)
+            farewell(self._queue.run, self._engine.hand_over, self._store.flush)

@@ -20,15 +20,16 @@ from tests.cluster.autoscaling.traffic import Answer, Mix, Watch, ask, ingest, w
 from tests.cluster.running import serving
 
 GPUS = 3
-RERANK_HEAVY = Mix(2.0, 1.0, 0.9)
-GENERATION_HEAVY = Mix(0.4, 1.6, 1.125)
-"""t_r : t_g = 2 : 1 and 0.4 : 1.6, at 0.9 of what the best split of three sustains."""
+RERANK_HEAVY = Mix(2.0, 1.0, 0.75)
+GENERATION_HEAVY = Mix(0.4, 1.6, 0.94)
+"""t_r : t_g = 2 : 1 and 0.4 : 1.6, at 0.75 of what the best split of three sustains: what
+queues up before the split follows is to be worked off before the next shift."""
 SETTINGS = {
     "enabled": True,
     "gpus": GPUS,
     "tick_s": 2.0,
-    "window_s": 12.0,
-    "evidence_s": 6.0,
+    "window_s": 10.0,
+    "evidence_s": 4.0,
     "cooldown_s": 30.0,
     "switch_s": 6.0,
     "refill_s": 0.0,
@@ -53,7 +54,7 @@ PHASES = (
 
 
 def run(options: Options) -> Result:
-    seconds = 90.0 if options.quick else 120.0
+    seconds = 60.0 if options.quick else 100.0
     with folder_on_disk() as folder:
         starts, answers, watch = _scaled(folder, seconds, options.seed)
         static = [

@@ -11,14 +11,14 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import psutil
-from ray import serve
 from ray.serve import Application
-from ray.serve.exceptions import RayServeException
 
+from actors.farewell import farewell
 from actors.messages import GenerateChunk, GenerateRequest, RerankRequest, RerankResult
 from actors.work_meter import WorkMeter
 from cluster.app import Parts, assemble
@@ -59,12 +59,12 @@ class Gpu:
             self.meter.complete(units)
 
     def farewell(self) -> None:
-        """Serve's; Python's own call of a `__del__` is no stop of a replica."""
-        try:
-            serve.get_replica_context()
-        except RayServeException:
-            return
+        """As a replica with a model does; what it hands over is the fact that it was asked to."""
+        farewell(ThreadPoolExecutor(1).submit, self._hand_over, lambda _: True)
+
+    def _hand_over(self, timeout_s: float) -> int:
         (self._folder / f"{self._name}.stopped").touch()
+        return 0
 
 
 def held(run_dir: Path) -> dict[str, int]:
