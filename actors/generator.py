@@ -13,6 +13,7 @@ from actors.cluster_store import ClusterStoreClient
 from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, GeneratorConfig, ModelConfig, PromptConfig
 from actors.errors import UnavailableError
+from actors.farewell import farewell
 from actors.messages import (
     CacheReport,
     FusedSegment,
@@ -42,7 +43,8 @@ class Generator:
 
         self._runtime = load_runtime(model, prompt, engine, run_dir)
         self._mode = generator.mode
-        self._engine = GenerateEngine(self._runtime, generator, ClusterStoreClient(store))
+        self._store = ClusterStoreClient(store)
+        self._engine = GenerateEngine(self._runtime, generator, self._store)
         self._batcher = Batcher(self._engine, generator)
         self._reuse = ReuseCounters()
 
@@ -94,6 +96,10 @@ class Generator:
         """Remove the segments of passages that no longer exist, and these fused ones."""
         return await asyncio.to_thread(self._engine.forget, tenant, texts, fused)
 
+    def record_autoscaling_stats(self) -> dict[str, int | float]:
+        """For `cluster.autoscaler`: Serve asks each replica, and keeps what it said for a while."""
+        return self._batcher.meter.stats()
+
     async def status(self) -> dict[str, Any]:
         """Facts, queue and what reuse did since start, as plain data."""
         return {
@@ -110,3 +116,8 @@ class Generator:
         """Serve restarts the replica when this raises."""
         if not self._batcher.alive:
             raise UnavailableError("the generator's engine thread has ended")
+
+    def __del__(self) -> None:
+        """Serve calls it at the end of a graceful stop; a constructor may have failed before."""
+        if hasattr(self, "_batcher"):
+            farewell(self._batcher.run, self._engine.hand_over, self._store.flush)

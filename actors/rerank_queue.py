@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from actors.engine.config import RerankerConfig
 from actors.errors import ActorError, OverloadedError
 from actors.messages import RerankRequest, RerankResult
+from actors.work_meter import WorkMeter
 
 if TYPE_CHECKING:  # it imports torch, which the ingress does without
     from actors.engine.rerank import RerankEngine
@@ -46,6 +47,8 @@ class RerankQueue:
         self._num_open = 0
         self._num_batches = 0
         self._seconds_per_candidate: float | None = None
+        self.meter = WorkMeter()
+        """In passages."""
         threading.Thread(target=self._run, name="reranker-engine", daemon=True).start()
 
     @property
@@ -61,7 +64,12 @@ class RerankQueue:
         """`begin` is called on the engine thread when its turn comes. A future that is cancelled
         before that costs nothing. Raises OverloadedError when the queue is full."""
         future: Future[RerankResult] = Future()
-        self._put(_Waiting(future, request, begin), future)
+        self.meter.arrive(len(request.texts))
+        try:
+            self._put(_Waiting(future, request, begin), future)
+        except OverloadedError:
+            self.meter.begin(len(request.texts))
+            raise
         return future
 
     def run(self, work: Callable[[], T]) -> "Future[T]":
@@ -89,10 +97,13 @@ class RerankQueue:
                 self._arrived.wait_for(lambda: self._queue)
                 item = self._queue.popleft()
                 batch = [item, *self._joining(item)] if isinstance(item, _Waiting) else []
+            started = time.monotonic()
             if isinstance(item, _Waiting):
+                self.meter.begin(sum(len(w.request.texts) for w in batch))
                 self._score([w for w in batch if w.future.set_running_or_notify_cancel()])
             else:
                 item()
+            self.meter.work(time.monotonic() - started)
 
     def _joining(self, first: _Waiting) -> list[_Waiting]:
         """Those behind the first that fit into its batch. Called with the lock held."""
@@ -126,6 +137,7 @@ class RerankQueue:
                 if isinstance(outcome, ActorError):
                     batch[i].future.set_exception(outcome)
                 else:
+                    self.meter.complete(len(batch[i].request.texts))
                     batch[i].future.set_result(outcome)
         except Exception as error:  # the thread's boundary: those who wait are told
             for waiting in batch:

@@ -9,6 +9,7 @@ from actors.announcements import Announcement
 from actors.cluster_store import ClusterStoreClient
 from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, ModelConfig, PromptConfig, RerankerConfig
+from actors.farewell import farewell
 from actors.messages import CacheReport, PrecomputeRequest, RerankRequest, RerankResult
 from actors.rerank_queue import RerankQueue
 from actors.whereabouts import whereabouts
@@ -34,7 +35,8 @@ class Reranker:
 
         self._config = reranker
         self._runtime = load_runtime(model, prompt, engine, run_dir)
-        self._engine = RerankEngine(self._runtime, reranker, ClusterStoreClient(store))
+        self._store = ClusterStoreClient(store)
+        self._engine = RerankEngine(self._runtime, reranker, self._store)
         self._queue = RerankQueue(self._engine, reranker)
         self._reuse = ReuseCounters()
 
@@ -65,6 +67,10 @@ class Reranker:
         forgetting = self._queue.run(lambda: self._engine.forget(tenant, texts))
         return await asyncio.wrap_future(forgetting)
 
+    def record_autoscaling_stats(self) -> dict[str, int | float]:
+        """For `cluster.autoscaler`: Serve asks each replica, and keeps what it said for a while."""
+        return self._queue.meter.stats()
+
     async def status(self) -> dict[str, Any]:
         """Facts, queue and what reuse did since start, as plain data."""
         return {
@@ -76,3 +82,8 @@ class Reranker:
             "batches": self._queue.num_batches,
             **self._reuse.status(),
         }
+
+    def __del__(self) -> None:
+        """Serve calls it at the end of a graceful stop; a constructor may have failed before."""
+        if hasattr(self, "_queue"):
+            farewell(self._queue.run, self._engine.hand_over, self._store.flush)

@@ -3,6 +3,7 @@
 Serve imports it as `cluster.app:build` with the configuration as arguments; nothing here computes.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 from prometheus_client.metrics_core import Metric
 from ray import serve
 from ray.serve import Application, Deployment
-from ray.serve.config import RequestRouterConfig
+from ray.serve.config import AutoscalingConfig, RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
@@ -84,6 +85,11 @@ def assemble(config: HyperRagConfig, parts: Parts) -> Application:
     rank = engine("Reranker", parts.reranker, reranker.num_replicas, rank_on)
     write_on = _with_model(place.replica_cpus, place.generator_gpus, models.generator)
     write = engine("Generator", parts.generator, generator.num_replicas, write_on)
+    if config.autoscaler.enabled:
+        rank = _scaled(rank, reranker.num_replicas, max(s.rerank for s in config.splits), config)
+        write = _scaled(
+            write, generator.num_replicas, max(s.generate for s in config.splits), config
+        )
     root = front.bind(
         config,
         parts.parse_upload,
@@ -147,6 +153,28 @@ def _deployment(
         **options,
     )
     return decorate(part)
+
+
+def _scaled(part: Deployment, initial: int, most: int, config: HyperRagConfig) -> Deployment:
+    """With a number of replicas that `cluster.autoscaler` says: Serve's own delays are its ticks
+    and cooldown already."""
+    scaler = config.autoscaler
+    with warnings.catch_warnings():  # "will be replaced" by an environment variable without effect
+        warnings.filterwarnings("ignore", ".*metrics_interval_s", DeprecationWarning)
+        scaling = AutoscalingConfig(
+            min_replicas=1,
+            initial_replicas=initial,
+            max_replicas=most,
+            metrics_interval_s=scaler.tick_s,
+            look_back_period_s=scaler.window_s,
+            upscale_delay_s=0.0,
+            downscale_delay_s=0.0,
+        )
+    return part.options(
+        num_replicas=None,
+        autoscaling_config=scaling,
+        graceful_shutdown_timeout_s=scaler.drain_s,
+    )
 
 
 def _by_affinity() -> RequestRouterConfig:

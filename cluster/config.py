@@ -23,6 +23,8 @@ from actors.engine.config import (
 )
 from actors.engine.families import query_first_family
 from actors.retrieval.config import RetrievalConfig
+from cluster.autoscaling.config import AutoscalerConfig
+from cluster.autoscaling.splits import Budget, Split
 from cluster.errors import ConfigError
 from cluster.ingress.config import IngressConfig
 from cluster.placement import PlacementConfig
@@ -59,6 +61,24 @@ class HyperRagConfig(BaseModel):
     store: StoreConfig = Field(default_factory=StoreConfig)
     ingress: IngressConfig = Field(default_factory=IngressConfig)
     placement: PlacementConfig = Field(default_factory=PlacementConfig)
+    autoscaler: AutoscalerConfig = Field(default_factory=AutoscalerConfig)
+
+    @property
+    def budget(self) -> Budget:
+        """GPUs that reranker and generator may take together, and what a replica takes."""
+        place, scaler = self.placement, self.autoscaler
+        asked = Split(self.reranker.num_replicas, self.generator.num_replicas)
+        gpus = scaler.gpus or (
+            asked.rerank * place.reranker_gpus + asked.generate * place.generator_gpus
+        )
+        floor = scaler.min_gpus if scaler.autoscale_total else None
+        return Budget(gpus, place.reranker_gpus, place.generator_gpus, floor)
+
+    @property
+    def splits(self) -> list[Split]:
+        """How many replicas of each there can be."""
+        asked = Split(self.reranker.num_replicas, self.generator.num_replicas)
+        return [asked, *self.budget.splits()] if self.autoscaler.enabled else [asked]
 
     @property
     def run_dir(self) -> str:
@@ -91,6 +111,7 @@ class HyperRagConfig(BaseModel):
                 "retrieval": retrieval,
                 "store": replace(self.store, ssd_dir=ssd),
                 "ingress": replace(self.ingress, api_keys_file=keys),
+                "autoscaler": replace(self.autoscaler, gpus=self.budget.gpus),
             }
         )
 
@@ -111,6 +132,7 @@ class HyperRagConfig(BaseModel):
             config = cls.model_validate(raw)
         except ValidationError as error:
             raise _explain(error) from None
+        config._require_a_budget()
         config._require_an_arena_to_evict()
         config._require_a_rule_of_the_template()
         return config
@@ -121,16 +143,28 @@ class HyperRagConfig(BaseModel):
         except ValueError as error:
             raise ConfigError("reranker.scoring", self.reranker.scoring, str(error)) from None
 
+    def _require_a_budget(self) -> None:
+        asked, splits = self.splits[0], self.splits[1:]
+        if not self.autoscaler.enabled:
+            return
+        if not splits or not self.budget.allows(asked):
+            allowed = (
+                f"must be enough for num_replicas of both, {self.budget.taken(asked):g}, and "
+                "autoscaler.min_gpus at most as much as it"
+            )
+            raise ConfigError("autoscaler.gpus", self.budget.gpus, allowed)
+
     def _require_an_arena_to_evict(self) -> None:
         """What device tiers on CPUs pin of one arena, were all replicas on one node."""
-        arena, pinned = self.store.dram_bytes, 0.0
-        for stage, model in (
-            (self.reranker, self.models.reranker),
-            (self.generator, self.models.generator),
-        ):
-            tier = stage.device_tier
-            if model.device != "cuda":
-                pinned += stage.num_replicas * min(tier.bytes, tier.arena_share * arena)
+        arena = self.store.dram_bytes
+        rank, write = (
+            0.0 if model.device == "cuda" else min(tier.bytes, tier.arena_share * arena)
+            for tier, model in (
+                (self.reranker.device_tier, self.models.reranker),
+                (self.generator.device_tier, self.models.generator),
+            )
+        )
+        pinned = max(s.rerank * rank + s.generate * write for s in self.splits)
         if pinned > MAX_ARENA_SHARE * arena:
             raise ConfigError(
                 "device_tier",

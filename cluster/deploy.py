@@ -19,6 +19,7 @@ from ray.serve.schema import (
     ServeDeploySchema,
 )
 
+from cluster.autoscaler import POLICY, policy_kwargs
 from cluster.config import HyperRagConfig
 from cluster.errors import DeployError
 from cluster.ingress.auth import ApiKeys
@@ -46,9 +47,16 @@ def serve_schema(config: HyperRagConfig, import_path: str = IMPORT_PATH) -> Serv
                 route_prefix="/",
                 import_path=import_path,
                 args=config.model_dump(mode="json"),
+                autoscaling_policy=_autoscaling_policy(config),
             )
         ],
     )
+
+
+def _autoscaling_policy(config: HyperRagConfig) -> dict[str, Any] | None:
+    if not config.autoscaler.enabled:
+        return None
+    return {"policy_function": POLICY, "policy_kwargs": policy_kwargs(config)}
 
 
 def deploy(

@@ -17,8 +17,8 @@ import numpy as np
 from kvstore.membership import Rendezvous
 
 SPILL = 2.0
-"""A replica takes at most so many times its even share. A few dozen passages do not fall evenly:
-with less, chance alone would send some where they are not kept."""
+"""A replica takes at most so many times its even share, and of two at most three quarters. A few
+dozen do not fall evenly: with less, chance alone would send some where they are not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ def split(
     order = Rendezvous(dict.fromkeys(replicas, 1))
     ranked = order.rank(np.array([_placement(text) for text in texts], np.uint64), len(replicas))
     total = sum(open_texts.get(name, 0) for name in replicas) + len(texts)
-    bound = math.ceil(SPILL * total / len(replicas))
+    share = total / len(replicas)
+    bound = math.ceil(min(SPILL * share, (share + total) / 2))
     load = {name: open_texts.get(name, 0) for name in replicas}
     parts: dict[str, list[int]] = {}
     orders: dict[str, tuple[str, ...]] = {}

@@ -13,6 +13,7 @@ from actors.engine.config import GeneratorConfig
 from actors.engine.generate import GenerateEngine, Sequence
 from actors.errors import ActorError, ExpiredError, OverloadedError, UnavailableError
 from actors.messages import FinishReason, GenerateChunk, GenerateRequest
+from actors.work_meter import StepCost, WorkMeter
 
 T = TypeVar("T")
 
@@ -64,6 +65,10 @@ class Batcher:
         self._waiting: queue.Queue[Job | _Aside | None] = queue.Queue(config.max_waiting)
         self._active: list[tuple[Job, Sequence]] = []
         self._admitting = False
+        self._stepping_s = 0.0
+        self._cost = StepCost(config.max_batch)
+        self.meter = WorkMeter()
+        """In requests."""
         self._thread = threading.Thread(target=self._run, name="generator-engine", daemon=True)
         self._thread.start()
 
@@ -91,7 +96,12 @@ class Batcher:
         """Queue a request; `begin` is called when its turn comes. Raises OverloadedError when the
         queue is full."""
         job = Job(request, emit, begin)
-        self._put(job)
+        self.meter.arrive(1)
+        try:
+            self._put(job)
+        except (OverloadedError, UnavailableError):
+            self.meter.begin(1)
+            raise
         return job
 
     def run(self, work: Callable[[], T]) -> Future[T]:
@@ -131,10 +141,13 @@ class Batcher:
                 if item is None:
                     return
                 self._admitting = True
+                started = time.monotonic() - self._stepping_s
                 if isinstance(item, _Aside):
                     item.run()
                 else:
+                    self.meter.begin(1)
                     self._admit(item)
+                self.meter.work(time.monotonic() - self._stepping_s - started)
                 self._admitting = False
             self._advance()
 
@@ -162,6 +175,7 @@ class Batcher:
         self._active = [(job, s) for job, s in self._active if not self._dropped(job)]
         if not self._active:
             return False
+        started = time.monotonic()
         try:
             self._engine.step([sequence for _, sequence in self._active])
         except Exception as error:  # the batch fails, the thread and the next batch go on
@@ -170,6 +184,9 @@ class Batcher:
                 job.emit(UnavailableError(f"generation failed: {type(error).__name__}: {error}"))
             self._active = []
             return True
+        seconds = time.monotonic() - started
+        self._stepping_s += seconds
+        self.meter.work(self._cost.in_full_batches(len(self._active), seconds))
         self._active = [(job, s) for job, s in self._active if not self._deliver(job, s)]
         return True
 
@@ -190,6 +207,8 @@ class Batcher:
             reason = "length"
         if reason is not None and not sequence.text.stopped:
             text += sequence.text.flush()
+        if reason is not None:
+            self.meter.complete(1)
         job.unsent += text
         if self._is_due(job, reason):
             text, job.unsent, job.sent_at = job.unsent, "", time.monotonic()

@@ -1,5 +1,6 @@
 """Starting answers and decoding them together; how a prompt is prefilled is a strategy's matter."""
 
+import time
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Protocol, cast
@@ -145,6 +146,10 @@ class GenerateEngine:
         if self._config.passage_order == "relevance" or not plan.pieces:
             return plan
         return canonical(plan, self._segments, self._decoder.layout)
+
+    def hand_over(self, timeout_s: float) -> int:
+        """Give the store what only the device tier has; how many segments."""
+        return self._segments.hand_over(time.monotonic() + timeout_s)
 
     def device_stats(self) -> TierStats:
         """Of the device tier. From any thread."""

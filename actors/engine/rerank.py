@@ -97,6 +97,10 @@ class RerankEngine:
         """It is served now, or has gone. From any thread; idempotent."""
         self._segments.retire(request_id)
 
+    def hand_over(self, timeout_s: float) -> int:
+        """Give the store what only the device tier has; how many segments."""
+        return self._segments.hand_over(time.monotonic() + timeout_s)
+
     def device_stats(self) -> TierStats:
         """Of the device tier. From any thread."""
         return self._segments.stats()

@@ -112,6 +112,26 @@ class Segments:
                 restored[key] = extent.copy_(kv)
         self.publish(lease, restored)
 
+    def hand_over(self, deadline: float) -> int:
+        """Before this engine ends: what only its device tier has is given to the store, as far as
+        there is room. How many segments."""
+        if self._client is None:
+            return 0
+        loan, chains = self._tier.lend_all()
+        lease = Lease(
+            loan=loan, kept=frozenset(loan.residents), tensors=loan.tensors, deadline=deadline
+        )
+        try:
+            found = self.locate(lease.kept)
+            lease.paths = [path for path in chains if any(s.key not in found for s in path)]
+            if lease.paths:
+                self._acquire(self._client, lease, remaining(deadline), False, True)
+            claimed = lease.acquired.tickets.keys() if lease.acquired else frozenset()
+            return len(lease.kept & claimed - lease.tickets.keys())
+        finally:
+            self._tier.give_back(loan)
+            self._tier.settle(self._client, lease.acquired.lease_id if lease.acquired else None)
+
     def await_layer(self, lease: Lease, layer: int) -> bool:
         """Whether this layer of every hit of a streamed lease is in place, after a wait for what is
         still being read. False when one will not be in time, or at all: compute without the

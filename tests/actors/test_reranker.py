@@ -19,6 +19,7 @@ from actors.errors import OverloadedError, RequestError
 from actors.messages import PrecomputeRequest, RerankRequest, RerankResult
 from actors.reranker import Reranker
 from actors.shard import ensure_shard, stop_shard
+from actors.work_meter import ARRIVED, BUSY_S, COMPLETED, WAITING
 from kvstore.config import StoreConfig
 from kvstore.types import StoreStats
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
@@ -101,6 +102,9 @@ async def test_refusals_leave_nothing_waiting(store: StoreConfig, tmp_path: Path
     assert [type(r) for r in results[1:]] == [RequestError, OverloadedError]
     status = await reranker.status()
     assert (status["waiting"], status["requests"], status["segments_computed"]) == (0, 1, 1)
+    metered = reranker.record_autoscaling_stats()
+    assert (metered[ARRIVED], metered[COMPLETED], metered[WAITING]) == (5, 1, 0), "in passages"
+    assert metered[BUSY_S] > 0
 
 
 async def test_what_is_kept_is_not_asked_for_and_a_killed_shard_changes_no_score(

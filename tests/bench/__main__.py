@@ -14,7 +14,7 @@ SCENARIOS = (
     "train_reranker", "answer_quality", "exactness", "store", "store_faults", "codec_error",
     "device_tier", "ttft", "overlap", "fusion_quality", "trace_reuse", "pcr_ladder",
     "cross_stage", "passage_order", "placement_sim", "cluster", "chaos", "ray_up",
-    "rolling_update",
+    "rolling_update", "autoscaler_sim", "autoscaler_live",
 )  # fmt: skip
 
 

@@ -25,18 +25,20 @@ def free_port() -> int:
 
 
 class Running:
-    """`lines` is what it has printed so far. Everything it starts carries a mark of our own in the
-    environment, so that the test knows what was left behind whatever the code under test knows."""
+    """`app` is what it builds, `lines` what it has printed so far. Everything it starts carries a
+    mark of our own in the environment, so that the test knows what was left behind whatever the
+    code under test knows."""
 
     def __init__(self, folder: Path, **overrides: Any) -> None:
         self.folder = folder
         self.port = free_port()
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
+        app = str(overrides.pop("app", "tests.cluster.small_app:build"))
         path = self._write_config(overrides)
         self.lines: list[str] = []
         self._seen: set[psutil.Process] = set()
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "tests.cluster.small_app", str(path)],
+            [sys.executable, "-u", "-m", "tests.cluster.small_app", str(path), app],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), "TEST_MARK": self.mark},
             stdin=subprocess.PIPE,
@@ -139,7 +141,7 @@ class Running:
 
 @contextmanager
 def serving(folder: Path, **overrides: Any) -> Iterator[Running]:
-    """The small application, ready; ended however the test went."""
+    """The small application, or `app`, ready; ended however the test went."""
     service = Running(folder, **overrides)
     try:
         service.wait_for("ready")

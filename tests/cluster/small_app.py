@@ -1,6 +1,6 @@
-"""The real Serve application around small parts; `python -m tests.cluster.small_app CONFIG` runs it
-on a local cluster until it is told to stop. Each line that it reads names another CONFIG, to which
-it is updated."""
+"""The real Serve application around small parts; `python -m tests.cluster.small_app CONFIG [APP]`
+runs it on a local cluster until it is told to stop. Each line that it reads names another CONFIG,
+to which it is updated."""
 
 import sys
 from typing import Any
@@ -32,19 +32,20 @@ def main() -> None:
     config = load(sys.argv[1]).resolved()
     print("starting", flush=True)
     with LocalCluster(config):
-        _deploy(config)
+        app = sys.argv[2] if len(sys.argv) > 2 else "tests.cluster.small_app:build"
+        _deploy(config, app)
         print("ready", flush=True)
         for line in sys.stdin:
             try:
-                _deploy(load(line.strip()).resolved())
+                _deploy(load(line.strip()).resolved(), app)
             except DeployError as error:
                 print(f"not updated: {error}", flush=True)
             else:
                 print("updated", flush=True)
 
 
-def _deploy(config: HyperRagConfig) -> None:
-    deploy(config, print, deadline_s=240, import_path="tests.cluster.small_app:build")
+def _deploy(config: HyperRagConfig, app: str) -> None:
+    deploy(config, print, deadline_s=240, import_path=app)
 
 
 if __name__ == "__main__":

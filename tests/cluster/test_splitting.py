@@ -41,6 +41,8 @@ def test_who_is_busy_passes_on_to_the_next_in_order() -> None:
     share = 20 / len(REPLICAS)
     spilled = split([TEXTS[0]] * 20, REPLICAS, {})
     assert max(len(part.indices) for part in spilled) == SPILL * share, "a hot one is bounded"
+    between_two = split([TEXTS[0]] * 20, REPLICAS[:2], {})
+    assert sorted(len(part.indices) for part in between_two) == [5, 15]
 
 
 def test_results_come_back_in_the_order_of_the_texts() -> None:

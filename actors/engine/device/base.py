@@ -101,6 +101,17 @@ class DeviceTier(ABC):
             self._shelf.hits += len(loan.residents)
         return loan
 
+    def lend_all(self) -> tuple[Loan, list[Path]]:
+        """Everything that is kept, and the chains that it forms."""
+        loan = Loan()
+        with self._lock:
+            self._meet(None)
+            for resident in self._residents.values():
+                loan.add(resident)
+            specs = {key.digest: resident.spec for key, resident in loan.residents.items()}
+            leaves = [spec for digest, spec in specs.items() if not self._shelf.children(digest)]
+        return loan, [_chain(leaf, specs) for leaf in leaves]
+
     def take_in(
         self,
         client: StoreClient,
@@ -225,3 +236,10 @@ class DeviceTier(ABC):
         del self._residents[resident.spec.key]
         self._shelf.remove(resident.spec.key, evicted)
         self._free(resident)
+
+
+def _chain(leaf: SegmentSpec, specs: Mapping[bytes, SegmentSpec]) -> Path:
+    chain = [leaf]
+    while parent := specs.get(chain[-1].parent):
+        chain.append(parent)
+    return tuple(reversed(chain))

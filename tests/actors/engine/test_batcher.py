@@ -11,6 +11,7 @@ from actors.engine.generate import GenerateEngine
 from actors.engine.runtime import Runtime
 from actors.errors import ExpiredError, OverloadedError, RequestError
 from actors.messages import GenerateChunk, GenerateRequest, Message, Sampling
+from actors.work_meter import ARRIVED, BUSY_S, COMPLETED, WAITING
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
 Start = Callable[[GeneratorConfig], Batcher]
@@ -183,3 +184,21 @@ def test_other_work_waits_in_the_same_bounded_queue(start: Start) -> None:
         batcher.run(lambda: None)
     release.set()
     assert held.result(60) and waiting.result(60) is None
+
+
+def test_the_meter_counts_requests_and_the_time_of_the_engine(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full", max_batch=2, max_waiting=1))
+    began = time.monotonic()
+    first, refused = queue.Queue(), 0  # type: ignore[var-annotated]
+    for i in range(6):
+        try:
+            batcher.submit(_request(i), first.put)
+        except OverloadedError:
+            refused += 1
+    ended = 0
+    while ended < 6 - refused:
+        item = first.get(timeout=60)
+        ended += item.finish_reason is not None
+    stats = batcher.meter.stats()
+    assert (stats[ARRIVED], stats[COMPLETED], stats[WAITING]) == (6, 6 - refused, 0)
+    assert refused and 0 < stats[BUSY_S] < time.monotonic() - began

@@ -4,6 +4,8 @@ import time
 
 import pytest
 
+from actors.engine.config import DeviceTierConfig
+from actors.engine.segments import Segments
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from tests.actors.engine.device.conftest import Made, MakeTier, pool_tier
@@ -151,3 +153,30 @@ def test_a_store_that_is_gone_takes_pins_along_and_no_copies(
         assert (report.device_hits, report.store) == (2, "used")
     else:
         assert (report.device_hits, report.computed, report.store) == (0, 2, "unavailable")
+
+
+def test_who_ends_hands_over_what_the_store_has_lost(
+    made: Made, store: KVStore, client: LocalStoreClient
+) -> None:
+    segments = made()
+    use(segments, path_of(1, 2), path_of(3))
+    client.remove_tags([path_of(1)[1].tag])
+    assert store.flush(5)
+    before = store.stats().commits
+    assert segments.hand_over(time.monotonic() + 5) == 2, "the passage, and what follows it"
+    assert store.stats().commits == before + 2
+    assert len(client.acquire([path_of(1, 2), path_of(3)], 1).hits) == 4
+    assert segments.hand_over(time.monotonic() + 5) == 0
+    assert_balanced(store)
+
+
+def test_nothing_is_handed_over_without_a_store_or_to_one_that_has_it(
+    made: Made, store: KVStore, make_tier: MakeTier
+) -> None:
+    segments = made()
+    use(segments, path_of(1))
+    before = store.stats()
+    assert segments.hand_over(time.monotonic() + 5) == 0
+    assert store.stats() == before, "not even a lease"
+    alone = Segments(None, make_tier(DeviceTierConfig()))
+    assert alone.hand_over(time.monotonic() + 5) == 0

@@ -1,0 +1,1 @@
+"""The split of the GPUs between reranker and generator: measured, decided, moved."""
