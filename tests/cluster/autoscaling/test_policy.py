@@ -133,7 +133,7 @@ def test_serve_gets_bounds_windows_and_the_time_to_stop() -> None:
     assert scaling.upscale_delay_s == scaling.downscale_delay_s == 0.0
     assert rank.graceful_shutdown_timeout_s == 45.0
     others = _deployments(config)["Retriever"]._deployment_config
-    assert others.autoscaling_config is None and others.graceful_shutdown_timeout_s == 10.0
+    assert others.autoscaling_config is None and others.graceful_shutdown_timeout_s == 600.0
     policy = schema_of(config).autoscaling_policy
     assert policy["policy_function"] == "cluster.autoscaler:Policy"
     assert Policy(**policy["policy_kwargs"])
