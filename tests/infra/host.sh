@@ -15,9 +15,9 @@ touch "/home/$USER/.bashrc"
 # HyperRAG is installed already: the environment of whoever runs the tests.
 ln -s "$VENV" "/home/$USER/hyperrag/venv"
 
-# An account with a home of its own. It is root by another name: the shared environment may lie
-# where nobody else may look, and sudo is then not needed.
-{ cat /etc/passwd; echo "$USER:x:0:0::/home/$USER:/bin/bash"; } > /run/passwd
+# An account with a home of its own. It is root by another name, the one that counts: the shared
+# environment may lie where nobody else may look, and sudo is then not needed.
+{ echo "$USER:x:0:0::/home/$USER:/bin/bash"; cat /etc/passwd; } > /run/passwd
 mount --bind /run/passwd /etc/passwd
 mount -o remount,bind,ro /
 
