@@ -28,7 +28,8 @@ KEYS = "keys: [{tenant: test, key: a-key-of-the-test-hosts}]\n"
 SMALL: dict[str, dict[str, Any]] = {
     "models": {"reranker": {}, "generator": {}},
     "engine": {},
-    "placement": {"replica_cpus": 0.7},  # so that two cores do not hold all replicas
+    # The five replicas fit on any two hosts with two cores each, and not on one.
+    "placement": {"replica_cpus": 0.5},
     "reranker": {"num_replicas": 1},
     "generator": {"num_replicas": 1, "default_new_tokens": 8},
     "retrieval": {"num_replicas": 1, "corpus_uri": str(SHARED / "corpus")},
@@ -41,6 +42,7 @@ DOCUMENTS = [
     Document("colour", "The lamp is green while the battery is charged."),
 ]
 QUESTION = "How do I reset the device?"
+CALL_S = 30.0
 UP_S, ANSWER_S, RETURN_S, DOWN_S = 480.0, 240.0, 300.0, 150.0
 
 
@@ -66,7 +68,7 @@ class Operator:
         }
         self._file.write_text(yaml.safe_dump(cluster))
         key = yaml.safe_load(KEYS)["keys"][0]["key"]
-        self.client = Client(f"http://{head}:8000", key, timeout_s=120.0)
+        self.client = Client(f"http://{head}:8000", key, timeout_s=CALL_S)
 
     def up(self) -> None:
         self.ray("up", "--yes", "--no-config-cache", str(self._file))
@@ -144,7 +146,7 @@ def main() -> None:
         tell("lost")
         eventually(lambda: operator.num_members() < len(HOSTS), RETURN_S)
         tell("answered without it", **until_answered(operator))
-        hosts["one"] = Host("one", HOSTS["one"])
+        hosts["one"] = Host("one", HOSTS["one"])  # switched on again
         eventually(lambda: operator.num_members() == len(HOSTS), RETURN_S)
         tell("replaced", **until_answered(operator))
     operator.down()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.hosts import KEY, in_lab, why_not
+from tests.infra.hosts import KEY, USER, in_lab, why_not
 from tests.tracked import ROOT
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
@@ -23,7 +23,7 @@ def main() -> None:
     open_lab()
     one, two = Host("one", 11), Host("two", 12)
     assert one.ssh("hostname") == "one\n"
-    one.ssh("echo kept > ~/file; nohup sleep 900 > /dev/null 2>&1 &")
+    one.ssh("touch ~/kept /tmp/lost; nohup sleep 900 > /dev/null 2>&1 &")
     give_up = time.monotonic() + 10
     while list(one.processes().values()) != ["sleep 900 "]:  # and the session, while it closes
         assert time.monotonic() < give_up, one.processes()
@@ -32,7 +32,12 @@ def main() -> None:
     assert two.ssh(f"head -c 4 < /dev/tcp/{one.address}/22") == "SSH-"
     one.cut_power()
     assert one.processes() == {}
-    assert Host("one", 11).ssh("ls ~") == "hyperrag\n", "its memory is gone"
+    assert Host("one", 11).ssh("ls ~ /tmp").split() == [
+        "/tmp:",
+        f"/home/{USER}:",
+        "hyperrag",
+        "kept",
+    ]
     print("ready", flush=True)
     time.sleep(900)
 
