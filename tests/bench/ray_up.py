@@ -36,6 +36,6 @@ def _once() -> dict[str, Any]:
         "all_nodes_s": events["complete"]["seconds"],
         "processes": sum(events["complete"]["processes"].values()),
         "down_s": round(events["ended"]["seconds"] - events["complete"]["seconds"], 1),
-        "files_left": sum(bool(files) for files in events["down"]["files"].values()),
+        "hosts_with_memory_left": sum(map(bool, events["down"]["memory_left"].values())),
         "processes_left": len(events["ended"]["processes_left"]),
     }

@@ -15,5 +15,5 @@ def test_from_nothing_to_an_answer_over_a_lost_worker_to_nothing() -> None:
     assert all(num > 0 for num in events["complete"]["processes"].values())
     assert events["answered without it"]["answer"] == events["answered"]["answer"]
     assert events["replaced"]["answer"] == events["answered"]["answer"]
-    assert events["down"]["files"] == dict.fromkeys(HOSTS, "")
+    assert events["down"]["memory_left"] == dict.fromkeys(HOSTS, "")
     assert events["ended"]["processes_left"] == []

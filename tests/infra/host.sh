@@ -1,19 +1,24 @@
 #!/bin/sh
 # First process of a test host (tests/infra/hosts.py): host.sh NAME ADDRESS. Reaps what is left to
-# it, as an init does, and ends when the SSH server ends.
+# it, as an init does, and ends when the SSH server ends. /home and /var/lib are its disk, which
+# outlasts it.
 set -eu
 hostname "$1"
 
 mount --make-rprivate /
-for folder in /tmp /home /run /var/lib; do
+for folder in /tmp /run; do
   mount -t tmpfs "$1" "$folder"
+done
+for folder in /home /var/lib; do
+  mkdir -p "$DISKS/$1$folder"
+  mount --bind "$DISKS/$1$folder" "$folder"
 done
 mount -t tmpfs -o size=2g "$1" /dev/shm
 mkdir -p /run/sshd "/home/$USER/.ssh" "/home/$USER/hyperrag"
 cp "$KEY" "/home/$USER/.ssh/authorized_keys"
 touch "/home/$USER/.bashrc"
 # HyperRAG is installed already: the environment of whoever runs the tests.
-ln -s "$VENV" "/home/$USER/hyperrag/venv"
+ln -sfn "$VENV" "/home/$USER/hyperrag/venv"
 
 # An account with a home of its own. It is root by another name, the one that counts: the shared
 # environment may lie where nobody else may look, and sudo is then not needed.

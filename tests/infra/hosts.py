@@ -16,6 +16,7 @@ from pathlib import Path
 
 SHARED = Path("/mnt/hyperrag")
 """What all hosts see, as they would see a network file system."""
+DISKS = Path("/mnt/disks")
 KEY = Path("/mnt/operator/key")
 USER = "ubuntu"
 NETWORK = "10.213.77"
@@ -55,6 +56,7 @@ class Host:
             "OPERATOR": OPERATOR,
             "USER": USER,
             "KEY": f"{KEY}.pub",
+            "DISKS": str(DISKS),
             "VENV": sys.prefix,
             "SOURCES": str(Path(__file__).parents[2]),
         }
@@ -76,7 +78,7 @@ class Host:
         }
 
     def cut_power(self) -> None:
-        """End all its processes at once; its memory file systems go with them."""
+        """End all its processes at once; its memory goes with them, its disk stays."""
         os.kill(self._init, signal.SIGKILL)
         self._unshare.wait()
         while self._all():
@@ -134,9 +136,9 @@ SSH_OPTIONS = (
 def open_lab() -> None:
     """Inside a lab, once: memory file systems, the operator's home and key, the bridge."""
     run("mount", "--make-rprivate", "/")
-    for folder in ("/mnt", "/tmp", "/home"):
+    for folder in ("/mnt", "/tmp"):
         run("mount", "-t", "tmpfs", "lab", folder)
-    for path in (SHARED, KEY.parent):
+    for path in (SHARED, DISKS, KEY.parent):
         path.mkdir(mode=0o755)
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(KEY))
     os.environ["HOME"] = str(KEY.parent)
