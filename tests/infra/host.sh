@@ -13,6 +13,17 @@ for folder in /home /var/lib; do
   mkdir -p "$DISKS/$1$folder"
   mount --bind "$DISKS/$1$folder" "$folder"
 done
+# What is needed of the machine below, where that has hidden it.
+number=0
+IFS=:
+for path in $NEEDED; do
+  if [ -z "$(ls -A "$path" 2> /dev/null)" ]; then
+    mkdir -p "$path"
+    mount --bind "$KEPT/$number" "$path"
+  fi
+  number=$((number + 1))
+done
+unset IFS
 mount -t tmpfs -o size=2g "$1" /dev/shm
 mkdir -p /run/sshd "/home/$USER/.ssh" "/home/$USER/hyperrag"
 cp "$KEY" "/home/$USER/.ssh/authorized_keys"

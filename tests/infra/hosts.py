@@ -24,6 +24,11 @@ OPERATOR = f"{NETWORK}.1"
 _TOOLS = ("unshare", "setpriv", "ip", "ssh", "ssh-keygen", "sshd", "rsync")
 _NAMESPACES = ("--net", "--pid", "--mount", "--uts", "--ipc", "--fork", "--kill-child=KILL")
 _INIT = Path(__file__).with_name("host.sh")
+_SOURCES = Path(__file__).parents[2]
+_NEEDED = tuple(dict.fromkeys((_SOURCES, Path(sys.prefix), Path(sys.base_prefix))))
+"""What the lab and its hosts find where it is, whatever they mount above it."""
+_KEPT = Path("/mnt/kept")
+"""There it is meanwhile, by number."""
 _START_S = 20.0
 
 
@@ -34,6 +39,8 @@ def why_not() -> str:
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     if missing := [tool for tool in _TOOLS if shutil.which(tool, path=path) is None]:
         return f"needs {', '.join(missing)}: apt-get install openssh-server rsync iproute2"
+    if any(path.is_relative_to("/mnt") for path in _NEEDED):
+        return "the checkout and its environment must not lie below /mnt"
     tried = ["unshare", *_NAMESPACES, "--mount-proc", "mount", "-t", "tmpfs", "lab", "/mnt"]
     done = subprocess.run(tried, capture_output=True, text=True, timeout=20)
     return f"namespaces are refused: {done.stderr.strip()}" if done.returncode else ""
@@ -58,7 +65,9 @@ class Host:
             "KEY": f"{KEY}.pub",
             "DISKS": str(DISKS),
             "VENV": sys.prefix,
-            "SOURCES": str(Path(__file__).parents[2]),
+            "SOURCES": str(_SOURCES),
+            "NEEDED": ":".join(map(str, _NEEDED)),
+            "KEPT": str(_KEPT),
         }
         self._unshare = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
         self._init = self._first_process()
@@ -136,10 +145,16 @@ SSH_OPTIONS = (
 def open_lab() -> None:
     """Inside a lab, once: memory file systems, the operator's home and key, the bridge."""
     run("mount", "--make-rprivate", "/")
-    for folder in ("/mnt", "/tmp"):
-        run("mount", "-t", "tmpfs", "lab", folder)
-    for path in (SHARED, DISKS, KEY.parent):
-        path.mkdir(mode=0o755)
+    run("mount", "-t", "tmpfs", "lab", "/mnt")
+    for path in (SHARED, DISKS, KEY.parent, *(_KEPT / str(i) for i in range(len(_NEEDED)))):
+        path.mkdir(mode=0o755, parents=True)
+    for i, path in enumerate(_NEEDED):
+        run("mount", "--bind", str(path), str(_KEPT / str(i)))
+    run("mount", "-t", "tmpfs", "lab", "/tmp")
+    for i, path in enumerate(_NEEDED):
+        if not path.exists():
+            path.mkdir(parents=True)
+            run("mount", "--bind", str(_KEPT / str(i)), str(path))
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(KEY))
     os.environ["HOME"] = str(KEY.parent)
     run("ip", "link", "set", "lo", "up")
