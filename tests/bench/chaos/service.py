@@ -40,9 +40,9 @@ class Service:
         try:
             details = _get_global_client().get_serve_details()["applications"][APP_NAME]
             for name, deployment in details["deployments"].items():
-                states = Counter(str(replica["state"]) for replica in deployment["replicas"])
+                states = Counter(replica["state"] for replica in deployment["replicas"])
                 if states != {"RUNNING": deployment["target_num_replicas"]}:
-                    return f"{name}: {dict(states)}"
+                    return f"{name}: {sorted(states.elements())}"
             membership = self.nodes.membership()
             names = {member.name for member in membership.members}
             if membership.before or names != {"a", *WORKERS}:
