@@ -81,7 +81,7 @@ def start(
         process = subprocess.Popen(
             [*command, str(write_config(folder, port, settings))],
             cwd=ROOT,
-            env={**os.environ, MARK: mark},
+            env={**os.environ, MARK: mark, "PYTHONFAULTHANDLER": "1"},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
