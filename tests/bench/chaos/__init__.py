@@ -29,7 +29,7 @@ CALM_S = 5.0
 """Between a recovery and the next kill."""
 TIMEOUT_S = 60.0
 QUESTIONS = 40
-ASKED = {"top_n": 6, "top_k": 3, "max_tokens": 8}
+ASKED = {"top_n": 4, "top_k": 2, "max_tokens": 8}
 FAULTS = ("read delay 0.02 share 0.2", "read flip share 0.01", "read eio share 0.02",
           "write eio share 0.02")  # fmt: skip
 

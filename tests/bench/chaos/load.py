@@ -12,7 +12,7 @@ import httpx
 from actors.messages import Document
 from hyperrag import Client, HyperRagError
 
-CLIENTS = 2
+CLIENTS = 3
 PAUSE_S = 0.2
 """Of a client that was refused."""
 GRACE_S = 5.0
