@@ -24,7 +24,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 def address() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))  # nodes import the small parts
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4})
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False}
+        )
         yield str(cluster.address)
         cluster.shutdown()
 
