@@ -17,7 +17,7 @@ from cluster.autoscaling.measuring import Measuring, totals
 from cluster.autoscaling.occupancy import Occupancy
 from cluster.autoscaling.rebalancer import Occupied, Rebalancer, Seen
 from cluster.autoscaling.reporting import Reporter
-from cluster.autoscaling.splits import Budget, Split
+from cluster.autoscaling.splits import Split
 from cluster.config import HyperRagConfig
 
 RERANKER, GENERATOR = "Reranker", "Generator"
@@ -35,8 +35,7 @@ class Policy:
         self, reranker_gpus: float = 1.0, generator_gpus: float = 1.0, **settings: Any
     ) -> None:
         self._config = AutoscalerConfig(**settings)
-        floor = self._config.min_gpus if self._config.autoscale_total else None
-        budget = Budget(self._config.gpus, reranker_gpus, generator_gpus, floor)
+        budget = self._config.budget(reranker_gpus, generator_gpus)
         if not budget.splits():
             raise ValueError(f"gpus is {budget.gpus}, must be enough for one replica of each")
         self._rebalancer = Rebalancer(self._config, budget)

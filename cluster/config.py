@@ -71,8 +71,7 @@ class HyperRagConfig(BaseModel):
         gpus = scaler.gpus or (
             asked.rerank * place.reranker_gpus + asked.generate * place.generator_gpus
         )
-        floor = scaler.min_gpus if scaler.autoscale_total else None
-        return Budget(gpus, place.reranker_gpus, place.generator_gpus, floor)
+        return replace(scaler, gpus=gpus).budget(place.reranker_gpus, place.generator_gpus)
 
     @property
     def splits(self) -> list[Split]:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from cluster.autoscaling.splits import Budget
+
 
 @dataclass(frozen=True, slots=True)
 class AutoscalerConfig:
@@ -41,6 +43,10 @@ class AutoscalerConfig:
     a request that takes longer fails. Serve's graceful_shutdown_timeout_s."""
     move_timeout_s: float = 300.0
     """A move that has not ended by then, as when a replica cannot start, is taken back."""
+
+    def budget(self, rerank: float, generate: float) -> Budget:
+        """Of `gpus`, where a replica of each pool takes so many."""
+        return Budget(self.gpus, rerank, generate, self.min_gpus if self.autoscale_total else None)
 
     def __post_init__(self) -> None:
         for name in (

@@ -9,19 +9,14 @@ from ray.util import metrics
 
 from cluster.autoscaling.decision import PoolLoad
 from cluster.autoscaling.rebalancer import Seen, Verdict
+from cluster.logs import to_stderr
 
 _log = logging.getLogger("hyperrag.autoscaler")
 
 
 class Reporter:
-    """Lines go to this process's stderr, where Ray collects them."""
-
     def __init__(self) -> None:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        _log.handlers = [handler]
-        _log.setLevel(logging.INFO)
-        _log.propagate = False
+        to_stderr(_log)
         self._replicas = _gauge("replicas", "Replicas that Serve was told to have")
         self._arrivals = _gauge("arrivals", "Units that arrive per second")
         self._service = _gauge("service_seconds", "Seconds of one replica per unit")

@@ -11,6 +11,7 @@ from typing import Any
 
 from actors.messages import CacheReport
 from cluster.ingress.tracing import Trace
+from cluster.logs import to_stderr
 from cluster.usage import Usage
 
 _log = logging.getLogger("hyperrag.requests")
@@ -37,14 +38,9 @@ def write_line(
 
 
 def log_to_stderr() -> None:
-    """To this process's stderr, where Ray collects it."""
-    for name, form in (("hyperrag.requests", "%(message)s"), ("hyperrag.ingress", None)):
-        logger = logging.getLogger(name)
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter(form or "%(asctime)s %(levelname)s %(message)s"))
-        logger.handlers = [handler]
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
+    """These lines, and what the ingress itself has to say."""
+    to_stderr(_log)
+    to_stderr(logging.getLogger("hyperrag.ingress"), "%(asctime)s %(levelname)s %(message)s")
 
 
 def _ids(trace: Trace) -> dict[str, str]:

@@ -4,7 +4,7 @@ import pytest
 
 from cluster.autoscaling.splits import Split
 from tests.bench.autoscaler_sim import CONFIG, simulate
-from tests.bench.autoscaler_sim.arms import BUDGET, Clairvoyant, Ours, ServeDefault, static
+from tests.bench.autoscaler_sim.arms import BUDGET, Arm, Clairvoyant, Ours, ServeDefault, static
 from tests.bench.autoscaler_sim.loads import GPUS, Load, capacity, steady, steps
 from tests.bench.autoscaler_sim.plant import Plant
 
@@ -82,10 +82,10 @@ def test_no_arm_has_more_gpus_and_only_serves_own_must_wait_for_one() -> None:
     for arm in (Ours(CONFIG), Clairvoyant(load), ServeDefault()):
         most = 0
 
-        def watched(now: float, plant: Plant, arm: object = arm) -> Split:
+        def watched(now: float, plant: Plant, arm: Arm = arm) -> Split:
             nonlocal most
             most = max(most, plant.num_occupied)
-            return arm(now, plant)  # type: ignore[operator,no-any-return]
+            return arm(now, plant)
 
         ended = simulate(load, watched, Split(4, 4), seed=1)
         assert most == GPUS

@@ -9,6 +9,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 from actors.work_meter import WorkMeter
@@ -145,7 +146,7 @@ class Plant:
             mean = request.service_s[pool.stage]
             seconds = self._random.gammavariate(shape, mean / shape)
             pool.idle, pool.busy = pool.idle - 1, pool.busy + 1
-            self._at(self.now + seconds, lambda r=request, s=seconds: self._end(pool, r, s))  # type: ignore[misc]
+            self._at(self.now + seconds, partial(self._end, pool, request, seconds))
 
     def _end(self, pool: Pool, request: Request, seconds: float) -> None:
         pool.meter.complete(1)
@@ -173,7 +174,7 @@ class Plant:
                     self.waits_for_gpu += 1
                     break
                 pool.starting += 1
-                self._at(self.now + LOAD_S, lambda p=pool: self._ready(p))  # type: ignore[misc]
+                self._at(self.now + LOAD_S, partial(self._ready, pool))
         self._at(self.now + 1.0, lambda: self._steer(control))
 
     def _retire(self, pool: Pool) -> None:

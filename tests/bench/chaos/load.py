@@ -3,6 +3,7 @@
 import itertools
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Self
@@ -37,12 +38,12 @@ def answers(url: str, questions: Sequence[str], options: dict[str, Any]) -> dict
     return known
 
 
-class Background:
+class Background(ABC):
     """Threads that run from entering to leaving."""
 
     def __init__(self, num: int) -> None:
         self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(i,)) for i in range(num)]
+        self._threads = [threading.Thread(target=self._run) for _ in range(num)]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -54,8 +55,9 @@ class Background:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, index: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _run(self) -> None:
+        """Of one thread, until `_stopped` is set."""
 
 
 class Asking(Background):
@@ -74,7 +76,7 @@ class Asking(Background):
         self.refusals = Counter[str]()
         self.wrong: list[dict[str, Any]] = []
 
-    def _run(self, index: int) -> None:
+    def _run(self) -> None:
         with httpx.Client(base_url=self._url, timeout=self._timeout_s + GRACE_S) as http:
             while not self._stopped.is_set():
                 with self._lock:
@@ -109,7 +111,7 @@ class Notes(Background):
         self._url, self._every_s = url, every_s
         self.taken: list[str] = []
 
-    def _run(self, index: int) -> None:
+    def _run(self) -> None:
         with Client(self._url, timeout_s=60) as client:
             for i in itertools.count():
                 if self._stopped.wait(self._every_s):

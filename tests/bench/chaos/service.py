@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
@@ -30,16 +31,14 @@ class Service:
 
     def pids(self, deployment: str) -> list[int]:
         """Of its replicas that run."""
-        details = _get_global_client().get_serve_details()["applications"][APP_NAME]
-        replicas = details["deployments"][deployment]["replicas"]
+        replicas = self._deployments()[deployment]["replicas"]
         return [int(r["pid"]) for r in replicas if r["state"] == "RUNNING"]
 
     def lacks(self) -> str:
         """What is missing for every replica to run and answer, and every node's shard to be a
         member that has recovered; empty when nothing is."""
         try:
-            details = _get_global_client().get_serve_details()["applications"][APP_NAME]
-            for name, deployment in details["deployments"].items():
+            for name, deployment in self._deployments().items():
                 states = Counter(replica["state"] for replica in deployment["replicas"])
                 if states != {"RUNNING": deployment["target_num_replicas"]}:
                     return f"{name}: {sorted(states.elements())}"
@@ -53,6 +52,13 @@ class Service:
                 return "" if client.ready() else "not ready"
         except (RayError, ValueError, HyperRagError) as error:
             return str(error)
+
+    @staticmethod
+    def _deployments() -> dict[str, Any]:
+        """What Serve says of them, by name."""
+        details = _get_global_client().get_serve_details()
+        found: dict[str, Any] = details["applications"][APP_NAME]["deployments"]
+        return found
 
 
 @contextmanager

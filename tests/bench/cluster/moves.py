@@ -47,7 +47,7 @@ class Moved:
 
 
 def measure(cluster: Nodes, num_segments: int) -> Moved:
-    writer, reader = cluster.engine("b", Engine), cluster.engine("a", Foreground)
+    writer, reader = cluster.engine("b"), cluster.engine("a", Foreground)
     paths = passages(100_000, num_segments)
     for path in tracked(paths, "storing"):
         ray.get(writer.use.remote(path), timeout=60)

@@ -1,5 +1,6 @@
 """Which split is best, and when it is not worth a move."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -117,10 +118,10 @@ def test_whatever_is_measured_no_pool_is_emptied_and_the_goal_sustains_more(
     t_rerank: float,
     t_generate: float,
     waiting: tuple[float, float],
-    pick: object,
+    pick: random.Random,
 ) -> None:
     budget = Budget(gpus)
-    now = pick.choice(budget.splits())  # type: ignore[attr-defined]
+    now = pick.choice(budget.splits())
     choice = choose(load(rate, t_rerank, t_generate, waiting), now, budget, CONFIG)
     assert choice.goal in budget.splits()
     assert choice.predicted <= choice.utilisation
