@@ -24,8 +24,13 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._phase: Phase = "running"
-        self._first: int = signal.SIGINT
+        self._first: int | None = None
         self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def status(self) -> int | None:
+        """The exit status that says which signal asked to stop; None where none did."""
+        return None if self._first is None else 128 + self._first
 
     def install(self) -> None:
         """Idempotent: libraries that set handlers of their own are overruled by calling again."""
@@ -77,4 +82,4 @@ class Interrupts:
     def _raise(self) -> None:
         if self._first == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + self._first)
+        raise SystemExit(self.status)

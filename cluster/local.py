@@ -48,6 +48,7 @@ class LocalCluster:
         self._interrupts = Interrupts()
         self._held = ExitStack()
         self._excepthook = sys.excepthook
+        self._joining = False
 
     def __enter__(self) -> Self:
         check_data_dir(Path(self._config.data_dir))
@@ -79,6 +80,7 @@ class LocalCluster:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        self._joining = True
         ray.init(
             address="local",
             namespace=NAMESPACE,
@@ -87,6 +89,7 @@ class LocalCluster:
             logging_level="ERROR",
             log_to_driver=False,
         )
+        self._joining = False
         self._interrupts.install()  # Ray has set a SIGTERM handler of its own
         self._interrupts.raise_if_lost()  # in a hook of the many forks above
 
@@ -102,6 +105,8 @@ class LocalCluster:
         finally:
             # Before its processes end: a driver that is still connected waits for them at exit.
             _limited(ray.shutdown, DISCONNECT_S)
+            if self._joining and (status := self._interrupts.status):
+                atexit.register(_leave, status)
             self._sweep()
             sys.excepthook = self._excepthook  # Ray's tells the cluster about the exception
             atexit.unregister(self._sweep)
@@ -117,6 +122,16 @@ class LocalCluster:
     @property
     def _dram_dir(self) -> Path:
         return Path(self._config.store.dram_dir).expanduser()
+
+
+def _leave(status: int) -> None:
+    """End the process without the exit handlers of libraries. A signal during `ray.init` can leave
+    a driver in Ray's library that Python has no handle of: `ray.shutdown` passes it over, and its
+    destructor at exit takes apart what its own threads still use, which is a crash now and then.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _stop_gracefully() -> None:

@@ -85,7 +85,9 @@ async def test_what_waiting_requests_need_is_read_ahead(store: StoreConfig, tmp_
         reranker.rerank(request(QUESTIONS[1], *new)),
         reranker.rerank(request(QUESTIONS[0], PASSAGES[0], PASSAGES[1])),
     )
-    assert queued.log_likelihoods == alone.log_likelihoods and queued.cache.computed == 0
+    # Not to the bit: what arrives late is scored in a pass of its own.
+    assert queued.log_likelihoods == pytest.approx(alone.log_likelihoods, abs=1e-3)
+    assert queued.cache.computed == 0
     stats = await stats_of(store)
     assert stats.prefetch_reads > before, "while the first was computed"
     assert stats.prefetch_used + stats.prefetch_late >= 1

@@ -17,7 +17,7 @@ from tests.integration.service import Service
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
-KILLED_TOGETHER = (("Retriever", "CorpusService"), ("Reranker", "Generator"), ("Ingress",))
+KILLED_TOGETHER = (("Retriever", "CorpusService", "Ingress"), ("Reranker", "Generator"))
 BACK_S = 300.0
 CLEAN_FAILURES = {429, 503, 504, None}
 """What a client may see while a replica is away; None: the connection broke or the stream ended."""

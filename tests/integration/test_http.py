@@ -13,7 +13,7 @@ pytestmark = pytest.mark.ray
 
 @pytest.mark.parametrize("topic", QUESTIONS)
 def test_the_right_source_comes_first_with_its_span(client: Client, facts: str, topic: str) -> None:
-    answer = client.ask(QUESTIONS[topic], collection=facts)
+    answer = client.ask(QUESTIONS[topic], collection=facts, max_tokens=8)
     best = answer.sources[0]
     assert best.document_id == topic
     assert FACTS[topic][best.start : best.end] == best.text
@@ -25,8 +25,8 @@ def test_the_right_source_comes_first_with_its_span(client: Client, facts: str, 
 def test_a_warm_question_computes_no_passage_and_answers_the_same(client: Client) -> None:
     texts = [Document(f"d{i}", f"Lodge {i} of the guild keeps {i + 3} lanterns.") for i in range(6)]
     client.ingest(texts, "warmth")
-    cold = client.ask("How many lanterns does lodge 2 keep?", collection="warmth")
-    warm = client.ask("How many lanterns does lodge 2 keep?", collection="warmth")
+    question = "How many lanterns does lodge 2 keep?"
+    cold, warm = (client.ask(question, collection="warmth", max_tokens=8) for _ in range(2))
     assert cold.cache["rerank"].computed == 6
     assert warm.cache["rerank"].computed == 0
     assert warm.cache["rerank"].hits >= 6
@@ -38,8 +38,9 @@ def test_a_warm_question_computes_no_passage_and_answers_the_same(client: Client
 
 
 def test_a_stream_adds_up_to_the_answer_without_one(client: Client, facts: str) -> None:
-    whole = client.ask(QUESTIONS["bridge"], collection=facts)
-    *pieces, last = client.ask_stream(QUESTIONS["bridge"], collection=facts)
+    asked = {"collection": facts, "max_tokens": 24}
+    whole = client.ask(QUESTIONS["bridge"], **asked)
+    *pieces, last = client.ask_stream(QUESTIONS["bridge"], **asked)
     assert isinstance(last, Answer)
     assert "".join(piece for piece in pieces if isinstance(piece, str)) == last.answer
     assert last.answer == whole.answer
@@ -61,7 +62,7 @@ def test_ingest_is_idempotent_and_updates(client: Client) -> None:
     assert (again.added, again.updated, again.unchanged) == (0, 0, 1)
     assert again.version == first.version
     assert (other.added, other.updated, other.unchanged) == (0, 1, 0)
-    answer = client.ask("Which colour has the gate?", collection="gates")
+    answer = client.ask("Which colour has the gate?", collection="gates", max_tokens=8)
     assert [source.text for source in answer.sources] == ["The gate is yellow."]
 
 
@@ -69,7 +70,7 @@ def test_a_deleted_document_is_found_no_more(client: Client) -> None:
     texts = {"a": "The well is deep.", "b": "The well is old."}
     client.ingest([Document(name, text) for name, text in texts.items()], "wells")
     client.delete("a", "wells")
-    answer = client.ask("How deep is the well?", collection="wells")
+    answer = client.ask("How deep is the well?", collection="wells", max_tokens=8)
     assert {source.document_id for source in answer.sources} == {"b"}
     assert [item.id for item in client.documents("wells")] == ["b"]
     with pytest.raises(HyperRagError) as info:
@@ -120,7 +121,7 @@ def test_warm_then_a_first_question_computes_no_passage(client: Client) -> None:
     client.ingest([Document(f"d{i}", f"Tower {i} has {i} bells.") for i in range(3)], "towers")
     *_, last = client.warm("towers")
     assert last["done"] is True and last["num_passages"] == 3
-    first = client.ask("How many bells has tower 2?", collection="towers")
+    first = client.ask("How many bells has tower 2?", collection="towers", max_tokens=8)
     assert first.cache["rerank"].computed == 0
 
 

@@ -18,7 +18,7 @@ def started(engine: GenerateEngine, *order: int) -> Sequence:
     return engine.start(request(*order), time.monotonic() + 60)
 
 
-def decoded(engine: GenerateEngine, *sequences: Sequence, steps: int = 8) -> list[list[int]]:
+def decoded(engine: GenerateEngine, *sequences: Sequence, steps: int = 4) -> list[list[int]]:
     """Tokens of each, decoded together."""
     out = [[s.last] for s in sequences]
     for _ in range(steps):

@@ -2,8 +2,9 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -12,9 +13,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.engine.config import GeneratorConfig, Overlap
+from actors.engine.compute import ComputeSlot
+from actors.engine.config import EngineConfig, GeneratorConfig, Overlap
 from actors.engine.generate import GenerateEngine
+from actors.engine.models import Decoder
 from actors.engine.overlap import LayerClock, LayerCopies, Move
+from actors.engine.prompt import Prompt
 from actors.engine.runtime import Runtime
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
@@ -22,6 +26,7 @@ from kvstore.store import KVStore
 from tests.actors.engine.generating import decoded, started
 
 MODES: tuple[Overlap, ...] = get_args(Overlap)
+Full = Callable[..., list[list[int]]]
 
 
 def engine(runtime: Runtime, client: LocalStoreClient, overlap: Overlap) -> GenerateEngine:
@@ -35,15 +40,28 @@ def segments(num: int = 3, layers: int = 5, dtype: torch.dtype = torch.float32) 
     return [Move(kv, buffer[:, :, :, 4 * i : 4 * i + 4]) for i, kv in enumerate(sources)]
 
 
+@pytest.fixture(scope="module")
+def full_tokens(decoder: Decoder, prompt: Prompt, tmp_path_factory: pytest.TempPathFactory) -> Full:
+    """What full computation answers over passages in an order; computed once."""
+    slot = ComputeSlot(EngineConfig(compute_slot=False), str(tmp_path_factory.mktemp("full")))
+    full = GenerateEngine(
+        Runtime(decoder, prompt, slot, threads=1), GeneratorConfig(mode="full"), None
+    )
+    return cache(lambda *order: decoded(full, started(full, *order)))
+
+
 @pytest.mark.parametrize("overlap", MODES)
 def test_answers_and_what_is_stored_are_the_same_in_every_mode(
-    runtime: Runtime, client: LocalStoreClient, store: KVStore, overlap: Overlap
+    runtime: Runtime,
+    client: LocalStoreClient,
+    store: KVStore,
+    full_tokens: Full,
+    overlap: Overlap,
 ) -> None:
-    full = GenerateEngine(runtime, GeneratorConfig(mode="full"), None)
     ours = engine(runtime, client, overlap)
     for order, hits in (((0, 1), 0), ((0, 1, 2), 3), ((0, 1, 2), 4), ((2,), 1)):
         sequence = started(ours, *order)
-        assert decoded(ours, sequence) == decoded(full, started(full, *order))
+        assert decoded(ours, sequence) == full_tokens(*order)
         assert sequence.cache.hits == hits
     ours.close()
     assert store.check().ok and store.stats().open_tickets == 0 and store.stats().leases == 0
