@@ -4,6 +4,7 @@ killed."""
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -77,7 +78,7 @@ class KVShardShell:
         self._membership = Membership(0, ())
         self._stop = threading.Event()
         self._config = config
-        threading.Thread(target=self._watch_guests, name="shard-guests", daemon=True).start()
+        threading.Thread(target=self._watch, name="shard-watch", daemon=True).start()
 
     def register(self, holder: HolderId) -> ArenaRef:
         return self._store.register(holder)
@@ -201,17 +202,33 @@ class KVShardShell:
         self._guests.close()
         self._store.close(timeout_s)
 
-    def _watch_guests(self) -> None:
-        """Guests that ended claim nothing any more; a shard that cannot say so does not mean it."""
+    def _watch(self) -> None:
         while not self._stop.wait(self._config.reap_interval_s):
-            claimants = self._guests.claimants()
-            asked = {node: (holders,) for node, holders in claimants.items()}
-            living = self._peers.gather(self._peers.start(asked, "living"), _LIVING_TIMEOUT_S)
-            members = self._membership.node_ids
-            living |= {node: set() for node in claimants if members and node not in members}
-            self._guests.expire(
-                {Guest(n, holder) for n in living for holder in claimants[n] - living[n]}
-            )
+            self._report_uses()
+            self._expire_guests()
+
+    def _report_uses(self) -> None:
+        """Owners would evict first what is so popular that every node has a copy of it."""
+        used, told = self._store.take_uses_of_copies(), defaultdict[str, list[SegmentKey]](list)
+        if not used:
+            return
+        every = self._membership.all_owners([key.placement for key in used])
+        for key, owners in zip(used, every, strict=True):
+            for node in owners:
+                told[node].append(key)
+        told.pop(self._node, None)
+        self._peers.start({node: ({}, keys) for node, keys in told.items()}, "trim")
+
+    def _expire_guests(self) -> None:
+        """Guests that ended claim nothing any more; a shard that cannot say so does not mean it."""
+        claimants = self._guests.claimants()
+        asked = {node: (holders,) for node, holders in claimants.items()}
+        living = self._peers.gather(self._peers.start(asked, "living"), _LIVING_TIMEOUT_S)
+        members = self._membership.node_ids
+        living |= {node: set() for node in claimants if members and node not in members}
+        self._guests.expire(
+            {Guest(n, holder) for n in living for holder in claimants[n] - living[n]}
+        )
 
 
 KVShard = ray.remote(concurrency_groups=_GROUPS)(KVShardShell)

@@ -9,6 +9,9 @@ from kvstore.types import SegmentKey
 
 Owns = Callable[[SegmentKey], bool]
 
+_MAX_USES = 65_536
+"""That are remembered; further ones are not told."""
+
 
 class Copies:
     """Which segments in DRAM are copies. Not thread-safe: the metadata lock guards it."""
@@ -17,6 +20,7 @@ class Copies:
         self._max_bytes = max_bytes
         self._nbytes: OrderedDict[SegmentKey, int] = OrderedDict()
         self._used = 0
+        self._uses: list[SegmentKey] = []
 
     @property
     def used_bytes(self) -> int:
@@ -37,6 +41,13 @@ class Copies:
         for key in leaf_first:
             if key in self._nbytes:
                 self._nbytes.move_to_end(key)
+                if len(self._uses) < _MAX_USES:
+                    self._uses.append(key)
+
+    def take_uses(self) -> list[SegmentKey]:
+        """Every use since the last call, in their order, paths leaf first."""
+        taken, self._uses = self._uses, []
+        return taken
 
     def excess(self, held: Container[SegmentKey]) -> list[SegmentKey]:
         """The least recently used that have to go for the bound to hold; what is held stays."""

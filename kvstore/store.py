@@ -190,6 +190,12 @@ class KVStore:
         """From now on these segments are this node's to keep; others are copies, in DRAM alone."""
         own(self._books, owns)
 
+    def take_uses_of_copies(self) -> list[SegmentKey]:
+        """Since the last call, in their order: their owners were asked nothing, and know of them by
+        what they are told."""
+        with self._books.lock:
+            return self._books.copies.take_uses()
+
     def holdings(self) -> list[SegmentSpec]:
         """All that DRAM and the tiers of this node alone are known to have."""
         return holdings(self._books)

@@ -1,5 +1,6 @@
 """The store over three Ray nodes on one machine: shares, flights, losses, arrivals."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -88,3 +89,23 @@ def test_a_deleted_passage_is_gone_from_every_node(three: Nodes) -> None:
     leaves = [path[-1].key for path in paths]
     for name in "abc":
         assert ray.get(three.shard(name).locate.remote(leaves), timeout=20) == {}
+
+
+def test_what_is_popular_elsewhere_is_kept_by_its_owner(three: Nodes) -> None:
+    """Which sees no more of it than of the rest: another node has copies."""
+    one, two = three.engine("a"), three.engine("b")
+    own = three.owned_by("c", [chain_of(TRUNK, passage(n)) for n in range(501, 901)])
+    popular, forgotten, rest = own[:4], own[4:8], own[8:]
+    ray.get(one.use.remote(*popular, *forgotten), timeout=60)
+    assert ray.get(one.call.remote("flush", 10.0), timeout=20)
+    ray.get(two.use.remote(*popular, *forgotten), timeout=60)
+    for _ in range(4):
+        assert "peer" not in ray.get(two.use.remote(*popular), timeout=60).values()
+    time.sleep(0.5)  # longer than `reap_interval_s`
+    for i in range(0, len(rest), 10):  # more than its DRAM holds
+        ray.get(one.use.remote(*rest[i : i + 10]), timeout=60)
+        assert ray.get(one.call.remote("flush", 10.0), timeout=20)
+        ray.get(two.use.remote(*rest[i : i + 10]), timeout=60)
+    found = ray.get(three.shard("c").locate.remote([path[-1].key for path in own]), timeout=20)
+    assert {found[path[-1].key] for path in popular} == {"dram"}
+    assert {found[path[-1].key] for path in forgotten} == {"ssd"}

@@ -57,6 +57,8 @@ def test_copies_stay_in_dram_under_their_bound_and_the_least_recently_used_goes(
     for path in PATHS[:4]:
         store_path(client, path)
     store_path(client, PATHS[0])  # a use
+    assert copying.take_uses_of_copies() == [PATHS[0][0].key], "for its owner to know"
+    assert copying.take_uses_of_copies() == []
     assert copying.stats().copies_bytes == 4 * SEGMENT
     store_path(client, PATHS[4])
     assert copying.stats().copies_bytes == 4 * SEGMENT
