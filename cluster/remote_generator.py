@@ -13,16 +13,18 @@ from actors.messages import (
     GenerateRequest,
 )
 from cluster import replicas
+from cluster.paths import RoutedPaths
 from cluster.remote import Remote, name_apart, translated
-from cluster.splitting import counted, split
+from cluster.splitting import bound_of, counted, split
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteGenerator(Remote):
-    """A prompt goes to the replica that has answered from its first passage before."""
+    """A prompt goes to the replica that has answered from most of its leading passages."""
 
     open_requests: Counter[str] = field(default_factory=Counter)
     """Of this process, by the replica they were meant for."""
+    paths: RoutedPaths = field(default_factory=RoutedPaths)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateChunk]:
         names = self._order(request.passages)
@@ -37,9 +39,14 @@ class RemoteGenerator(Remote):
                 stream.cancel()
 
     def _order(self, passages: Sequence[str]) -> tuple[str, ...]:
-        """By the first passage, under which a prefix's chain lies; the others follow it there."""
+        """Where the longest path is, unless that replica has its share to do; a new first passage
+        has its replica by rendezvous."""
         names = replicas.known(self.handle.deployment_name)
-        return split(passages[:1], names, self.open_requests)[0].replicas
+        order = split(passages[:1], names, self.open_requests)[0].replicas
+        if not order:
+            return ()
+        bound = bound_of(names, self.open_requests, 1)
+        return self.paths.order(passages, order, lambda name: self.open_requests[name] < bound)
 
     async def fuse(self, request: FuseRequest) -> CacheReport:
         call = self.call("fuse", request, timeout_s=request.timeout_s)

@@ -38,9 +38,7 @@ def split(
         return [Part((), tuple(range(len(texts))))]
     order = Rendezvous(dict.fromkeys(replicas, 1))
     ranked = order.rank(np.array([_placement(text) for text in texts], np.uint64), len(replicas))
-    total = sum(open_texts.get(name, 0) for name in replicas) + len(texts)
-    share = total / len(replicas)
-    bound = math.ceil(min(SPILL * share, (share + total) / 2))
+    bound = bound_of(replicas, open_texts, len(texts))
     load = {name: open_texts.get(name, 0) for name in replicas}
     parts: dict[str, list[int]] = {}
     orders: dict[str, tuple[str, ...]] = {}
@@ -51,6 +49,13 @@ def split(
         parts.setdefault(name, []).append(i)
         orders.setdefault(name, (name, *(n for n in names if n != name)))
     return [Part(orders[name], tuple(indices)) for name, indices in parts.items()]
+
+
+def bound_of(replicas: Sequence[str], open_texts: Mapping[str, int], num_new: int) -> int:
+    """What a replica has at most, open and new."""
+    total = sum(open_texts.get(name, 0) for name in replicas) + num_new
+    share = total / len(replicas)
+    return math.ceil(min(SPILL * share, (share + total) / 2))
 
 
 @contextmanager
