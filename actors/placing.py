@@ -36,8 +36,10 @@ def placed(
     tickets, crcs = list[Ticket](), list[tuple[int, ...]]()
     for key in dict.fromkeys(spec.key for head in heads for spec in head):
         ticket, parcel = acquired.tickets.get(key), haul.parcels[key]
-        if ticket is not None and ticket.extent is not None and parcel.spec == ticket.spec:
-            local.writable(acquired, ticket)[:] = parcel.data.data
+        if ticket is None or ticket.extent is None:
+            continue
+        if parcel.fits and parcel.spec == ticket.spec:
+            parcel.copy_into(local.writable(acquired, ticket))
             tickets.append(ticket)
             crcs.append(parcel.crcs)
     try:

@@ -21,7 +21,6 @@ from kvstore.types import (
     Path,
     SegmentKey,
     StoreStats,
-    Ticket,
     TicketId,
     TierName,
 )
@@ -97,12 +96,6 @@ class RayStoreClient(MappedClient):
     def stats(self) -> StoreStats:
         stats: StoreStats = _result(self._shard.stats.remote(), _CALL_TIMEOUT_S)
         return stats
-
-    def publish(self, tickets: Sequence[Ticket], crcs: Sequence[tuple[int, ...]]) -> None:
-        """Commit what was written with checksums that came with it. Raises CorruptSegmentError
-        when some of it is not what they say; the rest is published."""
-        if tickets:
-            self._commit([ticket.ticket_id for ticket in tickets], list(crcs))
 
     def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         """Of the layers of what is in DRAM, as it came there."""

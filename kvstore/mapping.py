@@ -134,8 +134,13 @@ class MappedClient(ABC):
 
     def commit(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
         crcs = [segment_crcs(t.spec, self.writable(acquired, t)) for t in tickets]
+        self.publish(tickets, crcs)
+
+    def publish(self, tickets: Sequence[Ticket], crcs: Sequence[tuple[int, ...]]) -> None:
+        """Commit what was written with checksums that came with it. Raises CorruptSegmentError
+        when some of it is not what they say; the rest is published."""
         if tickets:
-            self._commit([ticket.ticket_id for ticket in tickets], crcs)
+            self._commit([ticket.ticket_id for ticket in tickets], list(crcs))
 
     def abort(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
         """Of tickets of an incarnation that is gone nothing is left to give back."""

@@ -1,0 +1,129 @@
+"""What one node's shard does for another: two real stores, and what travels between them."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path as FilePath
+
+import numpy as np
+import pytest
+
+from actors.guests import Guest, Guests, Parcel, chunks
+from kvstore.errors import StoreUnavailableError
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
+from kvstore.types import HolderId, SegmentSpec
+from tests.kvstore.segments import (
+    TRUNK,
+    assert_balanced,
+    assert_right_bytes,
+    chain_of,
+    crcs_of,
+    passage,
+    payload,
+    small_config,
+    store_path,
+)
+
+PATHS = [chain_of(TRUNK, passage(n)) for n in range(6)]
+SEGMENT = 12 * 1024
+
+
+class Node:
+    """A store, and its shard's side of guests."""
+
+    def __init__(self, folder: FilePath, lease_s: float = 60.0) -> None:
+        folder.mkdir()
+        config = small_config(folder)
+        self.store = KVStore(config, "node")
+        self.guests = Guests(self.store, config.dram_dir, lease_s)
+        self.client = LocalStoreClient(self.store, config.dram_dir)
+
+    def close(self) -> None:
+        assert_balanced(self.store)
+        self.client.close()
+        self.guests.close()
+        self.store.close()
+
+
+@pytest.fixture
+def two(tmp_path: FilePath) -> Iterator[tuple[Node, Node]]:
+    with ExitStack() as stack:
+        made = [Node(tmp_path / name) for name in "ab"]
+        for node in made:
+            stack.callback(node.close)
+        yield made[0], made[1]
+
+
+def somebody(node: str = "other") -> Guest:
+    return Guest(node, HolderId("0" * 32))
+
+
+def parcel(spec: SegmentSpec, data: bytes | None = None) -> Parcel:
+    return Parcel(spec, crcs_of(spec), np.frombuffer(data or payload(spec), np.uint8))
+
+
+def test_what_is_found_comes_in_chunks_and_is_kept_where_it_goes(two: tuple[Node, Node]) -> None:
+    a, b = two
+    store_path(a.client, *PATHS[:4])
+    fetched = a.guests.fetch(somebody(), PATHS, 5.0, claim=False, max_bytes=2 * SEGMENT)
+    assert len(fetched.found) == 5 and 1 <= len(fetched.parcels) <= 3
+    rest = [s.key for s in fetched.found if s not in {p.spec for p in fetched.parcels}]
+    parcels = [*fetched.parcels, *a.guests.read(fetched.lease_id, rest)]
+    assert b.guests.deliver(None, parcels) == 5
+    assert b.guests.deliver(None, parcels) == 0, "it has them"
+    acquired = b.client.acquire(PATHS[:4], 5.0)
+    assert not acquired.tickets
+    assert_right_bytes(b.client, acquired)
+    b.client.release(acquired.lease_id)
+    a.guests.leave(fetched.lease_id)
+    with pytest.raises(StoreUnavailableError):
+        a.guests.read(fetched.lease_id, rest)
+    assert a.guests.sent_bytes == b.guests.received_bytes > 4 * SEGMENT
+
+
+def test_a_claim_is_delivered_under_its_lease_and_who_waits_gets_it(two: tuple[Node, Node]) -> None:
+    a, _ = two
+    claimed = a.guests.fetch(somebody(), PATHS[:1], 5.0, claim=True, max_bytes=SEGMENT)
+    waiting = a.guests.fetch(somebody("third"), PATHS[:1], 5.0, claim=True, max_bytes=SEGMENT)
+    assert len(claimed.tickets) == 2 and not waiting.tickets and len(waiting.waiters) == 1
+    assert a.guests.claimants() == {"other": {somebody().holder}}
+    assert a.guests.deliver(claimed.lease_id, [parcel(spec) for spec in PATHS[0]]) == 2
+    a.store.wait(waiting.waiters, 1.0)
+    for fetched in (claimed, waiting):
+        a.guests.leave(fetched.lease_id)
+    assert len(a.guests) == 0
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "too short"])
+def test_damaged_bytes_are_kept_by_nobody(two: tuple[Node, Node], damage: str) -> None:
+    a, _ = two
+    right = payload(PATHS[0][0])
+    wrong = right[:-1] + bytes([right[-1] ^ 1]) if damage == "a flipped bit" else right[:-1]
+    assert a.guests.deliver(None, [parcel(PATHS[0][0], wrong)]) == 0
+    claimed = a.guests.fetch(somebody(), PATHS[:1], 5.0, claim=True, max_bytes=SEGMENT)
+    assert a.guests.deliver(claimed.lease_id, [parcel(PATHS[0][0], wrong)]) == 0
+    a.guests.leave(claimed.lease_id)
+    again = a.guests.fetch(somebody(), PATHS[:1], 5.0, claim=True, max_bytes=SEGMENT)
+    assert len(again.tickets) == 2, "to be computed by the next"
+    a.guests.leave(again.lease_id)
+
+
+def test_a_guest_that_ended_or_stays_too_long_holds_nothing(tmp_path: FilePath) -> None:
+    node = Node(tmp_path / "node", lease_s=0.5)
+    dead, slow = somebody(), replace(somebody(), node_id="slow")
+    node.guests.fetch(dead, PATHS[:1], 5.0, claim=True, max_bytes=SEGMENT)
+    node.guests.fetch(slow, [chain_of(passage(9))], 5.0, claim=True, max_bytes=SEGMENT)
+    node.guests.expire({dead})
+    assert set(node.guests.claimants()) == {"slow"}
+    time.sleep(0.6)
+    node.guests.expire()
+    assert len(node.guests) == 0 and node.store.stats().leases == 0
+    node.close()
+
+
+def test_chunks_are_bounded_and_a_larger_segment_is_one_alone() -> None:
+    specs = [path[-1] for path in PATHS]
+    assert [len(c) for c in chunks(specs, 2 * SEGMENT)] == [2, 2, 2]
+    assert [len(c) for c in chunks(specs, 1)] == [1] * 6
