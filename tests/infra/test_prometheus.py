@@ -8,13 +8,14 @@ from dataclasses import fields
 import pytest
 import yaml
 
+from cluster.autoscaling.reporting import Reporter
 from cluster.metrics.families import Figure
 from cluster.metrics.replicas import COUNT, DEVICE_TIER, REPLICAS
 from cluster.metrics.request import Instruments
 from cluster.metrics.store import COUNTERS, NODES, TIERS, WHOLE
 from tests.infra.promql import DASHBOARDS, PROMETHEUS, Panel, alerts, needs_prometheus, panels
 
-METRIC = re.compile(r"\bhyperrag_[a-z_]+")
+METRIC = re.compile(r"\b(?:ray_)?hyperrag_[a-z_]+")
 SAID_APART = {"hyperrag_part_up", "hyperrag_node_up", "hyperrag_members"}
 """Not from a table: `cluster.ingress.metrics` and `cluster.metrics.store`."""
 
@@ -52,7 +53,8 @@ def exported() -> set[str]:
     families = Instruments("1", 1).families()
     suffixes = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
     counted = {family.name + suffix for family in families for suffix in suffixes[family.type]}
-    return tables | counted | SAID_APART
+    by_ray = {f"ray_{metric.info['name']}" for metric in vars(Reporter()).values()}
+    return tables | counted | by_ray | SAID_APART
 
 
 @pytest.mark.parametrize("panel", panels(), ids=lambda panel: f"{panel.dashboard}: {panel.title}")
