@@ -24,6 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 def address() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))  # nodes import the small parts
+        patch.setenv("SERVE_SLOW_STARTUP_WARNING_S", "3")  # until Serve says what is missing
         # Ray forgets to close the socket with which it finds the usual port of dashboards taken.
         head = {"num_cpus": 4, "include_dashboard": False, "dashboard_port": free_port()}
         cluster = Cluster(initialize_head=True, head_node_args=head)
@@ -94,7 +95,7 @@ def test_what_a_running_one_cannot_change_is_refused(address: str, config: Hyper
 
 def test_what_no_node_has_room_for_is_named(address: str, config: HyperRagConfig) -> None:
     with attached(address), pytest.raises(DeployError, match=r"Reranker \(.*\"CPU\": 50"):
-        deploy(changed(config, "placement.replica_cpus", 50.0), deadline_s=90.0)
+        deploy(changed(config, "placement.replica_cpus", 50.0), deadline_s=30.0)
 
 
 def test_taken_down_it_leaves_ray_and_nothing_else(address: str, config: HyperRagConfig) -> None:
