@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 def store(cluster: None, tmp_path: Path) -> Iterator[StoreConfig]:
     """DRAM for about four passages in fp32, SSD for all."""
     config = StoreConfig(
-        dram_bytes=34 * 2**20,
+        dram_bytes=24 * 2**20,
         policy="lookahead_lru",
         dram_dir=str(tmp_path),
         ssd_dir=str(tmp_path / "ssd"),

@@ -158,7 +158,7 @@ def test_engines_that_miss_the_same_passages_at_once_compute_them_once(
     assert len(results) == 3 and sum(results) == len(PASSAGES)
 
 
-@pytest.mark.parametrize("store", [32 * 2**20], indirect=True)
+@pytest.mark.parametrize("store", [20 * 2**20], indirect=True)
 def test_no_room_in_the_store_costs_time_not_answers(
     runtime: Runtime, client: LocalStoreClient
 ) -> None:

@@ -2,7 +2,7 @@
 
 from pydoc_data.topics import topics
 
-PASSAGES = [topics[name][:600] for name in ("with", "del", "lambda", "nonlocal", "raise", "if")]
+PASSAGES = [topics[name][:400] for name in ("with", "del", "lambda", "nonlocal", "raise", "if")]
 QUESTIONS = [
     "What does the with statement do?",
     "How is a name removed from its namespace?",
