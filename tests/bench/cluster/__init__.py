@@ -40,6 +40,7 @@ def run(options: Options) -> Result:
         "rebalance_bytes": float(moved.nbytes),
         "remote_read_ratio": reads.ratio(seconds["store_1"], seconds["ray_1"]),
         f"remote_read_ratio_{reads.TOGETHER}": reads.ratio(seconds["store_n"], seconds["ray_n"]),
+        "remote_read_ratio_of_a_call": reads.ratio(seconds["store_1"], seconds["call_1"]),
         **replayed,
     }
     return Result({"store": asdict(config) | {"ssd_dir": "a folder for each node"}}, figures, rows)

@@ -1,7 +1,11 @@
-"""Reading from another node: through the store, and what `ray.get` of the same bytes takes."""
+"""Reading from another node: through the store, what `ray.get` of the same bytes takes, and what a
+call takes that returns them. The store's bytes lie in an arena, as those of the call in a process:
+both have to become an object of Ray's first, which `ray.get` alone finds done.
+"""
 
 import statistics
 import time
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -26,6 +30,15 @@ class Owner(Engine):
         rng = np.random.default_rng(num)
         return [ray.put(rng.integers(0, 256, nbytes, np.uint8)) for _ in range(num)]
 
+    def hold(self, num: int, nbytes: int) -> None:
+        self._held = [
+            np.random.default_rng(i).integers(0, 256, nbytes, np.uint8) for i in range(num)
+        ]
+
+    def give(self) -> list[Any]:
+        """What it holds."""
+        return self._held
+
 
 class Reader(Engine):
     """On another node."""
@@ -46,6 +59,13 @@ class Reader(Engine):
         assert all(value.nbytes for value in values)
         return seconds
 
+    def asking(self, owner: Any) -> float:
+        start = time.perf_counter()
+        values = ray.get(owner.give.remote(), timeout=60)
+        seconds = time.perf_counter() - start
+        assert all(value.nbytes for value in values)
+        return seconds
+
 
 def passages(first: int, num: int) -> list[Path]:
     root = root_digest(b"bench", "cluster")
@@ -61,12 +81,14 @@ def measure(cluster: Nodes, repetitions: int) -> dict[str, Any]:
         ray.get(owner.use.remote(path), timeout=60)
     ray.get(reader.read.remote([paths.pop()]), timeout=60)  # connections, and the prompt prefix
     nbytes = paths[0][-1].layout.nbytes
-    rows: dict[str, list[float]] = {"store_1": [], "ray_1": [], "store_n": [], "ray_n": []}
+    rows = defaultdict[str, list[float]](list)
     for i in tracked(range(repetitions), "reading"):
         own = paths[i * (1 + TOGETHER) : (i + 1) * (1 + TOGETHER)]
         for size, some in (("1", own[:1]), ("n", own[1:])):
             refs = ray.get(owner.put.remote(len(some), nbytes), timeout=60)
             rows[f"ray_{size}"].append(ray.get(reader.get.remote(refs), timeout=60))
+            ray.get(owner.hold.remote(len(some), nbytes), timeout=60)
+            rows[f"call_{size}"].append(ray.get(reader.asking.remote(owner), timeout=60))
             rows[f"store_{size}"].append(ray.get(reader.read.remote(some), timeout=60))
             del refs
     return rows
