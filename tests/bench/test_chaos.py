@@ -1,4 +1,4 @@
-"""The short form of `make chaos`: small parts, the real store and Serve, a shard and a node killed."""
+"""The short form of `make chaos`: small parts, real store and Serve; a shard and a node killed."""
 
 import random
 import time
