@@ -9,7 +9,7 @@ from tests.bench.chaos.load import NOTES
 
 SETTLE_S = 120.0
 """A computation that was lost keeps its claim for a minute."""
-_OF_THE_DISK = ("has checksum", "Input/output error")
+_OF_THE_DISK = ("has checksum", "wrong checksum", "Input/output error")
 
 
 def left_behind(client: Client) -> list[str]:
