@@ -3,7 +3,9 @@ three; then with two copies of everything, a node lost half-way.
 
 Every passage is a chain of its own, as in the reranker. Keys, store and nodes are real; the KV is a
 few bytes a token, and right or the run fails. How large a store is, is said of its SSD tiers: DRAM
-is half as large, for what is in use and for copies of what another node owns.
+is half as large, for what is in use and for copies of what another node owns. SSDs take what is
+seen a second time: at this speed the writer of one node does not keep up with all that is new, and
+what it drops decides how much is found.
 """
 
 from collections import deque
@@ -44,6 +46,8 @@ class Replay:
     asked: int = 0
     completed: int = 0
     failed: int = 0
+    writes_dropped: int = 0
+    """By the SSD tiers."""
 
     def row(self, arm: str) -> dict[str, Any]:
         return {
@@ -51,6 +55,7 @@ class Replay:
             "found": round(self.found / self.asked, 4),
             "completed": self.completed,
             "failed": self.failed,
+            "writes_dropped": self.writes_dropped,
         }
 
 
@@ -101,6 +106,7 @@ def _config(folder: FilePath, ssd_bytes: int, **changes: Any) -> StoreConfig:
         ssd_dir=f"{folder}/{{node}}",
         ssd_bytes=ssd_bytes,
         write_queue=4096,
+        ssd_admission="second_use",
         **changes,
     )
 
@@ -115,6 +121,8 @@ def _replay(cluster: Nodes, requests: Sequence[Passages], where: str, what: str)
         open_calls.append(engines[i % len(engines)].ask.remote(chains_of(request)))
     for call in open_calls:
         _count(call, run)
+    stats = ray.get([cluster.shard(name).stats.remote() for name in set(where)], timeout=60)
+    run.writes_dropped = sum(s.ssd.writes_dropped for s in stats)
     return run
 
 
