@@ -2,9 +2,7 @@
 killed."""
 
 import os
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,6 +16,7 @@ from actors.guests import Fetched, Guest, Guests, Parcel
 from actors.moving import Mover
 from actors.peers import Peers
 from actors.shard_names import NAMESPACE, node_name, shard_name
+from actors.watching import Watch
 from kvstore.config import StoreConfig
 from kvstore.errors import StoreConfigError
 from kvstore.holders import lives
@@ -38,7 +37,6 @@ from kvstore.types import (
 )
 
 _START_TIMEOUT_S = 120.0
-_LIVING_TIMEOUT_S = 2.0
 _RESTART_POLL_S = 0.1
 
 _GROUPS = {"acquire": 16, "wait": 64, "guests": 8}
@@ -76,9 +74,9 @@ class KVShardShell:
         self._peers, rate = Peers(namespace), config.rebalance_bytes_per_s
         self._mover = Mover(node, self._store, self._guests, self._peers, rate)
         self._membership = Membership(0, ())
-        self._stop = threading.Event()
+        interval_s = config.reap_interval_s
+        self._watch = Watch(node, self._store, self._guests, self._peers, interval_s)
         self._config = config
-        threading.Thread(target=self._watch, name="shard-watch", daemon=True).start()
 
     def register(self, holder: HolderId) -> ArenaRef:
         return self._store.register(holder)
@@ -162,6 +160,7 @@ class KVShardShell:
 
             self._store.own(lambda key: owns(key.placement))
             self._mover.follow(membership)
+            self._watch.follow(membership)
         return self.report()
 
     def report(self) -> ShardReport:
@@ -197,38 +196,10 @@ class KVShardShell:
         return os.getpid()
 
     def close(self, timeout_s: float) -> None:
-        self._stop.set()
+        self._watch.close()
         self._mover.close(timeout_s)
         self._guests.close()
         self._store.close(timeout_s)
-
-    def _watch(self) -> None:
-        while not self._stop.wait(self._config.reap_interval_s):
-            self._report_uses()
-            self._expire_guests()
-
-    def _report_uses(self) -> None:
-        """Owners would evict first what is so popular that every node has a copy of it."""
-        used, told = self._store.take_uses_of_copies(), defaultdict[str, list[SegmentKey]](list)
-        if not used:
-            return
-        every = self._membership.all_owners([key.placement for key in used])
-        for key, owners in zip(used, every, strict=True):
-            for node in owners:
-                told[node].append(key)
-        told.pop(self._node, None)
-        self._peers.start({node: ({}, keys) for node, keys in told.items()}, "trim")
-
-    def _expire_guests(self) -> None:
-        """Guests that ended claim nothing any more; a shard that cannot say so does not mean it."""
-        claimants = self._guests.claimants()
-        asked = {node: (holders,) for node, holders in claimants.items()}
-        living = self._peers.gather(self._peers.start(asked, "living"), _LIVING_TIMEOUT_S)
-        members = self._membership.node_ids
-        living |= {node: set() for node in claimants if members and node not in members}
-        self._guests.expire(
-            {Guest(n, holder) for n in living for holder in claimants[n] - living[n]}
-        )
 
 
 KVShard = ray.remote(concurrency_groups=_GROUPS)(KVShardShell)

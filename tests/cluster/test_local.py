@@ -61,13 +61,14 @@ def test_a_deployment_that_cannot_start_ends_it_with_its_message(start: Start) -
 
 @pytest.mark.ray
 def test_a_kill_takes_the_cluster_along(start: Start) -> None:
-    """All but two small agents, which end by themselves minutes after their parent is gone."""
+    """All but two small agents, which end by themselves minutes after their parent is gone. A
+    worker that was just starting looks for Ray's control store for a minute first."""
     running = start()
     running.wait_for("Reranker: updating")
     assert running.left()
     running.signal(signal.SIGKILL)
     running.process.wait(5)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while (
         left := [p for p in running.left() if "agent" not in p.lower()]
     ) and time.monotonic() < deadline:
