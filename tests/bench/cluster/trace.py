@@ -3,8 +3,8 @@ three; then with two copies of everything, a node lost half-way.
 
 Every passage is a chain of its own, as in the reranker. Keys, store and nodes are real; the KV is a
 few bytes a token, and right or the run fails. How large a store is, is said of its SSD tiers: DRAM
-is half as large, for what is in use and for copies of what another node owns. SSDs take what is
-seen a second time: at this speed the writer of one node does not keep up with all that is new, and
+is half as large, for what is in use and for copies of what another node owns. Scarce SSDs take
+what is seen a second time: at this speed the writer of one node does not keep up with all that is new, and
 what it drops decides how much is found.
 """
 
@@ -66,9 +66,10 @@ def measure(
     distinct = dict(passage for request in requests for passage in request)
     every = sum(distinct.values()) * LAYOUT.nbytes
     room = int(SHARE * every)
-    with nodes(_config(folder / "one", room)) as cluster:
+    scarce = {"ssd_admission": "second_use"}
+    with nodes(_config(folder / "one", room, **scarce)) as cluster:
         single = _replay(cluster, requests, "aaa", "one node")
-    with nodes(_config(folder / "three", room // 3), "b", "c") as cluster:
+    with nodes(_config(folder / "three", room // 3, **scarce), "b", "c") as cluster:
         shared = _replay(cluster, requests, "abc", "three nodes")
     whole = _with_two_copies(requests, folder / "whole", every, lambda _: None)
     lost = _with_two_copies(requests, folder / "lost", every, lambda cluster: cluster.kill("c"))
@@ -106,7 +107,6 @@ def _config(folder: FilePath, ssd_bytes: int, **changes: Any) -> StoreConfig:
         ssd_dir=f"{folder}/{{node}}",
         ssd_bytes=ssd_bytes,
         write_queue=4096,
-        ssd_admission="second_use",
         **changes,
     )
 
