@@ -4,8 +4,8 @@ three; then with two copies of everything, a node lost half-way.
 Every passage is a chain of its own, as in the reranker. Keys, store and nodes are real; the KV is a
 few bytes a token, and right or the run fails. How large a store is, is said of its SSD tiers: DRAM
 is half as large, for what is in use and for copies of what another node owns. Scarce SSDs take
-what is seen a second time: at this speed the writer of one node does not keep up with all that is new, and
-what it drops decides how much is found.
+what is seen a second time: at this speed the writer of one node does not keep up with all that is
+new, and what it drops decides how much is found.
 """
 
 from collections import deque
