@@ -2,46 +2,24 @@
 
 import random
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from actors.messages import Document
-from cluster.config import HyperRagConfig
 from hyperrag import Client
 from tests.bench.chaos import FAULTS
 from tests.bench.chaos.ending import left_behind, lost_documents
 from tests.bench.chaos.kills import kill, recover
 from tests.bench.chaos.load import Asking, Notes, answers
-from tests.bench.chaos.service import serving
-from tests.cluster.running import ROOT, free_port
+from tests.bench.chaos.service import serving, two_of_each
+from tests.cluster.running import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 KILLED = ("shard", "node")
 TOWNS = ("Arlen", "Bresk", "Corran", "Dunmere", "Elsop", "Farrow", "Galt", "Hest")
 ASKED = {"top_n": 4, "top_k": 2, "max_tokens": 8}
-
-
-def config_in(folder: Path) -> HyperRagConfig:
-    twice = {"num_replicas": 2}
-    config = HyperRagConfig.parse(
-        {
-            "data_dir": str(folder / "data"),
-            "retrieval": twice,
-            "reranker": twice,
-            "generator": twice,
-            "ingress": twice | {"port": free_port(), "request_timeout_s": 30.0},
-            "store": {
-                "dram_bytes": 2**20,
-                "dram_dir": str(folder),
-                "ssd_bytes": 2**22,
-                "ticket_ttl_s": 10.0,
-                "ssd_dir": str(folder / "segments-{node}"),
-            },
-        }
-    )
-    return config.model_copy(update={"store": replace(config.store, faults=FAULTS)}).resolved()
+STORE = {"dram_bytes": 2**20, "ssd_bytes": 2**22, "ticket_ttl_s": 10.0}
 
 
 def test_kills_cost_time_and_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +27,8 @@ def test_kills_cost_time_and_no_answer(tmp_path: Path, monkeypatch: pytest.Monke
     rng = random.Random(0)
     documents = [Document(t, f"The mill of {t} was built {i} years ago.") for i, t in
                  enumerate(TOWNS)]  # fmt: skip
-    with serving(config_in(tmp_path), "tests.bench.chaos.small:build") as service:
+    config = two_of_each(tmp_path, 30.0, STORE | {"dram_dir": str(tmp_path)}, FAULTS)
+    with serving(config, "tests.bench.chaos.small:build") as service:
         with Client(service.url) as client:
             client.ingest(documents)
         questions = [f"When was the mill of {town} built?" for town in TOWNS]

@@ -195,6 +195,7 @@ class WordReranker:
         if model.source == "missing":
             raise RequestError("models.reranker.source", "there is no such model")
         self._seen: set[str] = set()
+        self._store = store
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
         if len(request.query.split()) > 512:

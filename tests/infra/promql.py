@@ -1,6 +1,7 @@
 """The queries of the shipped dashboards and alerts, and a real Prometheus to ask them of."""
 
 import json
+import math
 import shutil
 import subprocess
 import time
@@ -21,6 +22,8 @@ PROMETHEUS = ROOT / "infra" / "prometheus"
 DASHBOARDS = sorted((ROOT / "infra" / "grafana" / "dashboards").glob("*.json"))
 AUTOSCALER = "HyperRAG: autoscaler"
 """The dashboard whose series come from Ray's agent of the node, not from `/metrics`."""
+WINDOW = "[20s]"
+"""In place of Grafana's $__rate_interval: several scrapes."""
 needs_prometheus = pytest.mark.skipif(
     shutil.which("prometheus") is None or shutil.which("promtool") is None,
     reason="prometheus and promtool are not installed (Debian and Ubuntu: apt install prometheus)",
@@ -61,6 +64,16 @@ class Prometheus:
         data = self._get("query", query=expression)
         assert data["resultType"] == "vector"
         return [float(sample["value"][1]) for sample in data["result"]]
+
+    def eventually(self, query: str, limit_s: float = 20.0) -> list[float]:
+        """The numbers that it yields, once it yields any; Grafana's interval is WINDOW here."""
+        give_up = time.monotonic() + limit_s
+        while True:
+            found = self.query(query.replace("[$__rate_interval]", WINDOW))
+            values = [value for value in found if not math.isnan(value)]
+            if values or time.monotonic() > give_up:
+                return values
+            time.sleep(0.5)
 
     def rules(self) -> list[dict[str, Any]]:
         return [rule for group in self._get("rules")["groups"] for rule in group["rules"]]

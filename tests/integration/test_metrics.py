@@ -1,6 +1,5 @@
 """A real Prometheus scrapes the real service: every panel of the dashboards has data under load."""
 
-import math
 import threading
 import time
 from collections.abc import Iterator
@@ -15,8 +14,6 @@ from tests.integration.conftest import COLLECTION, FACTS, QUESTIONS
 from tests.integration.service import Service
 
 pytestmark = [pytest.mark.ray, needs_prometheus]
-WINDOW = "[20s]"
-"""In place of Grafana's $__rate_interval: several scrapes."""
 LOAD_S = 15.0
 
 
@@ -57,41 +54,29 @@ def load(url: str, collection: str) -> Iterator[None]:
         thread.join()
 
 
-def eventually(prom: Prometheus, query: str, limit_s: float = 20.0) -> list[float]:
-    """The numbers that it yields, once it yields any."""
-    give_up = time.monotonic() + limit_s
-    while True:
-        values = [v for v in prom.query(query) if not math.isnan(v)]
-        if values or time.monotonic() > give_up:
-            return values
-        time.sleep(0.5)
-
-
 def test_every_panel_has_data(asked: Prometheus) -> None:
     empty = [
         f"{panel.dashboard}: {panel.title}: {query}"
         for panel in panels()
         if panel.dashboard != AUTOSCALER
         for query in panel.queries
-        if not eventually(asked, query.replace("[$__rate_interval]", WINDOW))
+        if not asked.eventually(query)
     ]
     assert not empty, "\n".join(empty)
 
 
 def test_what_is_drawn_is_what_happened(asked: Prometheus) -> None:
-    (reused,) = eventually(
-        asked,
+    (reused,) = asked.eventually(
         'sum(rate(hyperrag_replica_prefill_tokens_total{source="reused"}[20s]))'
         " / sum(rate(hyperrag_replica_prefill_tokens_total[20s]))",
     )
     assert reused > 0.5, "the same questions again and again"
-    (rate,) = eventually(asked, 'sum(rate(hyperrag_requests_total{route="/v1/rag/query"}[20s]))')
+    (rate,) = asked.eventually('sum(rate(hyperrag_requests_total{route="/v1/rag/query"}[20s]))')
     assert rate > 0
     mean = "sum(rate(hyperrag_stage_duration_seconds_sum[20s])) / sum(rate(%s[20s]))"
     name = "hyperrag_request_duration_seconds"
-    (stages,) = eventually(asked, mean % f'{name}_count{{route="/v1/rag/query"}}')
-    (whole,) = eventually(
-        asked,
+    (stages,) = asked.eventually(mean % f'{name}_count{{route="/v1/rag/query"}}')
+    (whole,) = asked.eventually(
         f'sum(rate({name}_sum{{route="/v1/rag/query"}}[20s]))'
         f' / sum(rate({name}_count{{route="/v1/rag/query"}}[20s]))',
     )
@@ -109,6 +94,6 @@ def test_rules_are_evaluated_and_nothing_is_wrong(asked: Prometheus) -> None:
 
 
 def test_a_scrape_is_cheap_beside_its_interval(asked: Prometheus, http: httpx.Client) -> None:
-    (seconds,) = eventually(asked, "max(scrape_duration_seconds)")
+    (seconds,) = asked.eventually("max(scrape_duration_seconds)")
     assert seconds < 5.0, "Prometheus gives up after ten"
     assert len(http.get("/metrics").text.splitlines()) < 2_000

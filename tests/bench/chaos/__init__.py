@@ -10,7 +10,6 @@ live on.
 import argparse
 import random
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ from tests.bench.asking import question_lists
 from tests.bench.chaos.ending import left_behind, lost_documents
 from tests.bench.chaos.kills import in_turn, kill, recover
 from tests.bench.chaos.load import Asking, Notes, Told, answers
-from tests.bench.chaos.service import serving
+from tests.bench.chaos.service import serving, two_of_each
 from tests.bench.harness import Options, Result, folder_on_disk
-from tests.cluster.running import free_port
 
 CALM_S = 5.0
 """Between a recovery and the next kill."""
@@ -96,22 +94,13 @@ def _disturbed(folder: Path, known: dict[str, Told], minutes: float, rng: random
 
 
 def _config(folder: Path, reuse: str = "on", faults: tuple[str, ...] = ()) -> HyperRagConfig:
-    """Two replicas of what can be lost, on any of three nodes."""
-    fp32, twice = {"dtype": "float32"}, {"num_replicas": 2}
-    config = HyperRagConfig.parse(
-        {
-            "data_dir": str(folder),
-            "reuse": reuse,
-            "models": {"reranker": fp32, "generator": fp32},
-            "retrieval": twice,
-            "reranker": twice,
-            "generator": twice | {"mode": "prefix"},
-            "ingress": twice | {"port": free_port(), "request_timeout_s": TIMEOUT_S},
-            "store": {
-                "dram_bytes": 256 * 2**20,
-                "ssd_bytes": 2**30,
-                "ssd_dir": str(folder / "segments-{node}"),
-            },
-        }
+    fp32 = {"dtype": "float32"}
+    return two_of_each(
+        folder,
+        TIMEOUT_S,
+        {"dram_bytes": 256 * 2**20, "ssd_bytes": 2**30},
+        faults,
+        reuse=reuse,
+        models={"reranker": fp32, "generator": fp32},
+        generator={"mode": "prefix"},
     )
-    return config.model_copy(update={"store": replace(config.store, faults=faults)}).resolved()

@@ -1,9 +1,10 @@
 """The application on three nodes of this machine, and what Serve says of its replicas."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,6 +16,7 @@ from cluster.deploy import APP_NAME, IMPORT_PATH, deploy
 from cluster.running import undeploy
 from hyperrag import Client, HyperRagError
 from tests.cluster.nodes import Nodes, nodes
+from tests.cluster.running import free_port
 
 WORKERS = ("b", "c")
 START_S = 300.0
@@ -59,6 +61,30 @@ class Service:
         details = _get_global_client().get_serve_details()
         found: dict[str, Any] = details["applications"][APP_NAME]["deployments"]
         return found
+
+
+def two_of_each(
+    folder: Path,
+    timeout_s: float,
+    store: Mapping[str, Any],
+    faults: tuple[str, ...] = (),
+    **others: Any,
+) -> HyperRagConfig:
+    """Two replicas of what can be lost, on any of three nodes, each with a disk of its own. `store`
+    and `others` are keys and sections of the configuration."""
+    twice = {"num_replicas": 2}
+    config = HyperRagConfig.parse(
+        {
+            "data_dir": str(folder),
+            "retrieval": twice,
+            "reranker": twice,
+            "generator": twice | others.pop("generator", {}),
+            "ingress": twice | {"port": free_port(), "request_timeout_s": timeout_s},
+            "store": {"ssd_dir": str(folder / "segments-{node}"), **store},
+            **others,
+        }
+    )
+    return config.model_copy(update={"store": replace(config.store, faults=faults)}).resolved()
 
 
 @contextmanager

@@ -8,11 +8,9 @@ from typing import Any
 
 from ray.serve import Application
 
-from actors.engine.config import EngineConfig, ModelConfig, PromptConfig, RerankerConfig
 from actors.messages import RerankRequest, RerankResult
 from cluster.app import Parts, assemble
 from cluster.config import HyperRagConfig
-from kvstore.config import StoreConfig
 from kvstore.errors import KVStoreError
 from kvstore.types import Path
 from tests.cluster.nodes import Engine
@@ -31,17 +29,9 @@ USE_S = 20.0
 class StoringReranker(WordReranker):
     """Goes without the store where that fails, as an engine does."""
 
-    def __init__(
-        self,
-        model: ModelConfig,
-        prompt: PromptConfig,
-        engine: EngineConfig,
-        reranker: RerankerConfig,
-        store: StoreConfig,
-        run_dir: str,
-    ) -> None:
-        super().__init__(model, prompt, engine, reranker, store, run_dir)
-        self._engine = Engine(store)
+    def __init__(self, *bound: Any) -> None:
+        super().__init__(*bound)
+        self._engine = Engine(self._store)
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
         with suppress(KVStoreError):

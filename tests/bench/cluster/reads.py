@@ -26,14 +26,13 @@ TOGETHER = 10
 class Owner(Engine):
     """On the node that has the segments, and the same bytes as objects of Ray's."""
 
-    def put(self, num: int, nbytes: int) -> list[Any]:
-        rng = np.random.default_rng(num)
-        return [ray.put(rng.integers(0, 256, nbytes, np.uint8)) for _ in range(num)]
-
     def hold(self, num: int, nbytes: int) -> None:
-        self._held = [
-            np.random.default_rng(i).integers(0, 256, nbytes, np.uint8) for i in range(num)
-        ]
+        rng = np.random.default_rng(num)
+        self._held = [rng.integers(0, 256, nbytes, np.uint8) for _ in range(num)]
+
+    def put(self) -> list[Any]:
+        """What it holds, as objects."""
+        return [ray.put(array) for array in self._held]
 
     def give(self) -> list[Any]:
         """What it holds."""
@@ -85,9 +84,9 @@ def measure(cluster: Nodes, repetitions: int) -> dict[str, Any]:
     for i in tracked(range(repetitions), "reading"):
         own = paths[i * (1 + TOGETHER) : (i + 1) * (1 + TOGETHER)]
         for size, some in (("1", own[:1]), ("n", own[1:])):
-            refs = ray.get(owner.put.remote(len(some), nbytes), timeout=60)
-            rows[f"ray_{size}"].append(ray.get(reader.get.remote(refs), timeout=60))
             ray.get(owner.hold.remote(len(some), nbytes), timeout=60)
+            refs = ray.get(owner.put.remote(), timeout=60)
+            rows[f"ray_{size}"].append(ray.get(reader.get.remote(refs), timeout=60))
             rows[f"call_{size}"].append(ray.get(reader.asking.remote(owner), timeout=60))
             rows[f"store_{size}"].append(ray.get(reader.read.remote(some), timeout=60))
             del refs
