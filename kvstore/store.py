@@ -243,12 +243,9 @@ class KVStore:
                 level.tier.close()
 
     def _trim(self, lease: Lease, keys: frozenset[SegmentKey]) -> None:
-        books = self._books
-        for ticket in [t for t in books.claims.tickets() if t.lease is lease]:
-            books.end_ticket(ticket)
-        books.leases.keep(lease, keys)
+        self._books.trim_lease(lease, keys)
         if not self._loads.keep(lease, keys) and not lease.slots:
-            books.leases.close(lease)
+            self._books.leases.close(lease)
 
     def _open_ticket(self, ticket_id: TicketId) -> OpenTicket:
         ticket = self._books.claims.find(ticket_id)

@@ -72,12 +72,15 @@ def test_copies_stay_in_dram_under_their_bound_and_the_least_recently_used_goes(
 
 def test_what_is_held_is_not_evicted_for_a_copy(copying: KVStore, config: StoreConfig) -> None:
     client = LocalStoreClient(copying, config.dram_dir)
-    held = [compute(client, path) for path in PATHS[:5]]
-    for acquired in held:
-        client.release(acquired.lease_id)
+    held = [compute(client, path) for path in PATHS[:6]]
+    assert copying.stats().dram.num_segments == 6
+    client.release(held[0].lease_id)
     assert copying.stats().dram.num_segments == 5
-    store_path(client, PATHS[5])
-    assert copying.stats().dram.num_segments == 4, "the bound holds again"
+    client.trim({held[1].lease_id: []})
+    assert copying.stats().dram.num_segments == 4, "the bound holds again, and nothing had to come"
+    for acquired in held[2:]:
+        client.release(acquired.lease_id)
+    assert copying.stats().dram.num_segments == 4
     client.close()
 
 
