@@ -1,10 +1,11 @@
 """The autoscaler in a real Serve application: three GPUs, a load that shifts to and fro.
 
-Ray, Serve, HTTP, the ingress and the pipeline are the real ones. GPUs are only counted: a
-replica takes one, and sleeps as long as a question says that it needs it
-(`tests/cluster/autoscaling/paced_app.py`), so that the shared cores of this machine are not what is
-measured. Ray knows of no limit: that the budget holds is the policy's doing. Compared with the best
-static split of each phase, on the same questions at the same times, in applications of their own.
+The whole service over HTTP, with the small model. GPUs are only counted: a replica takes one, and
+computes at least as long as a question says that it needs it
+(`tests/cluster/autoscaling/paced_engines.py`), the rest is slept, so that the shared cores of this
+machine are not what is measured. Ray knows of no limit: that the budget holds is the policy's
+doing. Compared with the best static split of each phase, on the same questions at the same times,
+in applications of their own.
 """
 
 import asyncio
@@ -14,8 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.engine.config import ModelConfig
 from tests.bench.harness import Options, Result, folder_on_disk
-from tests.cluster.autoscaling.paced_app import APP, LOAD_S
+from tests.cluster.autoscaling.paced_engines import APP
 from tests.cluster.autoscaling.traffic import Answer, Mix, Watch, ask, ingest, watching
 from tests.cluster.running import serving
 
@@ -31,7 +33,7 @@ SETTINGS = {
     "window_s": 10.0,
     "evidence_s": 4.0,
     "cooldown_s": 30.0,
-    "switch_s": 6.0,
+    "switch_s": 15.0,
     "refill_s": 0.0,
     "drain_s": 30.0,
 }
@@ -78,9 +80,9 @@ def run(options: Options) -> Result:
         "samples": float(len(watch.samples)),
     }
     config = {
-        "gpus": "processes that sleep; only counted",
+        "model": asdict(ModelConfig()),
+        "gpus": "processes of the model on shared cores, padded to declared times; only counted",
         "phase_s": seconds,
-        "load_s": LOAD_S,
         "mixes": {phase.name: asdict(phase.mix) for phase in PHASES},
         "autoscaler": SETTINGS,
     }

@@ -44,7 +44,7 @@ class Tally:
 
 
 def run(options: Options) -> Result:
-    asked = squad_questions(40 if options.quick else 200, options.seed)
+    asked = squad_questions(16 if options.quick else 80, options.seed)
     tokenizer = load_tokenizer(ModelConfig().source, ModelConfig().cache_dir)
     pool = Corpus(tokenizer).retrieve(asked, NUM_CANDIDATES)
     rows: list[dict[str, Any]] = []

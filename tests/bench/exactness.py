@@ -4,8 +4,9 @@ In bf16 the two round differently; what that changes is measured as Kendall's ta
 as the difference of their mean reciprocal ranks.
 """
 
+import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 
 from actors.engine.config import GeneratorConfig, ModelConfig, RerankerConfig
 from tests.bench.asking import (
@@ -39,9 +40,16 @@ class Counts:
 QUICK = Counts(6, 6, 4)
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    for part, number in asdict(Counts()).items():
+        parser.add_argument(f"--{part}", type=int, default=number, help="at least 1")
+
+
 def run(options: Options) -> Result:
-    counts = QUICK if options.quick else Counts()
-    lists = question_lists(max(counts.fp32, counts.bf16), options.seed)
+    counts = QUICK
+    if not options.quick:
+        counts = Counts(*(getattr(options.own, part) for part in asdict(QUICK)))
+    lists = question_lists(max(astuple(counts)), options.seed)
     with bench(ModelConfig(dtype="float32")) as parts:
         high = _scored(parts, lists[: counts.fp32], "scores, fp32")
         equal = _answers_equal(parts, lists[: counts.answers])

@@ -25,7 +25,8 @@ from cluster.errors import NotFoundError, ReplicaLostError
 from cluster.pipeline import Pipeline, order
 from cluster.query import Answer, Query, Retrieval
 from cluster.services import Services
-from tests.cluster.parts import NearGenerator, near_services, passage
+from tests.cluster.near import NearGenerator, near_services
+from tests.cluster.parts import passage
 
 QUERY = Query(
     "r1",

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import httpx
 
-from tests.cluster.autoscaling.paced_app import PASSAGES, held
+from tests.cluster.autoscaling.pace import PASSAGES, held
 
 SAMPLE_S = 0.1
 GROUPS = 30
 """Of passages: a question is about one of a group, and ranks the group. Questions about the same
 would all go to the same replica, as they should."""
 ANSWER_S = 110.0
+ANSWER_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,10 @@ async def ask(url: str, mix: Mix, seconds: float, seed: int) -> list[Answer]:
 
 async def _answer(http: httpx.AsyncClient, mix: Mix, about: str) -> Answer:
     question = f"{about} rank={mix.rank_s} write={mix.write_s}"
+    asked = {"question": question, "top_k": 1, "max_tokens": ANSWER_TOKENS}
     sent, status = time.monotonic(), 0
     try:
-        response = await http.post("/v1/rag/query", json={"question": question, "top_k": 1})
+        response = await http.post("/v1/rag/query", json=asked)
         status = response.status_code
     except httpx.HTTPError:
         pass

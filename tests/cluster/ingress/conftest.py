@@ -15,7 +15,8 @@ from cluster.ingress.auth import ApiKeys
 from cluster.ingress.context import Context
 from cluster.metrics.request import Instruments
 from cluster.services import Services
-from tests.cluster.parts import NearIngress, near_services, parse_lines
+from tests.cluster.near import NearIngress, near_services
+from tests.cluster.parts import parse_lines
 
 DOCUMENTS = [
     {"id": "sky", "text": "the sky is blue"},

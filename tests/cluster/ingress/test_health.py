@@ -14,7 +14,7 @@ from cluster.config import HyperRagConfig
 from cluster.services import Services
 from tests.cluster.ingress.conftest import MakeApp, connect
 from tests.cluster.ingress.test_rag import events
-from tests.cluster.parts import NearGenerator
+from tests.cluster.near import NearGenerator
 
 
 class Gone:

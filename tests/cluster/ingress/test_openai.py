@@ -10,7 +10,7 @@ import pytest
 from cluster.services import Services
 from tests.cluster.ingress.conftest import connect
 from tests.cluster.ingress.test_rag import events
-from tests.cluster.parts import NearGenerator
+from tests.cluster.near import NearGenerator
 
 ASK = [{"role": "user", "content": "is the sky blue"}]
 
