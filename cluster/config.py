@@ -1,4 +1,4 @@
-"""The one configuration tree, and the only place that reads the environment and YAML.
+"""The one configuration tree, and the only place that it is read from files and environment.
 
 Later wins: defaults in the components' dataclasses, a sparse YAML file (`--config` or
 HYPERRAG_CONFIG), HYPERRAG__SECTION__KEY variables, what the caller overrides.
@@ -8,9 +8,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, cast, get_type_hints
+from typing import Any, Literal, Self, get_type_hints
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from actors.engine.config import (
@@ -28,6 +27,7 @@ from cluster.autoscaling.splits import Budget, Split
 from cluster.errors import ConfigError
 from cluster.ingress.config import IngressConfig
 from cluster.placement import PlacementConfig
+from cluster.yaml_tree import put, read_yaml
 from kvstore.config import StoreConfig
 
 PREFIX = "HYPERRAG__"
@@ -184,50 +184,10 @@ def load(
     tree = read_yaml(Path(file).expanduser()) if file else {}
     for name, text in sorted(env.items()):
         if name.startswith(PREFIX):
-            _put(tree, name.removeprefix(PREFIX).lower().split("__"), text, name)
+            put(tree, name.removeprefix(PREFIX).lower().split("__"), text, name)
     for key, value in (overrides or {}).items():
-        _put(tree, key.split("."), value, key)
+        put(tree, key.split("."), value, key)
     return HyperRagConfig.parse(tree)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; `on` and `off` stay words. Raises ConfigError naming the file."""
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError("configuration file", str(path), f"cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError("configuration file", str(path), f"is not YAML: {error}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError("configuration file", str(path), "must hold a mapping of keys")
-    return cast("dict[str, Any]", tree)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads `reuse: off` as false; here only true and false are booleans."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if tag != "tag:yaml.org,2002:bool" or first in "tTfF"
-    ]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def _put(tree: dict[str, Any], keys: list[str], value: object, source: str) -> None:
-    for key in keys[:-1]:
-        branch = tree.setdefault(key, {})
-        if branch is None:  # `section:` with nothing below it
-            branch = tree[key] = {}
-        if not isinstance(branch, dict):
-            raise ConfigError(source, value, f"{key} is a value, it has no keys below it")
-        tree = branch
-    tree[keys[-1]] = value
 
 
 def _folder(given: str, env: Mapping[str, str], variable: str, default: str, *below: str) -> Path:

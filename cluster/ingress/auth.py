@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from cluster.config import read_yaml
 from cluster.errors import ConfigError
 from cluster.ingress.config import NAME, NAME_RULE
 from cluster.ingress.context import context
 from cluster.ingress.errors import ApiError
+from cluster.yaml_tree import read_yaml
 
 DEFAULT_TENANT = "default"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
