@@ -116,8 +116,13 @@ class Books:
         self.dram_shelf.add(slot.entry, cost)
         if not self.owns(slot.spec.key):
             self.copies.add(slot.entry)
-            self._bound_copies()
+            self.bound_copies()
         self.offer(slot)
+
+    def bound_copies(self) -> None:
+        """When one came, and when some are held no more: that one may be the last to come."""
+        for key in self.copies.excess(_Held(self)):
+            self._evict(key)
 
     def offer(self, slot: Slot) -> None:
         """To every slow tier that has not got it and wants it, unless it is a copy."""
@@ -173,14 +178,14 @@ class Books:
         for ticket in [t for t in self.claims.tickets() if t.lease is lease]:
             self.end_ticket(ticket)
         self.leases.close(lease)
-        self._bound_copies()
+        self.bound_copies()
 
     def trim_lease(self, lease: Lease, keys: Collection[SegmentKey]) -> None:
         """Unpin all but these, and abort its open tickets."""
         for ticket in [t for t in self.claims.tickets() if t.lease is lease]:
             self.end_ticket(ticket)
         self.leases.keep(lease, keys)
-        self._bound_copies()
+        self.bound_copies()
 
     def end_holder(self, holder: HolderId) -> None:
         for lease in self.leases.of(holder):
@@ -232,11 +237,6 @@ class Books:
         for key in victims:
             self._evict(key)
         return bool(victims)
-
-    def _bound_copies(self) -> None:
-        """When one came, and when some are held no more: that one may be the last to come."""
-        for key in self.copies.excess(_Held(self)):
-            self._evict(key)
 
     def _evict(self, key: SegmentKey) -> None:
         slot = self.dram.find(key)

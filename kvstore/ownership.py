@@ -11,15 +11,12 @@ from kvstore.types import SegmentKey, SegmentSpec
 
 def own(books: Books, owns: Owns) -> None:
     """Copies that are now the node's own go to the slow tiers as if they were new; what it owns no
-    more is a copy from here on."""
+    more stays until it is let go: another node may still have to get it from here."""
     with books.lock:
         books.owns = owns
         for key in books.copies.sort_out(owns):
             if slot := books.dram.find(key):
                 books.offer(slot)
-        for slot in books.dram.slots():
-            if slot.spec.key not in books.copies and not owns(slot.spec.key):
-                books.copies.add(slot.entry)
 
 
 def holdings(books: Books) -> list[SegmentSpec]:
@@ -32,13 +29,19 @@ def holdings(books: Books) -> list[SegmentSpec]:
 
 
 def let_go(books: Books, keys: Collection[SegmentKey]) -> None:
+    """Their owners have them: here they are copies, in DRAM alone. What this node owns stays."""
     with books.lock:
         books.require_open()
+        foreign = [key for key in keys if not books.owns(key)]
+        for key in foreign:
+            if (slot := books.dram.find(key)) and key not in books.copies:
+                books.copies.add(slot.entry)
         levels = _own_levels(books)
         for level in levels:
-            for key in keys:
+            for key in foreign:
                 level.withdraw(key, evicted=False)
-        detached = [(lv, gone) for lv in levels for key in keys if (gone := lv.detach(key))]
+        detached = [(lv, gone) for lv in levels for key in foreign if (gone := lv.detach(key))]
+        books.bound_copies()
     discard_for_good(books, detached)
 
 

@@ -116,6 +116,25 @@ def test_what_was_given_away_leaves_the_disk_and_is_a_copy_from_then_on(
     assert_balanced(store)
 
 
+def test_what_is_no_more_its_own_stays_until_its_owner_has_it(room_for_four: StoreConfig) -> None:
+    config = replace(room_for_four, ssd_dir="")
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    keys = [path[0].key for path in PATHS[:7]]
+    store_path(client, *PATHS[:7])
+    store.own(other)
+    store_path(client, *PATHS[:2])
+    assert set(store.locate(keys)) == set(keys), "they may be nowhere else"
+    mine = owned(PATHS[0])
+    store.own(lambda key: key.placement in mine)
+    store.let_go(keys)
+    assert set(store.locate(keys)) == {keys[n] for n in (0, 3, 4, 5, 6)}, "four, and its own"
+    store_path(client, PATHS[7])
+    assert set(store.locate(keys)) == {keys[n] for n in (0, 4, 5, 6)}
+    client.close()
+    store.close()
+
+
 def test_only_the_owner_asks_a_shared_tier_for_what_it_has_not_seen(tmp_path: FilePath) -> None:
     bucket = f"file://{tmp_path / 'bucket'}"
     config = small_config(tmp_path, ssd_dir="", remote=bucket)
