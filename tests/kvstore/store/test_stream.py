@@ -1,112 +1,37 @@
 """Hits whose layers are still on their way from the SSD."""
 
 import threading
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path as FilePath
-from random import Random
 
 import pytest
 
-from kvstore.codec import header_nbytes
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from kvstore.types import Acquired, Hit, Path, SegmentSpec
 from tests.kvstore.segments import (
-    assert_balanced,
     assert_right_bytes,
     chain_of,
-    compute,
     layer_of,
     passage,
     right_layer,
     small_config,
     store_path,
 )
-from tests.kvstore.tiers.test_faults import disk_of
+from tests.kvstore.store.streaming import (
+    HEADER,
+    LAYERS,
+    PATH,
+    PATHS,
+    SPEC,
+    Disk,
+    eventually,
+    has,
+    only,
+    reading,
+    settled,
+)
 from tests.kvstore.turnstile import Turnstile
-
-LAYERS = 6
-PATH = chain_of(passage(1), layers=LAYERS)
-SPEC = PATH[0]
-PATHS = [chain_of(passage(i, 16), layers=LAYERS) for i in range(2, 14)]
-HEADER = 1
-"""Reads of a segment before those of its layers."""
-
-
-class Disk:
-    """A store whose SSD has everything and whose DRAM is empty, behind a turnstile."""
-
-    def __init__(self, config: StoreConfig, **changes: float | str) -> None:
-        filled = KVStore(config, "node")
-        client = LocalStoreClient(filled, config.dram_dir)
-        store_path(client, PATH, *PATHS)
-        assert filled.flush(10)
-        client.close()
-        filled.close()
-        self.config = replace(config, **changes)  # type: ignore[arg-type]
-        self.store = KVStore(self.config, "node")
-        assert self.store.flush(10), "it has read the headers"
-        self.client = LocalStoreClient(self.store, config.dram_dir)
-        self.gate = Turnstile.of(self.store)
-
-    def streamed(self, *paths: Path) -> Acquired:
-        return self.client.acquire(paths or [PATH], 10, streamed=True)
-
-    def spoil(self, spec: SegmentSpec, layer: int) -> None:
-        """One bit of a layer on the disk."""
-        path = next(FilePath(self.config.ssd_dir).glob(f"?/?/*{spec.key.digest.hex()}*"))
-        with path.open("r+b") as file:
-            file.seek(header_nbytes(LAYERS) + layer * spec.layout.layer_nbytes)
-            byte = file.read(1)[0]
-            file.seek(-1, 1)
-            file.write(bytes([byte ^ 1]))
-
-    def close(self) -> None:
-        self.gate.mend()
-        self.gate.allow()
-        self.client.close()
-        settled(self.store)
-        assert_balanced(self.store)
-        assert self.store.stats().leases == 0
-        self.store.close()
-
-
-@pytest.fixture
-def disk(config: StoreConfig) -> Iterator[Disk]:
-    disk = Disk(config)
-    yield disk
-    disk.close()
-
-
-def settled(store: KVStore) -> None:
-    assert eventually(lambda: not reading(store)), "reads have ended"
-
-
-def reading(store: KVStore) -> list[SegmentSpec]:
-    with store._books.lock:
-        return [load.spec for load in store._loads]
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> bool:
-    give_up = time.monotonic() + within_s
-    while not condition() and time.monotonic() < give_up:
-        time.sleep(0.002)
-    return condition()
-
-
-def only(acquired: Acquired) -> Hit:
-    (hit,) = acquired.hits.values()
-    return hit
-
-
-def has(disk: Disk, acquired: Acquired, layer: int, within_s: float = 10.0) -> bool:
-    extents = [hit.extent for hit in acquired.hits.values()]
-    return disk.client.await_layer(acquired, extents, layer, within_s)
 
 
 def test_a_hit_is_there_with_its_first_layer_and_the_others_follow(disk: Disk) -> None:
@@ -152,59 +77,6 @@ def test_who_does_not_stream_waits_for_the_whole_segment(disk: Disk) -> None:
     other.close()
 
 
-def test_a_read_that_fails_is_seen_at_its_layer(disk: Disk) -> None:
-    disk.gate.allow(HEADER + 3)
-    acquired = disk.streamed()
-    assert has(disk, acquired, 2)
-    disk.gate.fail()
-    assert not has(disk, acquired, 3)
-    assert not disk.client.unchanged(acquired, [only(acquired).extent])
-    assert not has(disk, acquired, 0), "nothing of it is to be relied on"
-    assert disk.store.stats().corrupt == 0, "a failing disk says nothing about the segment"
-    settled(disk.store)
-    disk.gate.mend()
-    disk.gate.allow()
-    again = disk.streamed()
-    assert only(again).tier == "ssd"
-    assert_right_bytes(disk.client, again)
-
-
-def test_a_later_layer_that_is_damaged_is_counted_and_set_aside(disk: Disk) -> None:
-    disk.spoil(SPEC, 3)
-    disk.gate.allow(HEADER + 1)
-    acquired = disk.streamed()
-    disk.gate.allow()
-    assert not has(disk, acquired, 3)
-    assert not disk.client.unchanged(acquired, [only(acquired).extent])
-    settled(disk.store)
-    assert disk.store.stats().corrupt == 1
-    assert len(list((FilePath(disk.config.ssd_dir) / "quarantine").iterdir())) == 1
-    assert list(disk.streamed().tickets) == [SPEC.key]
-
-
-@pytest.mark.parametrize("damage", ["first layer", "vanished", "another segment"])
-def test_what_does_not_begin_well_is_never_a_hit(disk: Disk, damage: str) -> None:
-    disk.gate.allow()
-    files = FilePath(disk.config.ssd_dir)
-    path = next(files.glob(f"?/?/*{SPEC.key.digest.hex()}*"))
-    if damage == "first layer":
-        disk.spoil(SPEC, 0)
-    elif damage == "vanished":
-        path.unlink()
-    else:
-        other = next(files.glob(f"?/?/*{PATHS[0][0].key.digest.hex()}*"))
-        path.write_bytes(other.read_bytes())
-    acquired = disk.streamed()
-    assert list(acquired.tickets) == [SPEC.key] and not acquired.hits
-    assert disk.store.stats().corrupt == (damage != "vanished")
-
-
-def test_what_has_not_begun_in_time_is_a_ticket(disk: Disk) -> None:
-    disk.gate.allow(HEADER)
-    acquired = disk.client.acquire([PATH], 0.1, streamed=True)
-    assert list(acquired.tickets) == [SPEC.key] and not acquired.hits
-
-
 def test_a_lease_that_ends_early_frees_nothing_under_the_read(disk: Disk) -> None:
     disk.gate.allow(HEADER + 1)
     acquired = disk.streamed()
@@ -246,33 +118,6 @@ def test_a_removed_passage_stays_for_those_who_read_it_and_no_longer(disk: Disk)
     disk.client.release(again.lease_id)
     disk.client.release(acquired.lease_id)
     assert used > disk.store.stats().dram.used_bytes == 0
-
-
-def test_a_hanging_read_costs_a_reader_the_read_timeout(config: StoreConfig) -> None:
-    disk = Disk(config, read_timeout_s=0.3)
-    disk.gate.allow(HEADER + 2)
-    acquired = disk.streamed()
-    assert has(disk, acquired, 1)
-    began = time.monotonic()
-    assert not has(disk, acquired, 2, 30)
-    assert time.monotonic() - began < 5
-    assert disk.store._books.levels[0].slow and disk.streamed().tickets
-    disk.gate.allow()
-    settled(disk.store)
-    assert has(disk, acquired, LAYERS, 0), "it came back, late"
-    assert_right_bytes(disk.client, acquired)
-    disk.close()
-
-
-def test_a_store_that_ends_lets_its_readers_go(config: StoreConfig) -> None:
-    disk = Disk(config)
-    disk.gate.allow(HEADER + 1)
-    acquired = disk.streamed()
-    disk.store.close(timeout_s=0.1)
-    began = time.monotonic()
-    assert not has(disk, acquired, 1, 30)
-    assert time.monotonic() - began < 5
-    disk.gate.allow()
 
 
 def test_a_chain_streams_with_its_parents(config: StoreConfig) -> None:
@@ -371,40 +216,3 @@ def test_reads_beyond_the_open_files_allowed_are_read_whole(
     acquired = disk.streamed(*PATHS)
     assert len(reading(disk.store)) < len(PATHS), "the first are whole when the last begins"
     assert_right_bytes(disk.client, acquired)
-
-
-def test_no_wrong_layer_is_read_along_on_a_disk_that_fails(tmp_path: FilePath) -> None:
-    faults = ("read delay 0.004", "read flip share 0.03", "read eio share 0.03")
-    config = small_config(tmp_path, dram_bytes=2**17, faults=faults)
-    store = KVStore(config, "node")
-
-    def run(seed: int) -> Counter[str]:
-        client, rng, seen = LocalStoreClient(store, config.dram_dir), Random(seed), Counter[str]()
-        for _ in range(60):
-            acquired = compute(client, *rng.sample(PATHS, 3), streamed=True)
-            for hit in acquired.hits.values():
-                seen["arriving"] += hit.arriving
-                seen["lost"] += not reads_along(client, acquired, hit)
-            if rng.random() < 0.1:
-                client.remove_tags([rng.choice(PATHS)[0].tag])
-            client.release(acquired.lease_id)
-        client.close()
-        return seen
-
-    with ThreadPoolExecutor(4) as pool:
-        seen = sum(pool.map(run, range(4)), Counter[str]())
-    assert seen["arriving"] > seen["lost"] > 0
-    assert store.stats().leases == store.stats().open_tickets == 0
-    disk_of(store).heal()
-    assert_balanced(store)
-    store.close()
-
-
-def reads_along(client: LocalStoreClient, acquired: Acquired, hit: Hit) -> bool:
-    """Whether every layer came; what came and stayed is right."""
-    for layer in range(LAYERS):
-        if not client.await_layer(acquired, [hit.extent], layer, 30):
-            return False
-        there = layer_of(client, acquired, hit, layer)
-        assert there == right_layer(hit.spec, layer) or not client.unchanged(acquired, [hit.extent])
-    return client.unchanged(acquired, [hit.extent])
