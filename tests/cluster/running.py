@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import yaml
 
+from tests.integration.processes import replicas
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -70,9 +72,8 @@ class Running:
     def replicas(self) -> set[tuple[str, int]]:
         """Deployment and process of every replica that lives."""
         self.left()
-        names = [(p.name(), p.pid) for p in self._seen if _lives(p)]
-        found = [(name.rpartition("hyperrag:"), pid) for name, pid in names]
-        return {(deployment, pid) for (_, of_ours, deployment), pid in found if of_ours}
+        found = replicas([process for process in self._seen if _lives(process)])
+        return {(deployment, one.pid) for deployment, own in found.items() for one in own}
 
     def _write_config(self, overrides: dict[str, Any]) -> Path:
         path = self.folder / f"config-{time.monotonic_ns()}.yaml"
