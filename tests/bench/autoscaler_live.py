@@ -18,7 +18,15 @@ from typing import Any
 from actors.engine.config import ModelConfig
 from tests.bench.harness import Options, Result, folder_on_disk
 from tests.cluster.autoscaling.paced_engines import APP
-from tests.cluster.autoscaling.traffic import Answer, Mix, Watch, ask, ingest, watching
+from tests.cluster.autoscaling.traffic import (
+    ANSWER_S,
+    Answer,
+    Mix,
+    Watch,
+    ask,
+    ingest,
+    watching,
+)
 from tests.cluster.running import serving
 
 GPUS = 3
@@ -37,7 +45,11 @@ SETTINGS = {
     "refill_s": 0.0,
     "drain_s": 30.0,
 }
-INGRESS = {"request_timeout_s": 110.0}
+SERVICE: dict[str, Any] = {
+    "app": APP,
+    "ingress": {"request_timeout_s": ANSWER_S},
+    "store": {"dram_bytes": 2**29, "ssd_bytes": 2**29},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,7 @@ PHASES = (
 
 
 def run(options: Options) -> Result:
-    seconds = 60.0 if options.quick else 100.0
+    seconds = 60.0 if options.quick else 120.0
     with folder_on_disk() as folder:
         starts, answers, watch = _scaled(folder, seconds, options.seed)
         static = [
@@ -129,9 +141,7 @@ def _scaled(
         return await asyncio.gather(*pending)
 
     with (
-        serving(
-            own, app=APP, reranker={"num_replicas": 2}, autoscaler=SETTINGS, ingress=INGRESS
-        ) as service,
+        serving(own, reranker={"num_replicas": 2}, autoscaler=SETTINGS, **SERVICE) as service,
         watching(own / "data" / "run") as watch,
     ):
         ingest(service.url)
@@ -143,7 +153,7 @@ def _static(folder: Path, phase: Phase, seconds: float, seed: int) -> tuple[floa
     own = folder / f"static-{phase.name}"
     own.mkdir()
     rerank, generate = ({"num_replicas": count} for count in phase.best)
-    with serving(own, app=APP, reranker=rerank, generator=generate, ingress=INGRESS) as service:
+    with serving(own, reranker=rerank, generator=generate, **SERVICE) as service:
         ingest(service.url)
         start = time.monotonic()
         return start, asyncio.run(ask(service.url, phase.mix, seconds, seed))
