@@ -11,6 +11,8 @@ Owns = Callable[[SegmentKey], bool]
 
 _MAX_USES = 65_536
 """That are remembered; further ones are not told."""
+_MAX_HELD = 64
+"""That are passed over at a time: a device tier may hold most of them, for long."""
 
 
 class Copies:
@@ -50,14 +52,19 @@ class Copies:
         return taken
 
     def excess(self, held: Container[SegmentKey]) -> list[SegmentKey]:
-        """The least recently used that have to go for the bound to hold; what is held stays."""
-        over, going = self._used - self._max_bytes, []
+        """The least recently used that have to go for the bound to hold; what is held stays, and
+        counts as used now. Looks at a few of those: of many it finds the end in later calls."""
+        over, going, busy = self._used - self._max_bytes, list[SegmentKey](), list[SegmentKey]()
         for key, nbytes in self._nbytes.items():
-            if over <= 0:
+            if over <= 0 or len(busy) == _MAX_HELD:
                 break
-            if key not in held:
+            if key in held:
+                busy.append(key)
+            else:
                 going.append(key)
                 over -= nbytes
+        for key in busy:
+            self._nbytes.move_to_end(key)
         return going
 
     def sort_out(self, owns: Owns) -> list[SegmentKey]:
