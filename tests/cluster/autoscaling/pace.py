@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 
-PASSAGES = 20
-"""`rank` is for so many."""
+PASSAGES = 5
+"""That a question ranks; `rank` is for so many. Few, where a model computes on shared cores what
+is padded."""
 
 
 class Holding:

@@ -18,7 +18,7 @@ GROUPS = 30
 """Of passages: a question is about one of a group, and ranks the group. Questions about the same
 would all go to the same replica, as they should."""
 ANSWER_S = 110.0
-ANSWER_TOKENS = 8
+ANSWER_TOKENS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ async def ask(url: str, mix: Mix, seconds: float, seed: int) -> list[Answer]:
 
 async def _answer(http: httpx.AsyncClient, mix: Mix, about: str) -> Answer:
     question = f"{about} rank={mix.rank_s} write={mix.write_s}"
-    asked = {"question": question, "top_k": 1, "max_tokens": ANSWER_TOKENS}
+    limits = {"top_n": PASSAGES, "top_k": 1, "max_tokens": ANSWER_TOKENS}
     sent, status = time.monotonic(), 0
     try:
-        response = await http.post("/v1/rag/query", json=asked)
+        response = await http.post("/v1/rag/query", json={"question": question, **limits})
         status = response.status_code
     except httpx.HTTPError:
         pass
