@@ -1,14 +1,18 @@
 """Getting from other nodes what one request lacks: one call per shard, and chunks behind it.
 
 The first owner of a chain keeps its claims: it says what it has, what is ours to compute, and what
-another computes. Where it has nothing, or does not answer in `hedge_s`, the other owners are asked,
-and those that owned the chain before while it is being moved.
+another computes. Where it has nothing, or has not answered in `hedge_s`, the other owners are
+asked as well, and those that owned the chain before while it is being moved.
 """
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
+
+import ray
+from ray import ObjectRef
 
 from actors.guests import Fetched, Guest, Parcel, chunks
 from actors.peers import Calls, Peers
@@ -17,6 +21,11 @@ from kvstore.types import LeaseId, Path, SegmentKey
 
 CHUNK_BYTES = 16 * 2**20
 """What one reply carries: small beside Ray's object store, large beside the cost of a call."""
+
+Late = tuple[str, ObjectRef]
+"""A call of `fetch` that is out, and its node."""
+_MAX_LATE = 256
+"""That are remembered; the leases of others end by themselves, after `ticket_ttl_s`."""
 
 Sources = dict[Path, tuple[str, list[str]]]
 """Of a chain: who keeps its claims, and who else may have it."""
@@ -32,12 +41,18 @@ class Haul:
     waiters: dict[SegmentKey, str] = field(default_factory=dict)
     """Being computed, as this node's shard knows."""
 
+    def settles(self, tail: Path) -> bool:
+        """Whether nothing more has to be asked about it."""
+        return all(spec.key in self.parcels or spec.key in self.waiters for spec in tail)
+
 
 class Fetcher:
     def __init__(self, peers: Peers, guest: Guest, hedge_s: float, timeout_s: float) -> None:
         """A shard that does not answer in `timeout_s` is gone, for a while."""
         self._peers, self._guest, self._node_id = peers, guest, guest.node_id
         self._hedge_s, self._timeout_s = hedge_s, timeout_s
+        self._lock = threading.Lock()
+        self._late: list[Late] = []
 
     def sources(self, tails: Collection[Path], membership: Membership) -> Sources:
         """Of the tails of some chains. Those that no other node is to be asked for are left out."""
@@ -54,42 +69,67 @@ class Fetcher:
     def fetch(self, sources: Sources, give_up: float, claim: bool) -> Haul:
         """What there is of these tails, and who computes the rest. What cannot be had is left
         out."""
-        haul = Haul()
+        self._leave_late()
+        haul, tails, started = Haul(), list(sources), time.monotonic()
         firsts = defaultdict[str, list[Path]](list)
         for tail, (first, _) in sources.items():
             if first != self._node_id:
                 firsts[first].append(tail)
         hedged = any(others for _, others in sources.values())
-        self._ask(firsts, claim, give_up, self._hedge_s if hedged else self._timeout_s, haul)
+        late = self._start(firsts, claim, give_up)
+        patience_s = self._hedge_s if hedged else self._timeout_s
+        late = self._take_until(started + patience_s, late, tails, give_up, haul)
         seconds = defaultdict[str, list[Path]](list)
         for tail, (_, others) in sources.items():
-            if not all(spec.key in haul.parcels or spec.key in haul.waiters for spec in tail):
+            if not haul.settles(tail):
                 for node in others:
                     seconds[node].append(tail)
-        self._ask(seconds, False, give_up, self._timeout_s, haul)
+        asked = self._start(seconds, False, give_up)
+        until = self._timeout_s + (time.monotonic() if asked else started)
+        late = self._take_until(until, [*late, *asked], tails, give_up, haul)
+        if until <= time.monotonic() < give_up:
+            for node, _ in late:
+                self._peers.lost(node)
+        with self._lock:
+            self._late += late[: _MAX_LATE - len(self._late)]
         return haul
 
-    def _ask(
-        self,
-        asked: dict[str, list[Path]],
-        claim: bool,
-        give_up: float,
-        patience_s: float,
-        haul: Haul,
-    ) -> None:
+    def _start(self, asked: dict[str, list[Path]], claim: bool, give_up: float) -> list[Late]:
         left = give_up - time.monotonic()
-        if not asked or left <= 0:
-            return
+        if left <= 0:
+            return []
         arguments = {
             n: (self._guest, paths, left, claim, CHUNK_BYTES) for n, paths in asked.items()
         }
-        calls = self._peers.start(arguments, "fetch")
-        replies = self._peers.gather(calls, min(left, patience_s))
-        for node, reply in replies.items():
-            self._take(node, reply, give_up, haul)
-        if patience_s >= self._timeout_s and left >= self._timeout_s:
-            for node in calls.keys() - replies.keys():
-                self._peers.lost(node)
+        return list(self._peers.start(arguments, "fetch").items())
+
+    def _take_until(
+        self, until: float, calls: list[Late], tails: list[Path], give_up: float, haul: Haul
+    ) -> list[Late]:
+        """Take replies as they come, while anything is missing; the calls that are still out."""
+        until = min(until, give_up)
+        while calls and not all(map(haul.settles, tails)):
+            left = max(0.0, until - time.monotonic())
+            ready, _ = ray.wait([call for _, call in calls], timeout=left)
+            if not ready:
+                break
+            (node,) = (node for node, call in calls if call == ready[0])
+            for reply in self._peers.gather({node: ready[0]}, self._timeout_s).values():
+                self._take(node, reply, give_up, haul)
+            calls = [(n, call) for n, call in calls if call != ready[0]]
+        return calls
+
+    def _leave_late(self) -> None:
+        """Replies that nobody waited for: what they claim for us would keep others waiting."""
+        with self._lock:
+            late, self._late = self._late, []
+        for node, call in late:
+            if not ray.wait([call], timeout=0)[0]:
+                with self._lock:
+                    self._late.append((node, call))
+                continue
+            for reply in self._peers.gather({node: call}, self._timeout_s).values():
+                self._peers.call(node, "leave", reply.lease_id)
 
     def _take(self, node: str, reply: Fetched, give_up: float, haul: Haul) -> None:
         haul.parcels |= {parcel.spec.key: parcel for parcel in reply.parcels}

@@ -55,6 +55,12 @@ def serves(cluster: Nodes, name: str) -> bool:
         return False
 
 
+def guests(cluster: Nodes, name: str, reader: Any) -> int:
+    """Leases of others on its shard, after the reader has asked for something again."""
+    ray.get(reader.use.remote(*PATHS[:12]), timeout=60)
+    return int(ray.get(cluster.shard(name).report.remote(), timeout=20).guests)
+
+
 def names(cluster: Nodes) -> list[str]:
     return sorted(member.name for member in cluster.membership().members)
 
@@ -65,7 +71,8 @@ def owners(cluster: Nodes, path: Path) -> tuple[str, ...]:
 
 @pytest.fixture
 def two(tmp_path: FilePath) -> Iterator[Nodes]:
-    with nodes(config_in(tmp_path, rebalance_bytes_per_s=RATE), "b") as cluster:
+    config = config_in(tmp_path, rebalance_bytes_per_s=RATE, remote_timeout_s=20.0)
+    with nodes(config, "b") as cluster:
         yield cluster
 
 
@@ -142,6 +149,7 @@ def test_with_replication_the_loss_of_a_node_loses_nothing(tmp_path: FilePath) -
         assert "peer" in found and "computed" not in found
         assert time.monotonic() - started < 10, "the other was asked, not waited for"
         os.kill(hang, signal.SIGCONT)
+        eventually(lambda: not guests(cluster, "b", reader), 20)
         cluster.kill("c")
         reader = cluster.engine("a")
         sources = ray.get(reader.use.remote(*PATHS[:24]), timeout=60)
