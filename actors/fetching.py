@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import islice
 
 import ray
 from ray import ObjectRef
@@ -22,8 +23,8 @@ from kvstore.types import LeaseId, Path, SegmentKey
 CHUNK_BYTES = 16 * 2**20
 """What one reply carries: small beside Ray's object store, large beside the cost of a call."""
 
-Late = tuple[str, ObjectRef]
-"""A call of `fetch` that is out, and its node."""
+Out = dict[ObjectRef, str]
+"""Calls of `fetch` that are not answered yet, and the node of each."""
 _MAX_LATE = 256
 """That are remembered; the leases of others end by themselves, after `ticket_ttl_s`."""
 
@@ -52,7 +53,7 @@ class Fetcher:
         self._peers, self._guest, self._node_id = peers, guest, guest.node_id
         self._hedge_s, self._timeout_s = hedge_s, timeout_s
         self._lock = threading.Lock()
-        self._late: list[Late] = []
+        self._late: Out = {}
 
     def sources(self, tails: Collection[Path], membership: Membership) -> Sources:
         """Of the tails of some chains. Those that no other node is to be asked for are left out."""
@@ -76,9 +77,9 @@ class Fetcher:
             if first != self._node_id:
                 firsts[first].append(tail)
         hedged = any(others for _, others in sources.values())
-        late = self._start(firsts, claim, give_up)
+        out = self._start(firsts, claim, give_up)
         patience_s = self._hedge_s if hedged else self._timeout_s
-        late = self._take_until(started + patience_s, late, tails, give_up, haul)
+        self._take_until(started + patience_s, out, tails, give_up, haul)
         seconds = defaultdict[str, list[Path]](list)
         for tail, (_, others) in sources.items():
             if not haul.settles(tail):
@@ -86,48 +87,45 @@ class Fetcher:
                     seconds[node].append(tail)
         asked = self._start(seconds, False, give_up)
         until = self._timeout_s + (time.monotonic() if asked else started)
-        late = self._take_until(until, [*late, *asked], tails, give_up, haul)
+        out |= asked
+        self._take_until(until, out, tails, give_up, haul)
         if until <= time.monotonic() < give_up:
-            for node, _ in late:
+            for node in out.values():
                 self._peers.lost(node)
         with self._lock:
-            self._late += late[: _MAX_LATE - len(self._late)]
+            self._late |= islice(out.items(), max(0, _MAX_LATE - len(self._late)))
         return haul
 
-    def _start(self, asked: dict[str, list[Path]], claim: bool, give_up: float) -> list[Late]:
+    def _start(self, asked: dict[str, list[Path]], claim: bool, give_up: float) -> Out:
         left = give_up - time.monotonic()
         if left <= 0:
-            return []
+            return {}
         arguments = {
             n: (self._guest, paths, left, claim, CHUNK_BYTES) for n, paths in asked.items()
         }
-        return list(self._peers.start(arguments, "fetch").items())
+        return {call: node for node, call in self._peers.start(arguments, "fetch").items()}
 
     def _take_until(
-        self, until: float, calls: list[Late], tails: list[Path], give_up: float, haul: Haul
-    ) -> list[Late]:
-        """Take replies as they come, while anything is missing; the calls that are still out."""
+        self, until: float, out: Out, tails: list[Path], give_up: float, haul: Haul
+    ) -> None:
+        """Take replies as they come, while anything is missing; what stays in `out` did not."""
         until = min(until, give_up)
-        while calls and not all(map(haul.settles, tails)):
-            left = max(0.0, until - time.monotonic())
-            ready, _ = ray.wait([call for _, call in calls], timeout=left)
+        while out and not all(map(haul.settles, tails)):
+            ready, _ = ray.wait(list(out), timeout=max(0.0, until - time.monotonic()))
             if not ready:
                 break
-            (node,) = (node for node, call in calls if call == ready[0])
+            node = out.pop(ready[0])
             for reply in self._peers.gather({node: ready[0]}, self._timeout_s).values():
                 self._take(node, reply, give_up, haul)
-            calls = [(n, call) for n, call in calls if call != ready[0]]
-        return calls
 
     def _leave_late(self) -> None:
         """Replies that nobody waited for: what they claim for us would keep others waiting."""
         with self._lock:
-            late, self._late = self._late, []
+            if not self._late:
+                return
+            arrived, _ = ray.wait(list(self._late), num_returns=len(self._late), timeout=0)
+            late = [(self._late.pop(call), call) for call in arrived]
         for node, call in late:
-            if not ray.wait([call], timeout=0)[0]:
-                with self._lock:
-                    self._late.append((node, call))
-                continue
             for reply in self._peers.gather({node: call}, self._timeout_s).values():
                 self._peers.call(node, "leave", reply.lease_id)
 

@@ -175,10 +175,8 @@ class Books:
         self.changed.notify_all()
 
     def end_lease(self, lease: Lease) -> None:
-        for ticket in [t for t in self.claims.tickets() if t.lease is lease]:
-            self.end_ticket(ticket)
+        self.trim_lease(lease, ())
         self.leases.close(lease)
-        self.bound_copies()
 
     def trim_lease(self, lease: Lease, keys: Collection[SegmentKey]) -> None:
         """Unpin all but these, and abort its open tickets."""

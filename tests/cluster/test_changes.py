@@ -71,8 +71,7 @@ def owners(cluster: Nodes, path: Path) -> tuple[str, ...]:
 
 @pytest.fixture
 def two(tmp_path: FilePath) -> Iterator[Nodes]:
-    config = config_in(tmp_path, rebalance_bytes_per_s=RATE, remote_timeout_s=20.0)
-    with nodes(config, "b") as cluster:
+    with nodes(config_in(tmp_path, rebalance_bytes_per_s=RATE), "b") as cluster:
         yield cluster
 
 

@@ -1,7 +1,5 @@
 """A disk whose reads a test lets pass one by one, and what has come of them."""
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path as FilePath
 
@@ -17,6 +15,7 @@ from tests.kvstore.segments import (
     store_path,
 )
 from tests.kvstore.turnstile import Turnstile
+from tests.kvstore.waiting import eventually
 
 LAYERS = 6
 PATH = chain_of(passage(1), layers=LAYERS)
@@ -65,19 +64,12 @@ class Disk:
 
 
 def settled(store: KVStore) -> None:
-    assert eventually(lambda: not reading(store)), "reads have ended"
+    assert eventually(lambda: not reading(store), 10), "reads have ended"
 
 
 def reading(store: KVStore) -> list[SegmentSpec]:
     with store._books.lock:
         return [load.spec for load in store._loads]
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> bool:
-    give_up = time.monotonic() + within_s
-    while not condition() and time.monotonic() < give_up:
-        time.sleep(0.002)
-    return condition()
 
 
 def only(acquired: Acquired) -> Hit:

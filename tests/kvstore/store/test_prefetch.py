@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -24,6 +24,7 @@ from tests.kvstore.segments import (
     small_config,
     store_path,
 )
+from tests.kvstore.waiting import eventually
 
 PATHS = [chain_of(TRUNK, passage(i, 64)) for i in range(60)]  # DRAM holds 41 of them
 Opened = tuple[KVStore, LocalStoreClient]
@@ -56,13 +57,6 @@ def in_dram(store: KVStore, path: Path) -> bool:
         return all(store._books.dram.contains(spec.key) for spec in path)
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> bool:
-    give_up = time.monotonic() + within_s
-    while not condition() and time.monotonic() < give_up:
-        time.sleep(0.005)
-    return condition()
-
-
 def settled(store: KVStore) -> None:
     """Nothing is read, and nothing has been for a while."""
     before = -1
@@ -74,7 +68,7 @@ def settled(store: KVStore) -> None:
 def test_an_announced_path_is_in_dram_when_it_is_asked_for(opened: Opened) -> None:
     store, client = opened
     client.announce("request", PATHS[:3], 60)
-    assert eventually(lambda: all(in_dram(store, path) for path in PATHS[:3]))
+    assert eventually(lambda: all(in_dram(store, path) for path in PATHS[:3]), 5)
     acquired = client.acquire(PATHS[:3], 5)
     assert {hit.tier for hit in acquired.hits.values()} == {"dram"} and len(acquired.hits) == 4
     assert_right_bytes(client, acquired)
@@ -101,7 +95,7 @@ def test_what_nobody_needs_makes_room(opened: Opened) -> None:
         client.release(client.acquire([path], 5).lease_id)
     before = store.stats().dram.evictions
     client.announce("request", PATHS[:10], 60)
-    assert eventually(lambda: all(in_dram(store, path) for path in PATHS[:10]))
+    assert eventually(lambda: all(in_dram(store, path) for path in PATHS[:10]), 5)
     assert store.stats().dram.evictions >= before + 10
 
 
@@ -112,7 +106,7 @@ def test_only_so_many_requests_are_looked_at(opened: Opened) -> None:
     settled(store)
     assert [in_dram(store, PATHS[i]) for i in range(6)] == [True] * 4 + [False] * 2
     client.retire("request 0")
-    assert eventually(lambda: in_dram(store, PATHS[4])), "the queue has moved up"
+    assert eventually(lambda: in_dram(store, PATHS[4]), 5), "the queue has moved up"
     assert not in_dram(store, PATHS[5])
 
 
@@ -182,7 +176,7 @@ def test_a_failing_disk_is_not_asked_again_and_again(
     with monkeypatch.context() as patch:
         patch.setattr(Reading, "_layers", fail)
         client.announce("request", PATHS[:1], 60)
-        assert eventually(lambda: len(attempts) > 0)
+        assert eventually(lambda: len(attempts) > 0, 5)
         time.sleep(0.3)
     assert len(attempts) == 1
     acquired = client.acquire(PATHS[:1], 5)
@@ -192,7 +186,7 @@ def test_a_failing_disk_is_not_asked_again_and_again(
 def test_what_is_gone_before_it_is_needed_is_counted(opened: Opened) -> None:
     store, client = opened
     client.announce("request", PATHS[:2], 60)
-    assert eventually(lambda: in_dram(store, PATHS[1]))
+    assert eventually(lambda: in_dram(store, PATHS[1]), 5)
     client.retire("request")
     for path in PATHS[2:]:
         client.release(client.acquire([path], 5).lease_id)

@@ -1,7 +1,6 @@
 """Bytes that change in memory: who notices, and when."""
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -16,6 +15,7 @@ from tests.kvstore.segments import (
     compute,
     passage,
 )
+from tests.kvstore.waiting import eventually
 
 PATH = chain_of(passage(1), passage(2))
 
@@ -53,16 +53,9 @@ def test_without_the_ssd_it_is_computed_again(config: StoreConfig) -> None:
     closed(store, client)
 
 
-def eventually(holds: Callable[[], bool]) -> bool:
-    give_up = time.monotonic() + 10
-    while not holds() and time.monotonic() < give_up:
-        time.sleep(0.02)
-    return holds()
-
-
 def test_the_scrubber_finds_it_though_nobody_asks(config: StoreConfig) -> None:
     store, client = spoiled(replace(config, scrub_bytes_per_s=1e8))
-    assert eventually(lambda: store.stats().corrupt == 1)
+    assert eventually(lambda: store.stats().corrupt == 1, 10)
     assert store.stats().dram.num_segments == 1
     assert_right_bytes(client, client.acquire([PATH], 5))
     closed(store, client)

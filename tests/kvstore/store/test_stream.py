@@ -25,13 +25,13 @@ from tests.kvstore.store.streaming import (
     PATHS,
     SPEC,
     Disk,
-    eventually,
     has,
     only,
     reading,
     settled,
 )
 from tests.kvstore.turnstile import Turnstile
+from tests.kvstore.waiting import eventually
 
 
 def test_a_hit_is_there_with_its_first_layer_and_the_others_follow(disk: Disk) -> None:
@@ -148,7 +148,7 @@ def test_a_chain_streams_with_its_parents(config: StoreConfig) -> None:
 
 def test_who_streams_joins_what_is_read_ahead(disk: Disk) -> None:
     disk.client.announce("queued", [PATH], 60)
-    assert eventually(lambda: bool(reading(disk.store)))
+    assert eventually(lambda: bool(reading(disk.store)), 10)
     disk.gate.allow(HEADER + 1)
     acquired = disk.streamed()
     assert only(acquired).arriving
