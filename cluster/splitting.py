@@ -17,8 +17,11 @@ import numpy as np
 from kvstore.membership import Rendezvous
 
 SPILL = 2.0
-"""A replica takes at most so many times its even share, and of two at most three quarters. A few
-dozen do not fall evenly: with less, chance alone would send some where they are not kept."""
+"""A replica takes at most so many times its even share, and of two at most three quarters."""
+
+CHANCE = 3.0
+"""Or what falls to it by chance, so many standard deviations over its share: few texts do not fall
+evenly, and who spills them sends them where they are not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,9 @@ def split(
         return [Part((), tuple(range(len(texts))))]
     order = Rendezvous(dict.fromkeys(replicas, 1))
     ranked = order.rank(np.array([_placement(text) for text in texts], np.uint64), len(replicas))
-    bound = bound_of(replicas, open_texts, len(texts))
     load = {name: open_texts.get(name, 0) for name in replicas}
+    chance = _by_chance(sum(load.values()) + len(texts), len(replicas))
+    bound = max(bound_of(replicas, open_texts, len(texts)), chance)
     parts: dict[str, list[int]] = {}
     orders: dict[str, tuple[str, ...]] = {}
     for i, row in enumerate(ranked):
@@ -56,6 +60,12 @@ def bound_of(replicas: Sequence[str], open_texts: Mapping[str, int], num_new: in
     total = sum(open_texts.get(name, 0) for name in replicas) + num_new
     share = total / len(replicas)
     return math.ceil(min(SPILL * share, (share + total) / 2))
+
+
+def _by_chance(num_texts: int, num_replicas: int) -> int:
+    """Texts that one of so many replicas keeps where each is as likely to."""
+    share = num_texts / num_replicas
+    return math.ceil(share + CHANCE * math.sqrt(share * (1 - 1 / num_replicas)))
 
 
 @contextmanager
