@@ -13,6 +13,7 @@ from tests.bench.chaos.ending import left_behind, lost_documents
 from tests.bench.chaos.kills import kill, recover
 from tests.bench.chaos.load import Asking, Notes, answers
 from tests.bench.chaos.service import serving, two_of_each
+from tests.cluster.nodes import SOON, eventually
 from tests.cluster.running import ROOT
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -28,7 +29,7 @@ def test_kills_cost_time_and_no_answer(tmp_path: Path, monkeypatch: pytest.Monke
     documents = [Document(t, f"The mill of {t} was built {i} years ago.") for i, t in
                  enumerate(TOWNS)]  # fmt: skip
     config = two_of_each(tmp_path, 30.0, STORE | {"dram_dir": str(tmp_path)}, FAULTS)
-    with serving(config, "tests.bench.chaos.small:build") as service:
+    with serving(config, "tests.bench.chaos.small:build", SOON) as service:
         with Client(service.url) as client:
             client.ingest(documents)
         questions = [f"When was the mill of {town} built?" for town in TOWNS]
@@ -39,6 +40,7 @@ def test_kills_cost_time_and_no_answer(tmp_path: Path, monkeypatch: pytest.Monke
                 time.sleep(2.0)
                 kill(service, kind, rng)
                 recover(service, kind)
+            eventually(lambda: asking.outcomes.total() > 200, 60)
         with Client(service.url) as client:
             held, lost = left_behind(client), lost_documents(client, notes.taken)
     assert not asking.wrong and not asking.outcomes["silent"], asking.refusals

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +22,8 @@ from tests.kvstore.segments import assert_right_bytes, fill
 OBJECT_STORE_BYTES = 100 * 2**20
 LABEL = "letter"
 """Of every node; its value is the node's name."""
+SOON = {"health_check_period_ms": 1000}
+"""Ray's own setting: a lost node is noticed after 5 s, not 15, and one that is slow as late."""
 
 
 class Engine:
@@ -62,23 +64,24 @@ class Engine:
 class Nodes:
     """The cluster; its first node is the head, which is a member like the others."""
 
-    def __init__(self, config: StoreConfig) -> None:
+    def __init__(self, config: StoreConfig, ray_config: Mapping[str, Any] | None = None) -> None:
         self.config = config
         self._cluster = Cluster()
         self._nodes: dict[str, Any] = {}
         self.ids: dict[str, str] = {}
-        self.add("a")
+        self.add("a", _system_config=dict(ray_config or {}))
         ray.init(address=self._cluster.address, namespace=NAMESPACE, log_to_driver=False)
         self.ids["a"] = ray.get_runtime_context().get_node_id()
         self.directory = ensure_directory(config)
 
-    def add(self, name: str) -> str:
+    def add(self, name: str, **head_only: Any) -> str:
         """A node's id; it has a number of CPUs of its own, which it does not have."""
         node = self._cluster.add_node(
             num_cpus=4,
             object_store_memory=OBJECT_STORE_BYTES,
             node_name=name,
             labels={LABEL: name},
+            **head_only,
         )
         self._nodes[name], self.ids[name] = node, str(node.node_id)
         return self.ids[name]
@@ -121,9 +124,11 @@ class Nodes:
 
 
 @contextmanager
-def nodes(config: StoreConfig, *names: str) -> Iterator[Nodes]:
+def nodes(
+    config: StoreConfig, *names: str, ray_config: Mapping[str, Any] | None = None
+) -> Iterator[Nodes]:
     """A head called a, and these; all of them members."""
-    cluster = Nodes(config)
+    cluster = Nodes(config, ray_config)
     try:
         for name in names:
             cluster.add(name)

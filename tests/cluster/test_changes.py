@@ -14,12 +14,12 @@ import ray
 from actors.peers import PAUSE_S
 from kvstore.config import StoreConfig
 from kvstore.types import Path
-from tests.cluster.nodes import LABEL, Nodes, eventually, nodes
+from tests.cluster.nodes import LABEL, SOON, Nodes, eventually, nodes
 from tests.kvstore.segments import TRUNK, chain_of, passage, small_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 PATHS = [chain_of(TRUNK, passage(n)) for n in range(1, 61)]
-RATE = 16 * 1024
+RATE = 32 * 1024
 LEAVES = [path[-1].key for path in PATHS]
 
 
@@ -135,7 +135,7 @@ def test_a_killed_shard_and_a_killed_directory_cost_time_alone(two: Nodes) -> No
 
 def test_with_replication_the_loss_of_a_node_loses_nothing(tmp_path: FilePath) -> None:
     config = config_in(tmp_path, replication=2, remote_timeout_s=20.0)
-    with nodes(config, "b", "c") as cluster:
+    with nodes(config, "b", "c", ray_config=SOON) as cluster:
         fill(cluster, "a")
         hang, reader = ray.get(cluster.shard("b").process_id.remote()), cluster.engine("a")
         both = [

@@ -88,8 +88,12 @@ def two_of_each(
 
 
 @contextmanager
-def serving(config: HyperRagConfig, import_path: str = IMPORT_PATH) -> Iterator[Service]:
-    with nodes(config.store, *WORKERS) as cluster:
+def serving(
+    config: HyperRagConfig,
+    import_path: str = IMPORT_PATH,
+    ray_config: Mapping[str, Any] | None = None,
+) -> Iterator[Service]:
+    with nodes(config.store, *WORKERS, ray_config=ray_config) as cluster:
         deploy(config, lambda _: None, START_S, import_path)
         try:
             yield Service(cluster, config)
