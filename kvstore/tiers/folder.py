@@ -85,9 +85,8 @@ class Folder(Medium):
         for folder in (f"{x}/{y}" for x in _HEX for y in _HEX):
             with suppress(FileNotFoundError), os.scandir(self._folder / folder) as files:
                 for file in files:
-                    if file.name.endswith(SUFFIX):
-                        stat = file.stat()
-                        yield Listed(f"{folder}/{file.name}", stat.st_size, stat.st_mtime)
+                    if file.name.endswith(SUFFIX) and (listed := _listed(folder, file)):
+                        yield listed
 
     def settle(self) -> None:
         self._folders.recover()
@@ -134,6 +133,15 @@ class _File(Source):
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def _listed(folder: str, file: os.DirEntry[str]) -> Listed | None:
+    """None for one that was deleted since its folder was read: the rest of it is still there."""
+    try:
+        stat = file.stat()
+    except FileNotFoundError:
+        return None
+    return Listed(f"{folder}/{file.name}", stat.st_size, stat.st_mtime)
 
 
 def _folder_of(key: SegmentKey) -> str:
