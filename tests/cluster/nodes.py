@@ -23,7 +23,8 @@ OBJECT_STORE_BYTES = 100 * 2**20
 LABEL = "letter"
 """Of every node; its value is the node's name."""
 SOON = {"health_check_period_ms": 1000}
-"""Ray's own setting: a lost node is noticed after 5 s, not 15, and one that is slow as late."""
+"""Of Ray: a node that is gone is noticed after 5 s, not 15. One that is slow has as long as ever,
+which is another setting."""
 
 
 class Engine:
