@@ -13,6 +13,10 @@ from cluster.splitting import Part, counted, split
 
 T = TypeVar("T")
 
+CHANCE = 3.0
+"""Few passages do not fall evenly, and who spills them sends them where they are not kept: what
+falls to a replica by chance, at so many standard deviations, is never too much."""
+
 
 @dataclass(frozen=True, slots=True)
 class RemoteReranker(Remote):
@@ -37,7 +41,8 @@ class RemoteReranker(Remote):
         return sum(cast("list[int]", removed))
 
     def _parts(self, texts: Sequence[str]) -> list[Part]:
-        return split(texts, replicas.known(self.handle.deployment_name), self.open_texts)
+        names = replicas.known(self.handle.deployment_name)
+        return split(texts, names, self.open_texts, CHANCE)
 
     async def _ask(
         self, method: str, request: RerankRequest | PrecomputeRequest, part: Part

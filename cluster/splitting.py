@@ -19,10 +19,6 @@ from kvstore.membership import Rendezvous
 SPILL = 2.0
 """A replica takes at most so many times its even share, and of two at most three quarters."""
 
-CHANCE = 3.0
-"""Or what falls to it by chance, so many standard deviations over its share: few texts do not fall
-evenly, and who spills them sends them where they are not kept."""
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -33,17 +29,19 @@ class Part:
 
 
 def split(
-    texts: Sequence[str], replicas: Sequence[str], open_texts: Mapping[str, int]
+    texts: Sequence[str],
+    replicas: Sequence[str],
+    open_texts: Mapping[str, int],
+    chance: float = 0.0,
 ) -> list[Part]:
     """Parts of a request, one for anybody where there is nothing to choose. `open_texts` is what
-    each replica has to do for this caller already."""
+    each replica has to do for this caller already; `chance` as of `bound_of`."""
     if len(replicas) < 2 or not texts:
         return [Part((), tuple(range(len(texts))))]
     order = Rendezvous(dict.fromkeys(replicas, 1))
     ranked = order.rank(np.array([_placement(text) for text in texts], np.uint64), len(replicas))
+    bound = bound_of(replicas, open_texts, len(texts), chance)
     load = {name: open_texts.get(name, 0) for name in replicas}
-    chance = _by_chance(sum(load.values()) + len(texts), len(replicas))
-    bound = max(bound_of(replicas, open_texts, len(texts)), chance)
     parts: dict[str, list[int]] = {}
     orders: dict[str, tuple[str, ...]] = {}
     for i, row in enumerate(ranked):
@@ -55,17 +53,15 @@ def split(
     return [Part(orders[name], tuple(indices)) for name, indices in parts.items()]
 
 
-def bound_of(replicas: Sequence[str], open_texts: Mapping[str, int], num_new: int) -> int:
-    """What a replica has at most, open and new."""
+def bound_of(
+    replicas: Sequence[str], open_texts: Mapping[str, int], num_new: int, chance: float = 0.0
+) -> int:
+    """What a replica has at most, open and new; and never less than falls to it where all are as
+    likely, `chance` standard deviations over its share."""
     total = sum(open_texts.get(name, 0) for name in replicas) + num_new
     share = total / len(replicas)
-    return math.ceil(min(SPILL * share, (share + total) / 2))
-
-
-def _by_chance(num_texts: int, num_replicas: int) -> int:
-    """Texts that one of so many replicas keeps where each is as likely to."""
-    share = num_texts / num_replicas
-    return math.ceil(share + CHANCE * math.sqrt(share * (1 - 1 / num_replicas)))
+    by_chance = share + chance * math.sqrt(share * (1 - 1 / len(replicas)))
+    return math.ceil(max(min(SPILL * share, (share + total) / 2), by_chance))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import pytest
 
 from actors.messages import CacheReport, RerankResult
-from cluster.remote_reranker import merged
+from cluster.remote_reranker import CHANCE, merged
 from cluster.splitting import SPILL, Part, split
 
 TEXTS = [f"passage {n}" for n in range(400)]
@@ -38,11 +38,11 @@ def test_who_is_busy_passes_on_to_the_next_in_order() -> None:
     busy = own[0].replicas[0]
     parts = split(TEXTS[:20], REPLICAS, {busy: 1000})
     assert busy not in owner_of(parts).values()
-    share = 40 / len(REPLICAS)
-    spilled = split([TEXTS[0]] * 40, REPLICAS, {})
+    share = 20 / len(REPLICAS)
+    spilled = split([TEXTS[0]] * 20, REPLICAS, {})
     assert max(len(part.indices) for part in spilled) == SPILL * share, "a hot one is bounded"
-    between_two = split([TEXTS[0]] * 40, REPLICAS[:2], {})
-    assert sorted(len(part.indices) for part in between_two) == [10, 30]
+    between_two = split([TEXTS[0]] * 20, REPLICAS[:2], {})
+    assert sorted(len(part.indices) for part in between_two) == [5, 15]
 
 
 @pytest.mark.parametrize("num", [4, 10, 20])
@@ -50,13 +50,21 @@ def test_few_texts_stay_where_they_are_kept_however_they_fall(num: int) -> None:
     for start in range(len(TEXTS) - num):
         texts = TEXTS[start : start + num]
         alone = [split([text], REPLICAS[:2], {})[0].replicas[0] for text in texts]
-        together = owner_of(split(texts, REPLICAS[:2], {}))
+        together = owner_of(split(texts, REPLICAS[:2], {}, CHANCE))
         assert [together[i] for i in range(num)] == alone
 
 
 def test_few_texts_leave_who_is_busy() -> None:
-    kept = split(TEXTS[:1], REPLICAS[:2], {})[0].replicas
-    assert split(TEXTS[:1], REPLICAS[:2], {kept[0]: 50})[0].replicas == kept[::-1]
+    kept = split(TEXTS[:1], REPLICAS[:2], {}, CHANCE)[0].replicas
+    assert split(TEXTS[:1], REPLICAS[:2], {kept[0]: 3}, CHANCE)[0].replicas == kept
+    assert split(TEXTS[:1], REPLICAS[:2], {kept[0]: 50}, CHANCE)[0].replicas == kept[::-1]
+
+
+def test_chance_does_not_raise_the_bound_of_many() -> None:
+    spilled = split([TEXTS[0]] * 40, REPLICAS, {}, CHANCE)
+    assert max(len(part.indices) for part in spilled) == SPILL * 40 / len(REPLICAS)
+    between_two = split([TEXTS[0]] * 40, REPLICAS[:2], {}, CHANCE)
+    assert sorted(len(part.indices) for part in between_two) == [10, 30]
 
 
 def test_results_come_back_in_the_order_of_the_texts() -> None:
