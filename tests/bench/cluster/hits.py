@@ -13,6 +13,7 @@ from typing import Any
 from actors.engine.config import DeviceTierConfig, ModelConfig, RerankerConfig
 from actors.engine.rerank import RerankEngine
 from actors.messages import CacheReport
+from cluster.remote_reranker import CHANCE
 from cluster.splitting import split
 from kvstore.config import GIB, StoreConfig
 from kvstore.local import LocalStoreClient
@@ -87,7 +88,7 @@ def _hit_ratio(
 def _routed(texts: list[str], is_split: bool, rng: random.Random) -> list[tuple[str, list[str]]]:
     if not is_split:
         return [(rng.choice(REPLICAS), texts)]
-    parts = split(texts, REPLICAS, Counter())
+    parts = split(texts, REPLICAS, Counter(), CHANCE)
     return [(part.replicas[0], [texts[i] for i in part.indices]) for part in parts]
 
 
