@@ -23,7 +23,9 @@ class Loads:
         self._books = books
         self._read_timeout_s = read_timeout_s
         self._flying: dict[SegmentKey, Load] = {}
-        self._readings = {lv.name: Reading(books, lv, self._finish) for lv in books.levels}
+        self._readings = {
+            lv.name: Reading(books, lv, self._finish, self._is_in_use) for lv in books.levels
+        }
 
     @property
     def num_ahead(self) -> int:
@@ -57,12 +59,19 @@ class Loads:
             load = self._start(level, spec, extent)
         if load.late:
             return None
-        if load.is_unasked:
-            self._books.counters.prefetch_late += 1
-            self._books.queue_changed.notify_all()  # it is somebody's now: another may begin
+        was_unasked = load.is_unasked
         load.leases.add(lease)
+        if was_unasked:  # it is somebody's now: another may begin
+            self._books.counters.prefetch_late += 1
+            self._books.queue_changed.notify_all()
+            self._readings[load.tier].resume()
         load.takes_turns |= streamed
         return load
+
+    def _is_in_use(self, level: Level) -> bool:
+        """Whether somebody waits for a read of this tier. Called with the lock held."""
+        loads = self._flying.values()
+        return any(load.tier == level.name and not load.is_unasked for load in loads)
 
     def keep(self, lease: Lease, keys: Collection[SegmentKey]) -> bool:
         """Of what it reads as it comes, the lease is to be pinned to these alone; whether there are
@@ -87,8 +96,9 @@ class Loads:
 
     def close(self, timeout_s: float) -> None:
         """Let the threads end; one that hangs in the medium is left behind."""
-        for reading in self._readings.values():
-            reading.stop()
+        with self._books.lock:
+            for reading in self._readings.values():
+                reading.stop()
         give_up = time.monotonic() + timeout_s
         for reading in self._readings.values():
             reading.join(give_up)
@@ -108,6 +118,7 @@ class Loads:
     def _finish(self, level: Level, load: Load) -> None:
         books, key = self._books, load.spec.key
         with books.lock:
+            self._readings[level.name].resume()
             if load.crcs is None and self._try_next(level, load):
                 return
             del self._flying[key]

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from enum import Enum, auto
 from queue import SimpleQueue
 
 from kvstore.books import Books
@@ -19,17 +20,35 @@ _MAX_TURNS = 256
 """Reads that take turns at a tier: each of them keeps an object open meanwhile."""
 
 
+class _Step(Enum):
+    OVER = auto()
+    """All is there, or nothing more will come."""
+    TURN = auto()
+    """It is another's turn."""
+    ASIDE = auto()
+    """Others are waited for, this one is not."""
+
+
 class Reading:
     """First come, first served. Where somebody computes with the first layers already (PCR's
     layer-wise loading, ALGORITHMS 4.1) reads take turns at every layer: the first layers of all of
-    them come before the second of any."""
+    them come before the second of any. A read ahead stands aside, between two layers, for as long
+    as a read of this tier is waited for: it has the time that the medium is idle, and no other."""
 
-    def __init__(self, books: Books, level: Level, finish: Callable[[Level, Load], None]) -> None:
+    def __init__(
+        self,
+        books: Books,
+        level: Level,
+        finish: Callable[[Level, Load], None],
+        is_in_use: Callable[[Level], bool],
+    ) -> None:
         """`finish` is called without the lock, by the thread that read: `load.crcs` says whether
-        all is there."""
+        all is there. `is_in_use`, with the lock: whether somebody waits for a read of the tier."""
         self._books = books
         self._level = level
         self._finish = finish
+        self._is_in_use = is_in_use
+        self._aside: list[Load] = []
         self._queue: SimpleQueue[Load | None] = SimpleQueue()
         names = [f"kvstore-load-{level.name}-{i}" for i in range(_NUM_THREADS)]
         self._threads = [threading.Thread(target=self._run, name=n, daemon=True) for n in names]
@@ -43,8 +62,17 @@ class Reading:
         load.layers = self._layers(load)
         self._queue.put(load)
 
+    def resume(self) -> None:
+        """Those that stood aside look again whether they have to. Called with the lock held, when
+        somebody waits for one more read, or for one less."""
+        for load in self._aside:
+            self._queue.put(load)
+        self._aside.clear()
+
     def stop(self) -> None:
-        """Let the threads end once the queue is empty."""
+        """Let the threads end once the queue is empty. Called with the lock held, behind
+        `books.closed`: nothing stands aside from then on."""
+        self.resume()
         for _ in self._threads:
             self._queue.put(None)
 
@@ -55,24 +83,43 @@ class Reading:
 
     def _run(self) -> None:
         while (load := self._queue.get()) is not None:
-            if self._advance(load):
-                self._finish(self._level, load)
-            else:
-                load.started = 0.0
-                self._queue.put(load)
+            match self._advance(load):
+                case _Step.OVER:
+                    self._finish(self._level, load)
+                case _Step.TURN:
+                    load.started = 0.0
+                    self._queue.put(load)
+                case _Step.ASIDE:
+                    pass  # `resume` has it
 
-    def _advance(self, load: Load) -> bool:
-        """Read on until it is another's turn; whether it is over, one way or the other."""
+    def _advance(self, load: Load) -> _Step:
+        """Read on until it is another's turn."""
         load.started = time.monotonic()
         try:
             for _ in load.layers:
-                if load.takes_turns and 0 < self._queue.qsize() < _MAX_TURNS:
-                    return False
+                if load.takes_turns and self._others_wait:
+                    return _Step.TURN
+                if load.is_unasked and self._stands_aside(load):
+                    return _Step.ASIDE
         except CorruptSegmentError:
             self._set_aside(load.spec.key)
         except TierUnavailableError:
             pass  # the medium fails, the segment may be sound: those who wait compute it
-        return True
+        return _Step.OVER
+
+    @property
+    def _others_wait(self) -> bool:
+        """For their turn; at the end there are none, a thread that ends takes what it has along."""
+        return not self._books.closed and 0 < self._queue.qsize() < _MAX_TURNS
+
+    def _stands_aside(self, load: Load) -> bool:
+        """Whether it does from now on, until `resume`."""
+        with self._books.lock:
+            aside = load.is_unasked and not self._books.closed and self._is_in_use(self._level)
+            if aside:
+                load.started = 0.0
+                self._aside.append(load)
+            return aside
 
     def _layers(self, load: Load) -> Iterator[None]:
         """Fill the extent, with a stop between any two layers. It ends without checksums when

@@ -1,7 +1,7 @@
 """What a request holds of the KV that is there, from the device tier and from the store."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -36,6 +36,11 @@ class Lease:
     acquired: Acquired | None = None
     arriving: list[Hit] = field(default_factory=list)
     """Those of the store's hits that were still being read when it answered."""
+    late: list[Hit] = field(default_factory=list)
+    """Those, and where the request itself brings hits to the device all of them: the device tier
+    takes them in at the end of the lease."""
+    brought: Mapping[SegmentKey, Tensor] = field(default_factory=dict)
+    """Where the request has brought hits to: whole, unchanged, its own for as long as the lease."""
     store: Literal["used", "off", "unavailable"] = "used"
 
     @property

@@ -35,8 +35,9 @@ class PrefixPrefill:
     def __init__(self, runtime: Runtime, segments: Segments, overlap: Overlap = "none") -> None:
         self._decoder, self._slot = runtime.decoder, runtime.slot
         self._segments = segments
-        self._loads = LayerCopies("kv-load", beside=overlap in ("load", "both", "request"))
-        self._writes = LayerCopies("kv-write", beside=overlap in ("store", "both", "request"))
+        both, device = overlap in ("both", "request"), runtime.decoder.device
+        self._loads = LayerCopies("kv-load", both or overlap == "load", device)
+        self._writes = LayerCopies("kv-write", both or overlap == "store", device)
         self._whole, self._pace = overlap == "request", Pace()
         self.meanwhile: Meanwhile = nothing
         """What is done while stored KV is on its way: other requests' tokens."""
@@ -54,7 +55,9 @@ class PrefixPrefill:
         while True:
             remaining(deadline)
             with ExitStack() as held:
-                lease = held.enter_context(self._segments.lease([plan.path], deadline, streamed))
+                lease = held.enter_context(
+                    self._segments.lease([plan.path], deadline, streamed, brought=streamed)
+                )
                 if not (lease.waiting and patient):
                     return self._leased(plan, kv, lease, held)
             patient = self._segments.await_others(lease.waiting, deadline)
@@ -115,7 +118,10 @@ class PrefixPrefill:
             hidden = None
         if not lease.arriving:  # else it may have waited
             self._pace.learn(compute_s, time.monotonic() - began)
-        return hidden if copied.wait_end() else None
+        if not copied.wait_end():
+            return None
+        lease.brought = {spec.key: m.target for spec, m in zip(plan.path, hits, strict=False)}
+        return hidden
 
     def _load(self, hits: Sequence[Move], lease: Lease) -> LayerClock:
         if not hits:
@@ -152,7 +158,7 @@ class PrefixPrefill:
         held: ExitStack,
     ) -> None:
         """Compute passages into the buffer; what is to be kept is written back meanwhile."""
-        computed, num_layers = LayerClock(), self._decoder.layout.num_layers
+        computed, num_layers = self._writes.clock(), self._decoder.layout.num_layers
         if sinks and self._writes.beside:
             self._write(sinks, computed, lease, held.pop_all())
 

@@ -47,10 +47,12 @@ class Segments:
         deadline: float,
         streamed: bool = False,
         claim: bool = True,
+        brought: bool = False,
     ) -> Iterator[Lease]:
         """Acquire once, or not at all; release at the end, whatever happens. `deadline` is a
         monotonic time. `streamed`: do not wait for slow tiers, but before each layer
-        (`await_layer`). Without `claim` nothing of what is missing is ours to compute."""
+        (`await_layer`). Without `claim` nothing of what is missing is ours to compute. `brought`:
+        the caller copies hits to the device itself, and leaves them there in `lease.brought`."""
         if self._client is None:
             yield Lease(store="off")
             return
@@ -61,16 +63,22 @@ class Segments:
         try:
             lease.paths = [path for path in paths if any(s.key not in loan for s in path)]
             if lease.paths:
-                self._acquire(self._client, lease, left, streamed, claim)
+                self._acquire(self._client, lease, left, streamed, claim, brought)
             yield lease
-            self._take_in_arrived(self._client, lease)
+            self._take_in_late(self._client, lease)
         finally:
             self._tier.give_back(loan)
             lease_id = lease.acquired.lease_id if lease.acquired else None
             self._tier.settle(self._client, lease_id)
 
     def _acquire(
-        self, client: StoreClient, lease: Lease, deadline_s: float, streamed: bool, claim: bool
+        self,
+        client: StoreClient,
+        lease: Lease,
+        deadline_s: float,
+        streamed: bool = False,
+        claim: bool = True,
+        brought: bool = False,
     ) -> None:
         try:
             acquired = lease.acquired = client.acquire(lease.paths, deadline_s, streamed, claim)
@@ -85,18 +93,19 @@ class Segments:
         found = {h.spec.key: _stored(client, acquired, h.spec, h.extent) for h in hits}
         lease.tensors |= {key: stored.kv for key, stored in found.items()}
         lease.arriving = [hit for hit in hits if hit.arriving]
-        whole = {h.spec.key: found[h.spec.key] for h in hits if not h.arriving}
+        lease.late = hits if brought and self._tier.copies else lease.arriving
+        whole = {h.spec.key: found[h.spec.key] for h in hits if h not in lease.late}
         self._tier.take_in(client, lease.loan, lease.paths, acquired, whole)
         lease.tensors |= lease.loan.tensors
         self._restore(lease)
 
-    def _take_in_arrived(self, client: StoreClient, lease: Lease) -> None:
+    def _take_in_late(self, client: StoreClient, lease: Lease) -> None:
         """What was on its way, and the hits behind it, if all of it is there, and pinned, now."""
         acquired = lease.acquired
-        if acquired is None or not lease.arriving:
+        if acquired is None or not lease.late:
             return
         whole = {
-            h.spec.key: _stored(client, acquired, h.spec, h.extent)
+            h.spec.key: _stored(client, acquired, h.spec, h.extent, lease.brought.get(h.spec.key))
             for h in lease.store_hits
             if client.await_layer(acquired, [h.extent], h.spec.layout.num_layers, 0.0)
         }
@@ -125,7 +134,7 @@ class Segments:
             found = self.locate(lease.kept)
             lease.paths = [path for path in chains if any(s.key not in found for s in path)]
             if lease.paths:
-                self._acquire(self._client, lease, remaining(deadline), False, True)
+                self._acquire(self._client, lease, remaining(deadline))
             claimed = lease.acquired.tickets.keys() if lease.acquired else frozenset()
             return len(lease.kept & claimed - lease.tickets.keys())
         finally:
@@ -136,10 +145,10 @@ class Segments:
         """Whether this layer of every hit of a streamed lease is in place, after a wait for what is
         still being read. False when one will not be in time, or at all: compute without the
         lease's tensors then."""
-        if self._client is None or lease.acquired is None or not lease.arriving:
+        if self._client is None or lease.acquired is None or not lease.late:
             return True
         left = min(_LAYER_WAIT_S, max(0.0, lease.deadline - time.monotonic()))
-        extents = [hit.extent for hit in lease.arriving]
+        extents = [hit.extent for hit in lease.late]
         return self._client.await_layer(lease.acquired, extents, layer, left)
 
     def sink(self, lease: Lease, spec: SegmentSpec) -> Tensor | None:
@@ -230,9 +239,9 @@ def _stored(
     acquired: Acquired,
     spec: SegmentSpec,
     extent: Extent,
-    computed: Tensor | None = None,
+    on_device: Tensor | None = None,
 ) -> Stored:
-    return Stored(extent, as_tensor(client.view(acquired, extent), spec), computed)
+    return Stored(extent, as_tensor(client.view(acquired, extent), spec), on_device)
 
 
 def remaining(deadline: float) -> float:

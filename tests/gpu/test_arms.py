@@ -17,7 +17,7 @@ from actors.engine.cuda import (
 from actors.engine.device.staging import Staging
 from kvstore.types import Layout
 from tests.actors.engine.cuda.test_graphs import PlainReplay
-from tests.actors.engine.cuda.test_loader import LoggedStreams
+from tests.actors.engine.logged_streams import LoggedStreams
 from tests.gpu.__main__ import main
 from tests.gpu.arms import recompute
 from tests.gpu.candidates import Candidates, Sizes

@@ -6,54 +6,14 @@ than it is copied. Hits of the device tier need none of this.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from actors.engine.device.staging import Staging
 from actors.engine.models import TORCH_DTYPES
+from actors.engine.streams import Mark, Streams, create_streams
 from kvstore.types import Layout
-
-Mark = object
-"""A place in the order of what is copied."""
-
-
-class Streams(Protocol):
-    """Copies beside a pass, and their order."""
-
-    def copying(self) -> AbstractContextManager[object]:
-        """What is enqueued inside belongs to the copies, everything else to the pass."""
-
-    def follow(self) -> None:
-        """Later copies begin when all that the pass has enqueued so far is done."""
-
-    def record(self) -> Mark:
-        """After all copies so far."""
-
-    def wait(self, mark: Mark) -> None:
-        """What the pass enqueues later begins after the mark."""
-
-
-class CudaStreams:
-    """A stream for copies beside the current one."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-    def copying(self) -> AbstractContextManager[object]:
-        return torch.cuda.stream(self._copies)
-
-    def follow(self) -> None:
-        self._copies.wait_stream(torch.cuda.current_stream())
-
-    def record(self) -> Mark:
-        return self._copies.record_event()
-
-    def wait(self, mark: Mark) -> None:
-        assert isinstance(mark, torch.cuda.Event)
-        torch.cuda.current_stream().wait_event(mark)
 
 
 class LayerLoader:
@@ -70,7 +30,7 @@ class LayerLoader:
         """`gather` copies pieces of the host, one behind the other, into bytes of the device; a
         pinned ring unless given."""
         self._layout, self._device = layout, device
-        self._streams = streams or CudaStreams(device)
+        self._streams = streams or create_streams(device)
         self._gather = gather or Staging(device).gather
         self._buffer = torch.empty(layout.num_layers, 0, dtype=torch.uint8, device=device)
 

@@ -5,6 +5,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -33,6 +34,9 @@ class DeviceTier(ABC):
 
     Thread-safe: requests are the engine thread's, announcements and removals come from any.
     """
+
+    copies: ClassVar[bool] = False
+    """Whether what comes in is copied, which takes its time."""
 
     def __init__(self, config: DeviceTierConfig) -> None:
         self._config = config

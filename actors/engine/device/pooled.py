@@ -13,6 +13,8 @@ from kvstore.types import Acquired, LeaseId, SegmentKey, SegmentSpec
 class PoolTier(DeviceTier):
     """Holds no pin beyond a request, and outlives restarts of the store: the bytes are its own."""
 
+    copies = True
+
     def __init__(self, pool: DevicePool, config: DeviceTierConfig) -> None:
         super().__init__(config)
         self._pool = pool
@@ -44,8 +46,8 @@ class PoolTier(DeviceTier):
     def _load(
         self, client: StoreClient, acquired: Acquired, stored: Stored, spec: SegmentSpec
     ) -> Tensor | None:
-        if stored.computed is not None:
-            return self._pool.fill(spec, stored.computed)
+        if stored.on_device is not None:
+            return self._pool.fill(spec, stored.on_device)
         kv = self._pool.fill(spec, stored.kv)
         if client.unchanged(acquired, [stored.extent]):
             return kv

@@ -15,8 +15,8 @@ class Stored:
     extent: Extent
     kv: Tensor
     """[L, 2, Hkv, T, dh], a view of the arena."""
-    computed: Tensor | None = None
-    """The same on the device, where this request has computed it."""
+    on_device: Tensor | None = None
+    """The same on the device, where this request has computed it, or brought it."""
 
 
 @dataclass(eq=False, slots=True)

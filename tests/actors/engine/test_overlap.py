@@ -14,17 +14,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.engine.compute import ComputeSlot
-from actors.engine.config import EngineConfig, GeneratorConfig, Overlap
+from actors.engine.config import DeviceTierConfig, EngineConfig, GeneratorConfig, Overlap
+from actors.engine.device import DevicePool, Stored
+from actors.engine.device.pooled import PoolTier
+from actors.engine.device.staging import Staging
 from actors.engine.generate import GenerateEngine
 from actors.engine.models import Decoder
 from actors.engine.overlap import LayerClock, LayerCopies, Move
 from actors.engine.prompt import Prompt
 from actors.engine.runtime import Runtime
+from kvstore.client import StoreClient
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
+from kvstore.types import Acquired, SegmentSpec
 from tests.actors.engine.generating import decoded, started
+from tests.actors.engine.logged_streams import LoggedStreams
 
+CPU = torch.device("cpu")
 MODES: tuple[Overlap, ...] = get_args(Overlap)
 Full = Callable[..., list[list[int]]]
 
@@ -103,10 +110,70 @@ def test_from_a_disk_that_is_slow_or_broken_too(
         assert store.stats().leases == store.stats().open_tickets == 0
 
 
+class CountingTier(PoolTier):
+    """A GPU's tier in a CPU's memory."""
+
+    from_host = 0
+
+    def _load(
+        self, client: StoreClient, acquired: Acquired, stored: Stored, spec: SegmentSpec
+    ) -> torch.Tensor | None:
+        self.from_host += stored.on_device is None
+        return super()._load(client, acquired, stored, spec)
+
+
+@pytest.mark.parametrize("overlap", MODES)
+def test_a_pool_takes_in_what_a_pass_has_brought_to_the_device(
+    runtime: Runtime, client: LocalStoreClient, full_tokens: Full, overlap: Overlap
+) -> None:
+    """From the host it is copied once: layer by layer, for the pass."""
+    started(engine(runtime, client, "none"), 0, 1)
+    tier = CountingTier(DevicePool(CPU, 2**27), DeviceTierConfig(2**27))
+    ours = GenerateEngine(runtime, GeneratorConfig(overlap=overlap), client, tier)
+    for dram, device in ((3, 0), (0, 3)):
+        sequence = started(ours, 0, 1)
+        assert decoded(ours, sequence) == full_tokens(0, 1)
+        assert (sequence.cache.dram_hits, sequence.cache.device_hits) == (dram, device)
+    assert tier.from_host == (0 if overlap in ("load", "both", "request") else 3)
+    assert tier.check() == []
+    ours.close()
+
+
+def test_an_event_a_layer_puts_the_pass_behind_its_copies() -> None:
+    streams = LoggedStreams()
+    copies = LayerCopies("test", True, CPU, streams)
+    clock = copies.begin(segments(), may_copy=lambda layer: True)
+    assert clock.wait_end()
+    copied = ["follow", *["record"] * 5]
+    assert streams.log == [*copied, "wait 4"]
+    assert clock.wait(2) and clock.wait(0)
+    assert streams.log == [*copied, "wait 4", "wait 2", "wait 0"]
+    copies.close()
+
+
+def test_layers_that_a_pass_computed_at_once_lie_behind_one_event() -> None:
+    streams = LoggedStreams()
+    clock = LayerCopies("test", False, CPU, streams).clock()
+    clock.reach(0)
+    clock.reach(1)
+    clock.reach(4)
+    assert clock.wait(0) and clock.wait(2) and clock.wait(3)
+    assert streams.log == ["record", "record", "wait 0", "wait 1", "wait 1"]
+
+
+@pytest.mark.parametrize("buffer_bytes", [100, 10_000])
+def test_every_byte_arrives_through_staging_too(buffer_bytes: int) -> None:
+    for move in segments(dtype=torch.bfloat16):
+        copy = move.layer_copy(Staging(CPU, buffer_bytes))
+        for layer in range(5):
+            copy(layer)
+        assert torch.equal(move.target, move.source)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("beside", [True, False])
 def test_every_byte_arrives(dtype: torch.dtype, beside: bool) -> None:
-    copies, moves = LayerCopies("test", beside), segments(dtype=dtype)
+    copies, moves = LayerCopies("test", beside, CPU), segments(dtype=dtype)
     ended: list[bool] = []
     clock = copies.begin(moves, may_copy=lambda layer: True, done=ended.append)
     assert clock.wait_end() and clock.wait(4)
@@ -116,7 +183,7 @@ def test_every_byte_arrives(dtype: torch.dtype, beside: bool) -> None:
 
 
 def test_a_layer_is_copied_once_it_may_be_and_the_next_one_later() -> None:
-    copies, moves = LayerCopies("test", beside=True), segments()
+    copies, moves = LayerCopies("test", True, CPU), segments()
     there = [threading.Event() for _ in range(5)]
     clock = copies.begin(moves, may_copy=lambda layer: there[layer].wait(5))
     for layer in range(5):
@@ -130,7 +197,7 @@ def test_a_layer_is_copied_once_it_may_be_and_the_next_one_later() -> None:
 
 @pytest.mark.parametrize("beside", [True, False])
 def test_a_layer_that_never_comes_ends_the_copy(beside: bool) -> None:
-    copies, moves = LayerCopies("test", beside), segments()
+    copies, moves = LayerCopies("test", beside, CPU), segments()
     ended: list[bool] = []
     clock = copies.begin(moves, may_copy=lambda layer: layer < 3, done=ended.append)
     assert clock.wait(2) and not clock.wait(3) and not clock.wait_end()
@@ -140,14 +207,14 @@ def test_a_layer_that_never_comes_ends_the_copy(beside: bool) -> None:
 
 
 def test_bytes_that_changed_meanwhile_are_not_whole() -> None:
-    copies = LayerCopies("test", beside=True)
+    copies = LayerCopies("test", True, CPU)
     clock = copies.begin(segments(), may_copy=lambda layer: True, is_valid=lambda: False)
     assert not clock.wait_end()
     copies.close()
 
 
 def test_a_copy_that_fails_says_so_and_the_next_one_works() -> None:
-    copies = LayerCopies("test", beside=True)
+    copies = LayerCopies("test", True, CPU)
     wrong = [Move(torch.ones(5, 2, 2, 4, 8), torch.ones(5, 2, 2, 3, 8))]
     assert not copies.begin(wrong, may_copy=lambda layer: True).wait_end()
     assert copies.begin(segments(), may_copy=lambda layer: True).wait_end()
@@ -155,7 +222,7 @@ def test_a_copy_that_fails_says_so_and_the_next_one_works() -> None:
 
 
 def test_open_copies_are_bounded() -> None:
-    copies, gate, begun = LayerCopies("test", beside=True), threading.Event(), []
+    copies, gate, begun = LayerCopies("test", True, CPU), threading.Event(), []
 
     def begin_four() -> None:
         for i in range(4):

@@ -52,7 +52,7 @@ LOAD = 0.9
 SSD_RATIO = 0.5
 """Seconds to load a whole prompt from the SSD, over seconds to compute it."""
 LINK_GAIN = 8
-DEVICE_PROMPTS, DRAM_PROMPTS, STAGING_PROMPTS = 6, 16, 3
+DEVICE_PROMPTS, DRAM_PROMPTS, STAGING_PROMPTS = 4, 8, 3
 """What tiers hold, in prompts. A store needs room to compute into, with a device alone too."""
 
 
@@ -87,11 +87,11 @@ class Machine:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--requests", type=int, default=60, help="for each arm")
+    parser.add_argument("--requests", type=int, default=80, help="for each arm")
 
 
 def run(options: Options) -> Result:
-    num_documents, num_requests = (8, 16) if options.quick else (48, options.own.requests)
+    num_documents, num_requests = (8, 16) if options.quick else (40, options.own.requests)
     rows: list[dict[str, Any]] = []
     with folder_on_disk() as folder:
         runtime = load_runtime(ModelConfig(), PromptConfig(), EngineConfig(), str(folder))
@@ -143,7 +143,7 @@ def _serving(arm: Arm, machine: Machine, folder: Path) -> Iterator[tuple[Batcher
     alone = arm.dram_prompts == STAGING_PROMPTS  # nothing is kept in the host: nothing goes there
     down, up = (Link(machine.link_bytes_per_s) for _ in range(2))
     store = KVStore(store_config, node="bench-ladder")
-    client = LinkedClient(store, store_config.dram_dir, Link(1e12) if alone else up)
+    client = LinkedClient(store, store_config.dram_dir, Link(1e12) if alone else up, down)
     pool = DevicePool(torch.device("cpu"), tier_config.bytes)
     tier = LinkedTier(pool, tier_config, down)
     config = GeneratorConfig(overlap=arm.overlap, stream_interval_s=0)

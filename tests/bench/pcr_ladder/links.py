@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from actors.engine.device.pooled import PoolTier
 from kvstore.client import StoreClient
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from kvstore.types import Acquired, SegmentSpec, Ticket
+from kvstore.types import Acquired, Extent, SegmentSpec, Ticket
 
 
 class Link:
@@ -32,7 +32,7 @@ class Link:
 
 
 class LinkedTier(PoolTier):
-    """A GPU's tier in a CPU's memory: what comes from the host crosses the link."""
+    """A GPU's tier in a CPU's memory: what it copies from the host crosses the link."""
 
     def __init__(self, pool: DevicePool, config: DeviceTierConfig, down: Link) -> None:
         super().__init__(pool, config)
@@ -41,18 +41,28 @@ class LinkedTier(PoolTier):
     def _load(
         self, client: StoreClient, acquired: Acquired, stored: Stored, spec: SegmentSpec
     ) -> Tensor | None:
-        if stored.computed is None:
+        if stored.on_device is None:
             self._down.carry(spec.layout.nbytes)
         return super()._load(client, acquired, stored, spec)
 
 
 class LinkedClient(LocalStoreClient):
-    """What was computed crosses the link to the host."""
+    """What was computed crosses the link to the host, and what a request brings to the device
+    itself, layer by layer, the other way."""
 
-    def __init__(self, store: KVStore, dram_dir: str, up: Link) -> None:
+    def __init__(self, store: KVStore, dram_dir: str, up: Link, down: Link) -> None:
         super().__init__(store, dram_dir)
-        self._up = up
+        self._up, self._down = up, down
 
     def commit(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
         self._up.carry(sum(ticket.spec.layout.nbytes for ticket in tickets))
         super().commit(acquired, tickets)
+
+    def await_layer(
+        self, acquired: Acquired, extents: Collection[Extent], layer: int, deadline_s: float
+    ) -> bool:
+        if not super().await_layer(acquired, extents, layer, deadline_s):
+            return False
+        layouts = [h.spec.layout for h in acquired.hits.values() if h.extent in extents]
+        self._down.carry(sum(one.layer_nbytes for one in layouts if layer < one.num_layers))
+        return True

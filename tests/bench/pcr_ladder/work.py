@@ -5,7 +5,6 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 from actors.announcements import Announcement
@@ -15,7 +14,7 @@ from actors.errors import ActorError
 from actors.messages import GenerateChunk, GenerateRequest, Message, Sampling
 from tests.bench.rerank_reuse import words
 
-FIRST_TOKENS, SECOND_TOKENS, QUESTION_TOKENS, NEW_TOKENS = 768, 384, 32, 4
+FIRST_TOKENS, SECOND_TOKENS, QUESTION_TOKENS, NEW_TOKENS = 512, 256, 32, 4
 ZIPF = 0.7
 NEW_SHARE = 0.5
 """Of the requests whose second passage nobody has asked for before."""
@@ -36,10 +35,11 @@ class Work:
     requests: list[GenerateRequest]
 
     @property
-    def gaps(self) -> list[float]:
-        """Between arrivals, of mean 1."""
-        rng = random.Random(len(self.requests))
-        return [rng.expovariate(1.0) for _ in self.requests]
+    def arrivals(self) -> list[float]:
+        """Times of a Poisson process of rate 1 that has so many in as many units of time: the load
+        is what it is said to be, however short the run."""
+        rng, num = random.Random(len(self.requests)), len(self.requests)
+        return sorted(rng.uniform(0, num) for _ in range(num))
 
 
 def make_work(decoder: Any, num_documents: int, num_requests: int, rng: random.Random) -> Work:
@@ -73,9 +73,8 @@ def open_loop(
 ) -> list[Answer]:
     """Answers of requests that arrive whatever else waits, announced as the generator does."""
     start, waiting = time.monotonic(), []
-    due = accumulate(gap / requests_per_s for gap in work.gaps)
-    for i, (request, at) in enumerate(zip(work.requests, due, strict=True)):
-        time.sleep(max(0.0, start + at - time.monotonic()))
+    for i, (request, at) in enumerate(zip(work.requests, work.arrivals, strict=True)):
+        time.sleep(max(0.0, start + at / requests_per_s - time.monotonic()))
         waiting.append(_submitted(batcher, engine, request, str(i)))
     return [_answer(chunks) for chunks in waiting]
 

@@ -24,6 +24,8 @@ from tests.kvstore.segments import (
     small_config,
     store_path,
 )
+from tests.kvstore.store.streaming import HEADER, LAYERS, Disk, has, reading
+from tests.kvstore.store.streaming import PATHS as PATHS_ON_DISK
 from tests.kvstore.waiting import eventually
 
 PATHS = [chain_of(TRUNK, passage(i, 64)) for i in range(60)]  # DRAM holds 41 of them
@@ -193,3 +195,53 @@ def test_what_is_gone_before_it_is_needed_is_counted(opened: Opened) -> None:
     stats = store.stats()
     assert stats.prefetch_unused >= 1
     assert stats.prefetch_used + stats.prefetch_unused <= stats.prefetch_reads == 3
+
+
+class Beside:
+    """A disk on which a read ahead has two layers when a request comes that waits for another."""
+
+    def __init__(self, disk: Disk) -> None:
+        self.disk, self.ahead = disk, PATHS_ON_DISK[0]
+        disk.client.announce("queued", [self.ahead], 60)
+        disk.gate.allow(HEADER + 1)
+        assert eventually(lambda: self.num_layers == 1, 5)
+        self.acquired = disk.streamed()
+        disk.gate.allow(1)
+        assert eventually(lambda: self.num_layers == 2, 5)
+        assert has(disk, self.acquired, 1)
+
+    @property
+    def num_layers(self) -> int:
+        """Of the read ahead; 0 when there is none."""
+        with self.disk.store._books.lock:
+            return next((x.num_layers for x in self.disk.store._loads if x.ahead), 0)
+
+
+def test_a_read_ahead_stands_aside_while_somebody_waits_for_the_disk(disk: Disk) -> None:
+    beside = Beside(disk)
+    disk.gate.allow(2)
+    assert has(disk, beside.acquired, 3)
+    time.sleep(0.2)
+    assert beside.num_layers == 2, "it could have read two more"
+    disk.gate.allow()
+    assert has(disk, beside.acquired, LAYERS)
+    assert eventually(lambda: in_dram(disk.store, beside.ahead), 5), "then it goes on"
+
+
+def test_a_read_that_stands_aside_goes_on_for_who_asks_for_it(disk: Disk) -> None:
+    beside = Beside(disk)
+    disk.gate.allow(1)
+    assert has(disk, beside.acquired, 2)
+    also = disk.streamed(beside.ahead)
+    assert has(disk, also, 2), "beside the other, which is still under way"
+    assert not has(disk, beside.acquired, LAYERS - 1, within_s=0.1)
+    assert disk.store.stats().prefetch_late == 1
+
+
+def test_what_stands_aside_ends_with_the_store(config: StoreConfig) -> None:
+    disk = Disk(config)
+    Beside(disk)
+    disk.store.close(0.2)
+    disk.gate.allow()
+    assert eventually(lambda: not reading(disk.store), 5)
+    disk.client.close()

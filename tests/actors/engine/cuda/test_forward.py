@@ -18,7 +18,7 @@ from actors.engine.cuda import (
 from actors.engine.device.staging import Staging
 from actors.engine.models import Decoder
 from tests.actors.engine.cuda.passes import CPU
-from tests.actors.engine.cuda.test_loader import LoggedStreams
+from tests.actors.engine.logged_streams import LoggedStreams
 
 PREFIX, PASSAGES, SUFFIX = [5, 6, 7], ([9] * 12, [11, 12], [8] * 5), [3, 4]
 QUESTIONS = ([21, 22, 23], [24], [25, 26, 27, 28, 29, 30])

@@ -1,5 +1,4 @@
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 import torch
@@ -9,28 +8,9 @@ from actors.engine.cuda import LayerLoader, cascade_parts
 from actors.engine.device.staging import Staging
 from kvstore.types import Layout
 from tests.actors.engine.cuda.passes import CPU
+from tests.actors.engine.logged_streams import LoggedStreams
 
 LAYOUT = Layout(4, 2, 1, 8, "float32")
-
-
-class LoggedStreams:
-    """Everything at once, and a log of what was asked."""
-
-    def __init__(self) -> None:
-        self.log: list[str] = []
-
-    def copying(self) -> AbstractContextManager[object]:
-        return nullcontext()
-
-    def follow(self) -> None:
-        self.log.append("follow")
-
-    def record(self) -> object:
-        self.log.append("record")
-        return self.log.count("record") - 1
-
-    def wait(self, mark: object) -> None:
-        self.log.append(f"wait {mark}")
 
 
 @pytest.fixture

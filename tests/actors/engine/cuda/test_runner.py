@@ -15,7 +15,7 @@ from actors.engine.lanes import Lane
 from actors.engine.models import Decoder
 from actors.engine.packed import Batch
 from tests.actors.engine.cuda.passes import CPU
-from tests.actors.engine.cuda.test_loader import LoggedStreams
+from tests.actors.engine.logged_streams import LoggedStreams
 
 Build = Callable[[], tuple[Decoder, Any]]
 PREFIX, PASSAGES, FIXED = [5, 6, 7], ([9] * 12, [11, 12], [8] * 5), [3, 4]
