@@ -1,10 +1,11 @@
 """PCR's ladder: what each tier and technique takes from the mean time to the first token.
 
 Two passages and a question, exact prefix reuse, Poisson arrivals at 0.9 of what the first arm can
-serve, the same arrivals for every arm. The device is a block of this machine's memory behind a link
-of a declared rate, the SSD a real folder behind a declared rate: both follow from the measured time
-of a full prefill, so that loading a prompt from the SSD takes half as long as computing it, and the
-device's link is eight times as fast.
+serve, the same arrivals for every arm. Of some requests the second passage, of others both are
+asked for the first time. The device is a block of this machine's memory behind a link of a declared
+rate, the SSD a real folder behind a declared rate: both follow from the measured time of a full
+prefill, so that loading a prompt from the SSD takes 0.8 of the time to compute it, and the device's
+link is eight times as fast.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from tests.bench.harness import Options, Result, folder_on_disk, tracked
 from tests.bench.pcr_ladder.links import Link, LinkedClient, LinkedTier
 from tests.bench.pcr_ladder.work import (
     FIRST_TOKENS,
-    NEW_SHARE,
+    NEW_SHARES,
     SECOND_TOKENS,
     ZIPF,
     Answer,
@@ -49,10 +50,10 @@ from tests.bench.pcr_ladder.work import (
 )
 
 LOAD = 0.9
-SSD_RATIO = 0.5
+SSD_RATIO = 0.8
 """Seconds to load a whole prompt from the SSD, over seconds to compute it."""
 LINK_GAIN = 8
-DEVICE_PROMPTS, DRAM_PROMPTS, STAGING_PROMPTS = 4, 8, 3
+DEVICE_PROMPTS, DRAM_PROMPTS, STAGING_PROMPTS = 3, 6, 3
 """What tiers hold, in prompts. A store needs room to compute into, with a device alone too."""
 
 
@@ -87,7 +88,7 @@ class Machine:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--requests", type=int, default=80, help="for each arm")
+    parser.add_argument("--requests", type=int, default=120, help="for each arm")
 
 
 def run(options: Options) -> Result:
@@ -178,7 +179,7 @@ def _facts(machine: Machine, work: Work, requests_per_s: float) -> dict[str, Any
         "documents": len(work.warm_up),
         "tokens": [FIRST_TOKENS, SECOND_TOKENS],
         "zipf": ZIPF,
-        "new_share": NEW_SHARE,
+        "new_shares": NEW_SHARES,
         "requests_per_s": round(requests_per_s, 3),
         "ssd_bytes_per_s": round(machine.ssd_bytes_per_s),
         "link_bytes_per_s": round(machine.link_bytes_per_s),

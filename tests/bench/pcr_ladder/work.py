@@ -14,10 +14,10 @@ from actors.errors import ActorError
 from actors.messages import GenerateChunk, GenerateRequest, Message, Sampling
 from tests.bench.rerank_reuse import words
 
-FIRST_TOKENS, SECOND_TOKENS, QUESTION_TOKENS, NEW_TOKENS = 512, 256, 32, 4
-ZIPF = 0.7
-NEW_SHARE = 0.5
-"""Of the requests whose second passage nobody has asked for before."""
+FIRST_TOKENS, SECOND_TOKENS, QUESTION_TOKENS, NEW_TOKENS = 384, 192, 32, 4
+ZIPF = 1.0
+NEW_SHARES = (0.2, 0.2)
+"""Of the requests whose second passage alone, and whose passages both, nobody has asked for."""
 _TIMEOUT_S = 600.0
 
 
@@ -43,16 +43,16 @@ class Work:
 
 
 def make_work(decoder: Any, num_documents: int, num_requests: int, rng: random.Random) -> Work:
-    usual = [
-        (words(decoder, rng, FIRST_TOKENS), words(decoder, rng, SECOND_TOKENS))
-        for _ in range(num_documents)
-    ]
+    def pair() -> tuple[str, str]:
+        return words(decoder, rng, FIRST_TOKENS), words(decoder, rng, SECOND_TOKENS)
+
+    usual = [pair() for _ in range(num_documents)]
     weights = [1 / (rank + 1) ** ZIPF for rank in range(num_documents)]
-    drawn = rng.choices(usual, weights, k=num_requests)
-    pairs = [
-        (first, words(decoder, rng, SECOND_TOKENS) if rng.random() < NEW_SHARE else second)
-        for first, second in drawn
-    ]
+    pairs = []
+    for known in rng.choices(usual, weights, k=num_requests):
+        new, draw = pair(), rng.random()
+        num_kept = 2 - (draw < sum(NEW_SHARES)) - (draw < NEW_SHARES[1])
+        pairs.append((*known[:num_kept], *new[num_kept:]))
     asked = [words(decoder, rng, QUESTION_TOKENS) for _ in range(num_documents + num_requests)]
     every = [_request(p, q) for p, q in zip([*usual[::-1], *pairs], asked, strict=True)]
     return Work(every[:num_documents], every[num_documents:])
@@ -107,6 +107,6 @@ def _chunks(chunks: "queue.Queue[GenerateChunk | Exception]") -> Iterator[Genera
             return
 
 
-def _request(passages: tuple[str, str], question: str) -> GenerateRequest:
+def _request(passages: tuple[str, ...], question: str) -> GenerateRequest:
     asked = (Message("user", question),)
     return GenerateRequest("bench", "bench", asked, passages, Sampling(NEW_TOKENS), _TIMEOUT_S)
