@@ -131,7 +131,7 @@ class LayerCopies:
     ) -> LayerClock:
         """Copy layer after layer, each once `may_copy(layer)` has returned; it may block, and False
         ends the copy. `is_valid` has the last word on what was copied; then, whatever happened,
-        `done(whole)` is called. The clock is that of the copies."""
+        `done(whole)` is called, and the clock, which is that of the copies, ends behind it."""
         while len(self._open) >= _MAX_OPEN:
             self._open.popleft().wait_end()
         clock = self.clock()
@@ -172,8 +172,10 @@ class LayerCopies:
                     clock.reach(layer + 1)
             whole = is_valid()
         finally:
-            clock.end(whole)
-            done(whole)
+            try:
+                done(whole)
+            finally:
+                clock.end(whole)
 
 
 def _array(kv: Tensor) -> NDArray[np.int_]:

@@ -74,9 +74,9 @@ class PrefixPrefill:
         hits = self._hits(plan, kv, lease)
         hidden = self._behind(hits, plan, kv, lease, held)
         if hidden is None:  # rare, and who comes next finds out what there is
-            hits, (hidden, _) = [], self._in_full(plan, kv)
+            hits, (hidden, _) = {}, self._in_full(plan, kv)
         reused = sum(map(len, plan.pieces[: len(hits)]))
-        report = lease.hits([spec.key for spec in plan.path[: len(hits)]])
+        report = lease.hits(hits.keys())
         return hidden, report + CacheReport(
             computed=len(plan.path) - len(hits),
             tokens_computed=plan.num_tokens - reused,
@@ -84,24 +84,29 @@ class PrefixPrefill:
             mode="prefix",
         )
 
-    def _hits(self, plan: Plan, kv: Tensor, lease: Lease) -> list[Move]:
+    def _hits(self, plan: Plan, kv: Tensor, lease: Lease) -> dict[SegmentKey, Move]:
         """Of the leading segments that are there, or arriving, to their places in the buffer."""
-        moves: list[Move] = []
+        moves = {}
         at = 0
         for spec in plan.path:
             stored = lease.tensors.get(spec.key)
             if stored is None:
                 break
             end = at + spec.layout.num_tokens
-            moves.append(Move(stored, kv[:, :, :, at:end]))
+            moves[spec.key] = Move(stored, kv[:, :, :, at:end])
             at = end
         return moves
 
     def _behind(
-        self, hits: Sequence[Move], plan: Plan, kv: Tensor, lease: Lease, held: ExitStack
+        self,
+        hits: Mapping[SegmentKey, Move],
+        plan: Plan,
+        kv: Tensor,
+        lease: Lease,
+        held: ExitStack,
     ) -> Tensor | None:
         """Compute what follows the hits; None where one was lost, or changed under its copy."""
-        first = sum(move.source.shape[3] for move in hits)
+        first = sum(move.source.shape[3] for move in hits.values())
         missing = [token for piece in plan.pieces[len(hits) :] for token in piece]
         copied = self._load(hits, lease)
         compute_s = self._pace.seconds(first, len(missing) + len(plan.tail))
@@ -118,21 +123,24 @@ class PrefixPrefill:
             hidden = None
         if not lease.arriving:  # else it may have waited
             self._pace.learn(compute_s, time.monotonic() - began)
-        if not copied.wait_end():
-            return None
-        lease.brought = {spec.key: m.target for spec, m in zip(plan.path, hits, strict=False)}
-        return hidden
+        return hidden if copied.wait_end() else None
 
-    def _load(self, hits: Sequence[Move], lease: Lease) -> LayerClock:
+    def _load(self, hits: Mapping[SegmentKey, Move], lease: Lease) -> LayerClock:
         if not hits:
             nothing = LayerClock()
             nothing.reach(self._decoder.layout.num_layers)
             nothing.end(whole=True)
             return nothing
+
+        def done(whole: bool) -> None:
+            if whole:  # before the write-back, which may end the lease
+                lease.brought = {key: move.target for key, move in hits.items()}
+
         return self._loads.begin(
-            hits,
+            list(hits.values()),
             may_copy=lambda layer: self._segments.await_layer(lease, layer),
             is_valid=lambda: self._segments.unchanged(lease),
+            done=done,
         )
 
     def _sinks(self, plan: Plan, kv: Tensor, lease: Lease, num_hits: int) -> dict[SegmentKey, Move]:
