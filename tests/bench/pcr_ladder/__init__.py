@@ -5,7 +5,7 @@ serve, the same arrivals for every arm. Of some requests the second passage, of 
 asked for the first time. The device is a block of this machine's memory behind a link of a declared
 rate, the SSD a real folder behind a declared rate: both follow from the measured time of a full
 prefill, so that loading a prompt from the SSD takes 0.8 of the time to compute it, and the device's
-link is eight times as fast.
+link is sixteen times as fast.
 """
 
 import argparse
@@ -52,8 +52,8 @@ from tests.bench.pcr_ladder.work import (
 LOAD = 0.9
 SSD_RATIO = 0.8
 """Seconds to load a whole prompt from the SSD, over seconds to compute it."""
-LINK_GAIN = 8
-DEVICE_PROMPTS, DRAM_PROMPTS, STAGING_PROMPTS = 3, 6, 3
+LINK_GAIN = 16
+DEVICE_PROMPTS, DRAM_PROMPTS, STAGING_PROMPTS = 3, 8, 3
 """What tiers hold, in prompts. A store needs room to compute into, with a device alone too."""
 
 
@@ -88,7 +88,7 @@ class Machine:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--requests", type=int, default=120, help="for each arm")
+    parser.add_argument("--requests", type=int, default=100, help="for each arm")
 
 
 def run(options: Options) -> Result:

@@ -16,7 +16,7 @@ from tests.bench.rerank_reuse import words
 
 FIRST_TOKENS, SECOND_TOKENS, QUESTION_TOKENS, NEW_TOKENS = 384, 192, 32, 4
 ZIPF = 1.0
-NEW_SHARES = (0.2, 0.2)
+NEW_SHARES = (0.25, 0.15)
 """Of the requests whose second passage alone, and whose passages both, nobody has asked for."""
 _TIMEOUT_S = 600.0
 
