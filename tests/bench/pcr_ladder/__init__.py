@@ -4,7 +4,7 @@ Two passages and a question, exact prefix reuse, Poisson arrivals at 0.9 of what
 serve, the same arrivals for every arm. Of some requests the second passage, of others both are
 asked for the first time. The device is a block of this machine's memory behind a link of a declared
 rate, the SSD a real folder behind a declared rate: both follow from the measured time of a full
-prefill, so that loading a prompt from the SSD takes 0.8 of the time to compute it, and the device's
+prefill, so that loading a prompt from the SSD takes 0.6 of the time to compute it, and the device's
 link is sixteen times as fast.
 """
 
@@ -50,7 +50,7 @@ from tests.bench.pcr_ladder.work import (
 )
 
 LOAD = 0.9
-SSD_RATIO = 0.8
+SSD_RATIO = 0.6
 """Seconds to load a whole prompt from the SSD, over seconds to compute it."""
 LINK_GAIN = 16
 DEVICE_PROMPTS, DRAM_PROMPTS, STAGING_PROMPTS = 3, 8, 3
