@@ -163,6 +163,8 @@ class LayerCopies:
         whole = False
         try:
             with self._streams.copying():
+                for tensor in (tensor for move in moves for tensor in move):
+                    self._streams.keep(tensor)
                 copies = [move.layer_copy(self._staging) for move in moves]
                 for layer in range(len(moves[0].source)):
                     if not may_copy(layer):

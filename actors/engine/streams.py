@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 Mark = object
 """A place in the order of a stream."""
@@ -23,6 +24,10 @@ class Streams(Protocol):
 
     def wait(self, mark: Mark) -> None:
         """What the caller enqueues later, where it is, begins after the mark."""
+
+    def keep(self, tensor: Tensor) -> None:
+        """Its memory is nobody else's before what the caller enqueues, where it is, is done: a
+        request that fails lets go of it without waiting."""
 
 
 class CudaStreams:
@@ -45,6 +50,10 @@ class CudaStreams:
         assert isinstance(mark, torch.cuda.Event)
         torch.cuda.current_stream(self._device).wait_event(mark)
 
+    def keep(self, tensor: Tensor) -> None:
+        if tensor.device.type == "cuda":
+            tensor.record_stream(torch.cuda.current_stream(self._device))
+
 
 class HostStreams:
     """A CPU's: what a call was asked to do is done when it returns."""
@@ -59,6 +68,9 @@ class HostStreams:
         return None
 
     def wait(self, mark: Mark) -> None:
+        pass
+
+    def keep(self, tensor: Tensor) -> None:
         pass
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from torch import Tensor
+
 
 class LoggedStreams:
     """Everything at once, and a log of what was asked."""
@@ -23,3 +25,6 @@ class LoggedStreams:
 
     def wait(self, mark: object) -> None:
         self.log.append(f"wait {mark}")
+
+    def keep(self, tensor: Tensor) -> None:
+        self.log.append("keep")

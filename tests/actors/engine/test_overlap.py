@@ -148,7 +148,7 @@ def test_an_event_a_layer_puts_the_pass_behind_its_copies() -> None:
     copies = LayerCopies("test", True, CPU, streams)
     clock = copies.begin(segments(), may_copy=lambda layer: True)
     assert clock.wait_end()
-    copied = ["follow", *["record"] * 5]
+    copied = ["follow", *["keep"] * 6, *["record"] * 5]
     assert streams.log == [*copied, "wait 4"]
     assert clock.wait(2) and clock.wait(0)
     assert streams.log == [*copied, "wait 4", "wait 2", "wait 0"]
