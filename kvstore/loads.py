@@ -59,12 +59,11 @@ class Loads:
             load = self._start(level, spec, extent)
         if load.late:
             return None
-        was_unasked = load.is_unasked
-        load.leases.add(lease)
-        if was_unasked:  # it is somebody's now: another may begin
+        if load.is_unasked:
             self._books.counters.prefetch_late += 1
-            self._books.queue_changed.notify_all()
+            self._books.queue_changed.notify_all()  # it is somebody's now: another may begin
             self._readings[load.tier].resume()
+        load.leases.add(lease)
         load.takes_turns |= streamed
         return load
 

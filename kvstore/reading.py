@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from enum import Enum, auto
 from queue import SimpleQueue
 
 from kvstore.books import Books
@@ -18,15 +17,6 @@ _NUM_THREADS = 4
 """Of each tier: what a slow one keeps waiting keeps nobody from a faster one."""
 _MAX_TURNS = 256
 """Reads that take turns at a tier: each of them keeps an object open meanwhile."""
-
-
-class _Step(Enum):
-    OVER = auto()
-    """All is there, or nothing more will come."""
-    TURN = auto()
-    """It is another's turn."""
-    ASIDE = auto()
-    """Others are waited for, this one is not."""
 
 
 class Reading:
@@ -83,29 +73,26 @@ class Reading:
 
     def _run(self) -> None:
         while (load := self._queue.get()) is not None:
-            match self._advance(load):
-                case _Step.OVER:
-                    self._finish(self._level, load)
-                case _Step.TURN:
-                    load.started = 0.0
-                    self._queue.put(load)
-                case _Step.ASIDE:
-                    pass  # `resume` has it
+            if self._advance(load):
+                self._finish(self._level, load)
 
-    def _advance(self, load: Load) -> _Step:
-        """Read on until it is another's turn."""
+    def _advance(self, load: Load) -> bool:
+        """Read on until it is another's turn, and it waits for its own again; whether it is over,
+        one way or the other."""
         load.started = time.monotonic()
         try:
             for _ in load.layers:
                 if load.takes_turns and self._others_wait:
-                    return _Step.TURN
+                    load.started = 0.0
+                    self._queue.put(load)
+                    return False
                 if load.is_unasked and self._stands_aside(load):
-                    return _Step.ASIDE
+                    return False
         except CorruptSegmentError:
             self._set_aside(load.spec.key)
         except TierUnavailableError:
             pass  # the medium fails, the segment may be sound: those who wait compute it
-        return _Step.OVER
+        return True
 
     @property
     def _others_wait(self) -> bool:

@@ -93,8 +93,9 @@ class Segments:
         found = {h.spec.key: _stored(client, acquired, h.spec, h.extent) for h in hits}
         lease.tensors |= {key: stored.kv for key, stored in found.items()}
         lease.arriving = [hit for hit in hits if hit.arriving]
-        lease.late = hits if brought and self._tier.copies else lease.arriving
-        whole = {h.spec.key: found[h.spec.key] for h in hits if h not in lease.late}
+        brought = brought and self._tier.copies
+        lease.late = hits if brought else lease.arriving
+        whole = {h.spec.key: found[h.spec.key] for h in hits if not (brought or h.arriving)}
         self._tier.take_in(client, lease.loan, lease.paths, acquired, whole)
         lease.tensors |= lease.loan.tensors
         self._restore(lease)
