@@ -9,6 +9,7 @@ from tests.tracked import ROOT, sources, tracked
 BROAD_EXCEPT_ALLOWED = {
     "actors/engine/batcher.py": "one request's failure must not end the engine's thread",
     "actors/rerank_queue.py": "one batch's failure must not end the engine's thread",
+    "kvstore/supervised.py": "one item's failure must not end a background thread",
     "cluster/local.py": "stopping goes on, logged, when a part of the cluster is half dead",
     "cluster/ingress/sse.py": "HTTP: after the headers an error can only travel as an event",
     "cluster/ingress/envelope.py": "HTTP: a bug becomes a JSON 500, logged under the request id",
