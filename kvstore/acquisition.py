@@ -80,8 +80,9 @@ def _require_chains(paths: Sequence[Path]) -> None:
     for path in paths:
         parent = path[0].parent if path else b""
         for spec in path:
-            sizes = (len(spec.key.placement), len(spec.key.digest), len(spec.parent), len(spec.tag))
-            if sizes != (8, 32, 32, 8) or spec.layout.nbytes <= 0:
+            key, names = spec.key, (spec.parent, spec.tag, spec.tenant)
+            sizes = (len(key.placement), len(key.digest), *map(len, names))
+            if sizes != (8, 32, 32, 8, 8) or spec.layout.nbytes <= 0:
                 raise ValueError(f"segment {spec.key} has fields of {sizes} bytes, {spec.layout}")
             if spec.parent != parent or seen.setdefault(spec.key, spec) != spec:
                 raise ValueError(f"segment {spec.key} does not follow {parent.hex()} in its path")

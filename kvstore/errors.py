@@ -3,6 +3,7 @@
 KVStoreError
 ├── CapacityError           no room, even after eviction
 ├── CorruptSegmentError     checksum, header or layout mismatch; never a miss inside a tier
+│   └── OtherVersionError   sound, of another version of the format: a miss, and no damage
 ├── TierUnavailableError    the medium itself is full, read-only or gone
 ├── StoreUnavailableError   the shard cannot be reached, or is another incarnation by now
 ├── DeadlineError           a wait passed its deadline
@@ -30,6 +31,10 @@ class CorruptSegmentError(KVStoreError):
 
     def __str__(self) -> str:
         return f"segment {self.key}: {self.reason}"
+
+
+class OtherVersionError(CorruptSegmentError):
+    pass
 
 
 class TierUnavailableError(KVStoreError):

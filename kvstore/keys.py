@@ -15,20 +15,26 @@ from hashlib import blake2b
 
 import numpy as np
 
-from kvstore.types import EVERYWHERE, Layout, Path, SegmentKey, SegmentSpec
+from kvstore.types import EVERYWHERE, Layout, Path, Root, SegmentKey, SegmentSpec
 
 LAYOUT_VERSION = 1
 _DIGEST_BYTES = 32
 _TAG_BYTES = 8
+_TENANT_BYTES = 8
 _FUSED = b"hyperrag-fused"
 
 
-def root_digest(fingerprint: bytes, tenant: str) -> bytes:
-    """Where every chain of one model and one tenant begins; nothing matches across roots."""
+def make_root(fingerprint: bytes, tenant: str) -> Root:
+    """Root of every chain of one model and one tenant."""
     state = blake2b(digest_size=_DIGEST_BYTES, person=b"hyperrag-root")
     for part in (fingerprint, LAYOUT_VERSION.to_bytes(4, "little"), tenant.encode()):
         state.update(len(part).to_bytes(4, "little") + part)
-    return state.digest()
+    return Root(state.digest(), tenant_digest(tenant))
+
+
+def tenant_digest(name: str) -> bytes:
+    """8 bytes by which the store knows a tenant."""
+    return blake2b(name.encode(), digest_size=_TENANT_BYTES, person=b"hyperrag-tenant").digest()
 
 
 def chain(parent: bytes, tokens: Sequence[int]) -> bytes:
@@ -38,14 +44,14 @@ def chain(parent: bytes, tokens: Sequence[int]) -> bytes:
     return blake2b(parent + length + packed, digest_size=_DIGEST_BYTES).digest()
 
 
-def tag(root: bytes, tokens: Sequence[int]) -> bytes:
+def tag(root: Root, tokens: Sequence[int]) -> bytes:
     """Name of a passage under one root, independent of what stands before it."""
     packed = np.asarray(tokens, "<i4").tobytes()
-    return blake2b(root + packed, digest_size=_TAG_BYTES, person=b"hyperrag-tag").digest()
+    return blake2b(root.digest + packed, digest_size=_TAG_BYTES, person=b"hyperrag-tag").digest()
 
 
 def fused_path(
-    root: bytes,
+    root: Root,
     prefix: Sequence[int],
     passage: Sequence[int],
     neighbours: bytes,
@@ -58,7 +64,7 @@ def fused_path(
     head, raw = make_path(root, (prefix, passage), layout)
     digest = chain(blake2b(raw.parent + neighbours, person=_FUSED).digest(), passage)
     own = fused_tag(raw.tag, neighbours)
-    fused = SegmentSpec(SegmentKey(raw.tag, digest), raw.parent, own, raw.layout)
+    fused = SegmentSpec(SegmentKey(raw.tag, digest), raw.parent, own, root.tenant, raw.layout)
     return head, fused
 
 
@@ -76,7 +82,7 @@ def neighbours_digest(texts: Sequence[str]) -> bytes:
     return state.digest()
 
 
-def make_path(root: bytes, pieces: Sequence[Sequence[int]], layout: Layout) -> Path:
+def make_path(root: Root, pieces: Sequence[Sequence[int]], layout: Layout) -> Path:
     """Chain of specs for token pieces, the prompt prefix first; `layout.num_tokens` is replaced."""
     path: Path = ()
     for piece in pieces:
@@ -84,15 +90,15 @@ def make_path(root: bytes, pieces: Sequence[Sequence[int]], layout: Layout) -> P
     return path
 
 
-def extend(root: bytes, path: Path, piece: Sequence[int], layout: Layout) -> Path:
+def extend(root: Root, path: Path, piece: Sequence[int], layout: Layout) -> Path:
     """The path with one more segment behind it."""
     own = tag(root, piece)
-    parent = path[-1].key.digest if path else root
+    parent = path[-1].key.digest if path else root.digest
     sized = Layout(
         layout.num_layers, layout.num_kv_heads, len(piece), layout.head_dim, layout.dtype
     )
     key = SegmentKey(_placement(path, own), chain(parent, piece))
-    return (*path, SegmentSpec(key, parent, own, sized))
+    return (*path, SegmentSpec(key, parent, own, root.tenant, sized))
 
 
 def _placement(path: Path, tag_behind: bytes) -> bytes:

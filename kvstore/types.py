@@ -54,6 +54,16 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Root:
+    """Where every chain of one model and one tenant begins."""
+
+    digest: bytes
+    """32 bytes; nothing matches across roots."""
+    tenant: bytes
+    """8 bytes, the digest of the tenant's name."""
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentSpec:
     """What a caller asks for: the key, and what the store needs to hold it if it is not there
     yet."""
@@ -63,6 +73,8 @@ class SegmentSpec:
     """Digest of the segment before it in the chain; the root digest for the first."""
     tag: bytes
     """8 bytes that name the passage itself, wherever it stands: what a delete removes by."""
+    tenant: bytes
+    """8 bytes, the digest of the tenant's name: whose share of a tier the segment takes."""
     layout: Layout
 
 

@@ -15,7 +15,7 @@ from actors.engine.prompt import Tokens
 from actors.engine.segments import Segments
 from actors.messages import CacheReport
 from kvstore.keys import make_path
-from kvstore.types import Path, SegmentKey, SegmentSpec
+from kvstore.types import Path, Root, SegmentKey, SegmentSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class CandidateSegments:
         self._decoder, self._segments = decoder, segments
         self._slot, self._batch_tokens = slot, batch_tokens
 
-    def candidate(self, root: bytes, pieces: Sequence[Tokens]) -> Candidate:
+    def candidate(self, root: Root, pieces: Sequence[Tokens]) -> Candidate:
         """`pieces` are prefix, passage, fixed suffix; an empty suffix is left out."""
         kept = tuple(piece for i, piece in enumerate(pieces) if i < 2 or piece)
         return Candidate(kept, make_path(root, kept, self._decoder.layout))

@@ -24,7 +24,7 @@ from actors.engine.start import Meanwhile, nothing
 from actors.errors import RequestError
 from actors.messages import CacheReport, FusedSegment, GenerateRequest, Neighbourhood
 from kvstore.client import StoreClient
-from kvstore.keys import fused_tag, root_digest, tag
+from kvstore.keys import fused_tag, make_root, tag
 from kvstore.types import Path, TierStats
 
 
@@ -167,7 +167,7 @@ class GenerateEngine:
     def forget(self, tenant: str, texts: Seq[str], fused: Seq[FusedSegment] = ()) -> int:
         """Remove the stored segments of passages that no longer exist, and these fused ones, in
         whichever mode they were made; how many went."""
-        root = root_digest(self._decoder.fingerprint, tenant)
+        root = make_root(self._decoder.fingerprint, tenant)
         tags = [tag(root, self._prompt.passage(text)) for text in texts]
         for one in fused:
             tags.append(fused_tag(tag(root, self._prompt.passage(one.text)), one.neighbours))

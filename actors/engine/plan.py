@@ -7,16 +7,16 @@ from actors.engine.models import Decoder
 from actors.engine.prompt import Prompt, Tokens
 from actors.errors import RequestError
 from actors.messages import GenerateRequest
-from kvstore.keys import make_path, root_digest
-from kvstore.types import Path
+from kvstore.keys import make_path, make_root
+from kvstore.types import Path, Root
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Pieces that segments of the store may cover, and a tail that never is one."""
 
-    root: bytes
-    """Digest of model and tenant, where every chain begins."""
+    root: Root
+    """Of model and tenant, where every chain begins."""
     pieces: tuple[Tokens, ...]
     """Prompt prefix and passages, in order; none for a raw prompt."""
     path: Path
@@ -47,7 +47,7 @@ class Planner:
 
     def plan(self, request: GenerateRequest) -> Plan:
         """Raises RequestError for a prompt that is empty or too long."""
-        root = root_digest(self._decoder.fingerprint, request.tenant)
+        root = make_root(self._decoder.fingerprint, request.tenant)
         if request.raw_prompt is not None:
             tokens = self._prompt.raw(request.raw_prompt)
             plan, field = Plan(root, (), (), tokens, tokens), "prompt"

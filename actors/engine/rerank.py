@@ -27,7 +27,7 @@ from actors.engine.segments import Segments, remaining
 from actors.errors import ActorError, RequestError
 from actors.messages import CacheReport, RerankResult
 from kvstore.client import StoreClient
-from kvstore.keys import root_digest, tag
+from kvstore.keys import make_root, tag
 from kvstore.types import TierStats
 
 
@@ -119,7 +119,7 @@ class RerankEngine:
 
     def forget(self, tenant: str, texts: Sequence[str]) -> int:
         """Remove the stored segments of passages that no longer exist; how many went."""
-        root = root_digest(self._decoder.fingerprint, tenant)
+        root = make_root(self._decoder.fingerprint, tenant)
         passages = (self._prompt.passage(t) for t in texts)
         return self._segments.forget([tag(root, passage) for passage in passages])
 
@@ -153,7 +153,7 @@ class RerankEngine:
         return Job(index, ask.deadline, suffix, passages, num_prefix, scale, report)
 
     def _made(self, tenant: str, passages: Sequence[Tokens]) -> list[Candidate]:
-        root = root_digest(self._decoder.fingerprint, tenant)
+        root = make_root(self._decoder.fingerprint, tenant)
         prefix, fixed = self._prompt.prefix, self._rule.fixed
         return [self._candidates.candidate(root, (prefix, p, fixed)) for p in passages]
 

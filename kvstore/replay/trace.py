@@ -15,6 +15,7 @@ from kvstore.types import Layout, Path, SegmentKey, SegmentSpec
 LAYOUT = Layout(30, 3, 0, 64, "bfloat16")
 """Of SmolLM2-135M: 23 KB a token. Sizes only matter against capacities and bandwidth."""
 MOONCAKE_BLOCK = 512
+_TENANT = bytes(8)
 
 Piece = tuple[str, int]
 """What it is, and its tokens; equal names mean equal content."""
@@ -42,7 +43,7 @@ def chain(pieces: list[Piece]) -> Path:
         digest = blake2b(parent + own, digest_size=32).digest()
         tag = blake2b(own, digest_size=8).digest()
         layout = replace(LAYOUT, num_tokens=num_tokens)
-        path.append(SegmentSpec(SegmentKey(digest[:8], digest), parent, tag, layout))
+        path.append(SegmentSpec(SegmentKey(digest[:8], digest), parent, tag, _TENANT, layout))
         parent = digest
     return tuple(path)
 

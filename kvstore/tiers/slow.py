@@ -13,7 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from kvstore.checksum import verify_segment
 from kvstore.compression import RAW, Codec
-from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableError
+from kvstore.errors import (
+    CapacityError,
+    CorruptSegmentError,
+    OtherVersionError,
+    TierUnavailableError,
+)
 from kvstore.tiers.base import Entry, Reader, Tier
 from kvstore.tiers.ledger import Ledger
 from kvstore.tiers.medium import Listed, Medium
@@ -237,11 +242,14 @@ class SlowTier(Tier):
         return found
 
     def _read(self, listed: Listed) -> Stored | None:
-        """None for one that is damaged, and now set aside, or gone."""
+        """None for one that is gone; one that is damaged is set aside now, one of another version
+        deleted."""
         try:
             return identify(self._medium, listed)
         except FileNotFoundError:
             pass
+        except OtherVersionError:
+            self._medium.delete(listed.name)
         except CorruptSegmentError as error:
             logger.warning("%s: set aside: %s", self.name, error)
             self._medium.set_aside(listed.name)

@@ -23,7 +23,7 @@ from actors.engine.plan import Plan
 from actors.engine.prompt import Tokens
 from actors.engine.segments import Segments
 from kvstore.config import StoreConfig
-from kvstore.keys import make_path, root_digest
+from kvstore.keys import make_path, make_root
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.types import Layout, SegmentKey
@@ -109,7 +109,7 @@ def _reused(segments: Segments, paths: Sequence[Chain]) -> int:
 
 
 def _plan(request: Passages) -> Plan:
-    root = root_digest(b"bench", "bench")
+    root = make_root(b"bench", "bench")
     pieces = (PREFIX, *(text_of(*passage) for passage in request))
     return Plan(root, pieces, make_path(root, pieces, LAYOUT), (), ())
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from actors.engine.cuda import CascadeLane
 from actors.engine.lease import Lease
 from actors.engine.segments import Segments
-from kvstore.keys import make_path, root_digest
+from kvstore.keys import make_path, make_root
 from kvstore.types import Path, SegmentSpec
 from tests.gpu.rig import Rig
 
@@ -50,7 +50,7 @@ class Candidates:
         self.prefix = self._random(rng, sizes.prefix)
         self.passages = [self._random(rng, sizes.passage) for _ in range(sizes.candidates)]
         self.suffix = self._random(rng, sizes.suffix)
-        root = root_digest(b"random" * 5 + b"00", f"set {number}")
+        root = make_root(b"random" * 5 + b"00", f"set {number}")
         self.paths: list[Path] = [
             make_path(root, [self.prefix, passage, self.suffix[:-1]], rig.layout)
             for passage in self.passages

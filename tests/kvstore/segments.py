@@ -3,19 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path as FilePath
 
+import crc32c
 import numpy as np
 
 from kvstore.checksum import layer_bytes, segment_crcs
 from kvstore.client import StoreClient
+from kvstore.codec import Header, encode_header
 from kvstore.config import StoreConfig
-from kvstore.keys import make_path, root_digest
+from kvstore.keys import make_path, make_root
 from kvstore.store import KVStore
 from kvstore.tiers.files import Files
 from kvstore.tiers.folder import Folder
 from kvstore.tiers.slow import SlowTier
 from kvstore.types import Acquired, Dtype, Hit, Layout, Path, SegmentSpec, Ticket
 
-ROOT = root_digest(b"model", "tenant")
+ROOT = make_root(b"model", "tenant")
 TRUNK = [7] * 8
 """Tokens of the piece that every chain begins with."""
 
@@ -34,6 +36,13 @@ def payload(spec: SegmentSpec) -> bytes:
     """The one right content of a segment."""
     seed = int.from_bytes(spec.key.digest[:8], "little")
     return np.random.default_rng(seed).bytes(spec.layout.nbytes)
+
+
+def header_of_version(spec: SegmentSpec, version: int) -> bytes:
+    """Sound, of another version of the format."""
+    body = bytearray(encode_header(Header(spec, crcs_of(spec)))[:-4])
+    body[8:12] = version.to_bytes(4, "little")
+    return bytes(body) + crc32c.crc32c(bytes(body)).to_bytes(4, "little")
 
 
 def crcs_of(spec: SegmentSpec) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 import pytest
 
 from kvstore.codec import PAGE, Header, decode_header, encode_header, file_nbytes, header_nbytes
-from kvstore.errors import CorruptSegmentError
-from tests.kvstore.segments import chain_of, crcs_of
+from kvstore.errors import CorruptSegmentError, OtherVersionError
+from tests.kvstore.segments import chain_of, crcs_of, header_of_version
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -25,6 +25,16 @@ def test_every_flipped_byte_of_a_header_is_detected() -> None:
             decode_header(bytes(data), "x")
         data[i] ^= 1 << (i % 8)
     assert decode_header(bytes(data), "x").spec == spec
+
+
+def test_a_sound_header_of_another_version_is_told_from_damage() -> None:
+    spec = chain_of([1])[0]
+    data = bytearray(header_of_version(spec, 1))
+    with pytest.raises(OtherVersionError, match="version 1"):
+        decode_header(bytes(data), "x")
+    data[200] ^= 1
+    with pytest.raises(CorruptSegmentError, match="wrong checksum"):
+        decode_header(bytes(data), "x")
 
 
 @pytest.mark.parametrize("size", [0, 8, 4095])

@@ -4,8 +4,9 @@ from kvstore.keys import (
     fused_path,
     fused_tag,
     make_path,
+    make_root,
     neighbours_digest,
-    root_digest,
+    tenant_digest,
 )
 from kvstore.types import EVERYWHERE, Layout, Path
 from tests.kvstore.segments import ROOT, chain_of
@@ -24,9 +25,17 @@ def test_borders_between_pieces_matter() -> None:
     assert chain_of([1, 2], [3])[-1].key != chain_of([1], [2, 3])[-1].key
 
 
+def test_every_segment_says_its_tenant() -> None:
+    layout = Layout(1, 1, 0, 8, "float16")
+    one, other = make_root(b"m", "one"), make_root(b"m", "other")
+    paths = [make_path(one, [[9], [1]], layout), fused_path(one, [9], [1], b"n", layout)]
+    assert {spec.tenant for path in paths for spec in path} == {tenant_digest("one")}
+    assert make_path(other, [[9]], layout)[0].tenant == other.tenant != one.tenant
+
+
 def test_models_and_tenants_never_share_a_key() -> None:
-    roots = {root_digest(m, t) for m in (b"a", b"b") for t in ("x", "y", "")}
-    assert len({chain(root, [1, 2, 3]) for root in roots}) == len(roots) == 6
+    roots = {make_root(m, t) for m in (b"a", b"b") for t in ("x", "y", "")}
+    assert len({chain(root.digest, [1, 2, 3]) for root in roots}) == len(roots) == 6
 
 
 def test_a_chain_has_the_placement_of_its_first_passage() -> None:
@@ -41,7 +50,7 @@ def test_a_tag_names_the_passage_wherever_it_stands() -> None:
 
 def test_each_parent_is_the_digest_before() -> None:
     path = make_path(ROOT, [[1], [2], [3]], Layout(1, 1, 0, 8, "float16"))
-    assert [s.parent for s in path] == [ROOT, path[0].key.digest, path[1].key.digest]
+    assert [s.parent for s in path] == [ROOT.digest, path[0].key.digest, path[1].key.digest]
     assert [s.layout.num_tokens for s in path] == [1, 1, 1]
 
 

@@ -15,7 +15,7 @@ from actors.engine.prompt import Tokens
 from actors.engine.runtime import Runtime
 from actors.engine.segments import Segments, remaining
 from actors.messages import CacheReport
-from kvstore.keys import fused_path, neighbours_digest, root_digest
+from kvstore.keys import fused_path, make_root, neighbours_digest
 from kvstore.types import Path, SegmentKey
 
 
@@ -40,7 +40,7 @@ class Fuser:
         The report counts the fused segment alone. Raises ExpiredError.
         """
         deadline = time.monotonic() + timeout_s
-        root, prefix = root_digest(self._decoder.fingerprint, tenant), self._prompt.prefix
+        root, prefix = make_root(self._decoder.fingerprint, tenant), self._prompt.prefix
         passage, digest = self._prompt.passage(text), neighbours_digest(neighbours)
         path = fused_path(root, prefix, passage, digest, self._decoder.layout)
         with self._segments.lease([path], deadline, claim=False) as lease:

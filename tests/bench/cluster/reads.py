@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from kvstore.keys import make_path, root_digest
+from kvstore.keys import make_path, make_root
 from kvstore.types import Layout, Path
 from tests.bench.harness import tracked
 from tests.cluster.nodes import Engine, Nodes
@@ -67,7 +67,7 @@ class Reader(Engine):
 
 
 def passages(first: int, num: int) -> list[Path]:
-    root = root_digest(b"bench", "cluster")
+    root = make_root(b"bench", "cluster")
     return [make_path(root, ([1] * 8, [n] * TOKENS), LAYOUT) for n in range(first, first + num)]
 
 

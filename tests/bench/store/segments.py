@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kvstore.checksum import segment_crcs
 from kvstore.config import StoreConfig
-from kvstore.keys import make_path, root_digest
+from kvstore.keys import make_path, make_root
 from kvstore.tiers import create_ssd_tier
 from kvstore.tiers.folder import SUFFIX
 from kvstore.types import Layout, SegmentSpec
@@ -22,7 +22,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 def specs(number: int, layout: Layout = LAYOUT) -> list[SegmentSpec]:
     """Segments with no parent, each of other tokens."""
-    root = root_digest(b"bench", "")
+    root = make_root(b"bench", "")
     return [make_path(root, [[i] * layout.num_tokens], layout)[0] for i in range(number)]
 
 

@@ -13,11 +13,11 @@ from kvstore.types import SegmentSpec
 
 _FIELDS = {
     "magic": (0, 8), "version": (8, 4), "size": (12, 4), "placement": (16, 8), "digest": (24, 32),
-    "parent": (56, 32), "tag": (88, 8), "layers": (96, 4), "heads": (100, 4), "tokens": (104, 4),
-    "head_dim": (108, 4), "dtype": (112, 4),
+    "parent": (56, 32), "tag": (88, 8), "tenant": (96, 8), "layers": (104, 4), "heads": (108, 4),
+    "tokens": (112, 4), "head_dim": (116, 4), "dtype": (120, 4),
 }  # fmt: skip
 """Offset and size of what a header says (`kvstore/codec.py`); checksums of the layers follow."""
-_CRCS_AT = 120
+_CRCS_AT = 128
 _SECTOR = 512
 
 

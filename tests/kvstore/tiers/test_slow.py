@@ -11,7 +11,7 @@ from kvstore.tiers.medium import Listed
 from kvstore.tiers.segment_object import Stored
 from kvstore.tiers.slow import SlowTier
 from kvstore.types import SegmentSpec
-from tests.kvstore.segments import chain_of, crcs_of, passage, payload, ssd_tier
+from tests.kvstore.segments import chain_of, crcs_of, header_of_version, passage, payload, ssd_tier
 
 
 @pytest.fixture
@@ -55,6 +55,19 @@ def read(tier: SlowTier, spec: SegmentSpec) -> bytes:
     assert reader is not None
     with reader:
         return b"".join(bytes(reader.layer(i)) for i in range(spec.layout.num_layers))
+
+
+def test_what_another_version_wrote_is_a_miss_and_leaves_no_damage(
+    open_tier: Callable[[], SlowTier],
+) -> None:
+    tier, spec = open_tier(), chain_of([1])[0]
+    file = put(tier, spec)
+    file.write_bytes(header_of_version(spec, 1) + payload(spec))
+    tier = open_tier()
+    assert specs_of(tier) == [] and tier.used_bytes == 0 and tier.check() == []
+    assert not file.exists() and not list(folder_of(tier).glob("quarantine/*"))
+    file.write_bytes(header_of_version(spec, 1) + payload(spec))
+    assert tier.find(spec.key) is None and not file.exists()
 
 
 def test_a_restart_recovers_segments_and_their_order(open_tier: Callable[[], SlowTier]) -> None:

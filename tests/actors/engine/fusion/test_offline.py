@@ -17,7 +17,7 @@ from actors.engine.runtime import Runtime
 from actors.engine.segments import Segments
 from actors.errors import ExpiredError, RequestError
 from actors.messages import FusedSegment, Neighbourhood
-from kvstore.keys import fused_path, fused_tag, neighbours_digest, root_digest, tag
+from kvstore.keys import fused_path, fused_tag, make_root, neighbours_digest, tag
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from tests.actors.engine.fusion.test_prefill import engine
@@ -35,7 +35,7 @@ def fuser(runtime: Runtime, client: LocalStoreClient, max_tokens: int = 4096) ->
 
 def stored(runtime: Runtime, client: LocalStoreClient, neighbours: tuple[str, ...]) -> torch.Tensor:
     """The fused segment of the first passage, as the store has it."""
-    root = root_digest(runtime.decoder.fingerprint, "t")
+    root = make_root(runtime.decoder.fingerprint, "t")
     passage = runtime.prompt.passage(PASSAGES[0])
     digest = neighbours_digest(neighbours)
     path = fused_path(root, runtime.prompt.prefix, passage, digest, runtime.decoder.layout)
@@ -127,7 +127,7 @@ def test_it_goes_with_its_own_tag_and_not_with_another_s(
 ) -> None:
     made = fuser(runtime, client)
     made.fuse("t", PASSAGES[0], NEIGHBOURS, 60)
-    root = root_digest(runtime.decoder.fingerprint, "t")
+    root = make_root(runtime.decoder.fingerprint, "t")
     passage = tag(root, runtime.prompt.passage(PASSAGES[0]))
     client.remove_tags([passage])
     assert made.fuse("t", PASSAGES[0], NEIGHBOURS, 60).computed == 0
