@@ -23,7 +23,7 @@ from cluster.interrupts import Hurry, Interrupts
 from cluster.preflight import check_data_dir, check_port, data_dir_lock
 from cluster.running import end_actors
 from cluster.sweep import RUN_ID, adopt_orphans, sweep
-from kvstore.arena import PREFIX as ARENA_PREFIX
+from kvstore.arena_file import PREFIX as ARENA_PREFIX
 from kvstore.locks import sweep as unlink_orphans
 
 OBJECT_STORE_BYTES = 256 * 2**20  # 256 MiB: KV travels through the arena, not through Ray

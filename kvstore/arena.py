@@ -27,7 +27,6 @@ extent raises its generation first and makes this entry 0 after that; so who loo
 then finds the generation as it was, was told of its own segment.
 """
 
-import errno
 import mmap
 import os
 import re
@@ -35,13 +34,13 @@ import struct
 from contextlib import suppress
 from pathlib import Path
 
+from kvstore.arena_file import PREFIX, WAIT_S, allocated_file
 from kvstore.arrival import Arrival, num_arrived
 from kvstore.errors import StoreConfigError, StoreUnavailableError
-from kvstore.locks import OwnedFile, is_owned, sweep
+from kvstore.locks import is_owned
 from kvstore.types import ArenaRef, Extent
 
 GRANULE = 4096
-PREFIX = "hyperrag-store-"
 _MAGIC = b"HRKVARNA"
 _VERSION = 2
 _HEADER = struct.Struct("<8sIIQQQQ16s")
@@ -56,12 +55,12 @@ def granules(nbytes: int) -> int:
 class Arena:
     """The owner's side: creates, locks, maps and at the end unlinks one incarnation's file."""
 
-    def __init__(self, folder: str, node: str, nbytes: int) -> None:
+    def __init__(self, folder: str, node: str, nbytes: int, wait_s: float = WAIT_S) -> None:
         """`nbytes` is the size of the whole file, rounded down to granules, allocated here in full.
 
-        Files of any store whose owner is gone are unlinked first: they hold memory for nobody.
-        Raises StoreConfigError when the folder is missing or has no room, ValueError for a node
-        name that cannot be part of a file name.
+        Files of any store whose owner is gone are unlinked first; memory of theirs that readers
+        still map is waited for, for `wait_s`. Raises StoreConfigError when the folder is missing or
+        has no room, ValueError for a node name that cannot be part of a file name.
         """
         if not _NODE_NAME.fullmatch(node):
             raise ValueError(f"node is {node!r}, must be letters, digits, '_' or '-'")
@@ -70,7 +69,7 @@ class Arena:
         self.data_offset = arrivals_offset + granules(nbytes // GRANULE * 4) * GRANULE
         if nbytes <= self.data_offset:
             raise StoreConfigError(f"store.dram_bytes is {nbytes}, too small to hold any segment")
-        self._file = _allocated_file(Path(folder), f"{PREFIX}{node}-", nbytes)
+        self._file = allocated_file(Path(folder), f"{PREFIX}{node}-", nbytes, wait_s)
         self.ref = ArenaRef(str(self._file.path), nbytes, self._file.token)
         self._map = mmap.mmap(self._file.fd, nbytes)
         self._bytes = memoryview(self._map)
@@ -170,27 +169,3 @@ class ArenaMap:
     def is_owned(self) -> bool:
         """Whether the owner lives, so that what is on its way may still arrive."""
         return is_owned(Path(self.ref.path))
-
-
-def _allocated_file(folder: Path, prefix: str, nbytes: int) -> OwnedFile:
-    sweep(folder, PREFIX)
-    try:
-        file = OwnedFile(folder, prefix)
-    except OSError as error:
-        raise StoreConfigError(
-            f"store.dram_dir is {folder}, where no file can be made ({error}): "
-            f"name a memory file system such as /dev/shm"
-        ) from error
-    try:
-        os.posix_fallocate(file.fd, 0, nbytes)
-    except OSError as error:
-        file.close()
-        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-            raise
-        stat = os.statvfs(folder)
-        raise StoreConfigError(
-            f"store.dram_bytes is {nbytes}, but {folder} has {stat.f_bavail * stat.f_frsize} bytes "
-            f"free: lower store.dram_bytes, point store.dram_dir at a larger memory file system, "
-            f"or enlarge this one (containers: --shm-size)"
-        ) from error
-    return file

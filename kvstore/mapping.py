@@ -1,4 +1,9 @@
-"""What every client of a store shares, wherever the store is: maps, generations, checksums."""
+"""What every client of a store shares, wherever the store is: maps, generations, checksums.
+
+A map keeps its arena's memory from a store that starts again. So an arena is unmapped when no lease
+from it is open and either another incarnation has answered or its owner is gone; for the latter a
+thread looks, since an idle client makes no call.
+"""
 
 import threading
 import time
@@ -10,6 +15,7 @@ from kvstore.arena import ArenaMap
 from kvstore.checksum import segment_crcs
 from kvstore.errors import StoreUnavailableError
 from kvstore.holders import Holder
+from kvstore.supervised import SupervisedThread
 from kvstore.types import (
     Acquired,
     Extent,
@@ -33,7 +39,7 @@ class MappedClient(ABC):
 
     One client object is one holder: what it holds ends with `close` or with its process. An arena
     stays mapped while a lease from it is open, so that a restart of the store takes nothing from
-    readers.
+    readers; views that are out keep its memory longer.
     """
 
     def __init__(self, dram_dir: str) -> None:
@@ -42,6 +48,9 @@ class MappedClient(ABC):
         self._maps: dict[str, ArenaMap] = {}
         self._current = ""  # incarnation of the latest answer
         self._leases: dict[LeaseId, str] = {}  # open ones, and the incarnation of each
+        self._orphaned: set[str] = set()  # mapped incarnations whose owner is gone
+        self._watch: SupervisedThread | None = None
+        self._closed = False
 
     @property
     def holder_id(self) -> HolderId:
@@ -151,7 +160,7 @@ class MappedClient(ABC):
     def release(self, lease_id: LeaseId) -> None:
         with self._lock:
             self._leases.pop(lease_id, None)
-            self._drop_old_maps()
+            self._drop_unused_maps()
         self._release(lease_id)
 
     def trim(
@@ -161,7 +170,7 @@ class MappedClient(ABC):
             for lease_id, keys in kept.items():
                 if not keys:
                     self._leases.pop(lease_id, None)
-            self._drop_old_maps()
+            self._drop_unused_maps()
         self._trim(kept, used)
 
     def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
@@ -169,25 +178,50 @@ class MappedClient(ABC):
         self._announce(request_id, list(keys), deadline_s)
 
     def close(self) -> None:
-        """End every lease and ticket; views stay valid, unpinned. Idempotent."""
+        """End every lease and ticket; views that are out stay valid, unpinned. Idempotent."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._maps.clear()
+            self._leases.clear()
+        if self._watch is not None:
+            self._watch.stop()
         try:
             self._unregister()
         finally:
             self._holder.close()
 
     def _remember(self, acquired: Acquired) -> None:
+        if self._closed:
+            raise StoreUnavailableError("the store's client is closed")
         incarnation = acquired.arena.incarnation
         if incarnation not in self._maps:
             self._maps[incarnation] = ArenaMap(acquired.arena)
+        if self._watch is None:
+            self._watch = SupervisedThread("store-owner-watch", self._look, _OWNER_POLL_S)
         self._current = incarnation
         self._leases[acquired.lease_id] = incarnation
-        self._drop_old_maps()
+        self._drop_unused_maps()
 
-    def _drop_old_maps(self) -> None:
+    def _look(self) -> bool:
+        """One step of the watch: which owners are gone. They do not come back."""
+        with self._lock:
+            maps = dict(self._maps)
+        gone = {incarnation for incarnation, arena in maps.items() if not arena.is_owned()}
+        del maps
+        with self._lock:
+            self._orphaned |= gone & self._maps.keys()
+            self._drop_unused_maps()
+        return True
+
+    def _drop_unused_maps(self) -> None:
         """Dropping is enough: views keep the memory that they need."""
         used = Counter(self._leases.values())
-        for incarnation in [i for i in self._maps if i != self._current and not used[i]]:
-            del self._maps[incarnation]
+        for incarnation in [i for i in self._maps if not used[i]]:
+            if incarnation != self._current or incarnation in self._orphaned:
+                del self._maps[incarnation]
+                self._orphaned.discard(incarnation)
 
     def _map(self, acquired: Acquired) -> ArenaMap:
         with self._lock:

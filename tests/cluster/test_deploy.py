@@ -14,7 +14,7 @@ from cluster import deploy as deploying
 from cluster.config import HyperRagConfig, load
 from cluster.errors import DeployError, NoClusterError
 from cluster.running import attached, service_urls, undeploy
-from kvstore.arena import PREFIX
+from kvstore.arena_file import PREFIX
 from tests.cluster.running import ROOT, free_port
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

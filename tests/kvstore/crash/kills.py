@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kvstore.arena import PREFIX
+from kvstore.arena_file import PREFIX
 from kvstore.holders import holders_folder
 from kvstore.store import KVStore
 from tests.kvstore.crash.lives import Verdict, verify

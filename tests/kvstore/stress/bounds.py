@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from kvstore.arena import PREFIX
+from kvstore.arena_file import PREFIX
 from kvstore.config import StoreConfig
 from kvstore.store import KVStore
 
