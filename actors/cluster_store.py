@@ -16,11 +16,11 @@ import ray
 
 from actors.deliveries import Deliveries
 from actors.fetching import Fetcher, Haul, Sources
-from actors.guests import Guest
 from actors.membership_view import MembershipView
 from actors.peers import Peers
 from actors.placing import await_elsewhere, found_heads, placed, relabelled, tail_of
 from actors.shard_names import NAMESPACE
+from actors.stays import Guest
 from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
 from kvstore.errors import DeadlineError, KVStoreError

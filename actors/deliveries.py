@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actors.guests import Parcel
+from actors.parcels import Parcel
 from actors.peers import Peers
 from actors.store_client import RayStoreClient
 from kvstore.errors import KVStoreError

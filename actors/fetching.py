@@ -15,8 +15,10 @@ from itertools import islice
 import ray
 from ray import ObjectRef
 
-from actors.guests import Fetched, Guest, Parcel, chunks
+from actors.guests import Fetched
+from actors.parcels import Parcel, chunks
 from actors.peers import Calls, Peers
+from actors.stays import Guest
 from kvstore.membership import Membership
 from kvstore.types import LeaseId, Path, SegmentKey
 

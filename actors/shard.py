@@ -12,10 +12,12 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.guests import Fetched, Guest, Guests, Parcel
+from actors.guests import Fetched, Guests
 from actors.moving import Mover
+from actors.parcels import Parcel
 from actors.peers import Peers
 from actors.shard_names import NAMESPACE, node_name, shard_name
+from actors.stays import Guest
 from actors.watching import Watch
 from kvstore.config import StoreConfig
 from kvstore.errors import StoreConfigError

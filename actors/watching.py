@@ -3,8 +3,9 @@
 import threading
 from collections import defaultdict
 
-from actors.guests import Guest, Guests
+from actors.guests import Guests
 from actors.peers import Peers
+from actors.stays import Guest
 from kvstore.membership import Membership
 from kvstore.store import KVStore
 from kvstore.types import SegmentKey

@@ -28,6 +28,21 @@ def holdings(books: Books) -> list[SegmentSpec]:
         return list({spec.key: spec for shelf in shelves for spec in shelf.specs()}.values())
 
 
+def kept(books: Books, keys: Collection[SegmentKey]) -> set[SegmentKey]:
+    """Of these what the node owns and has: on a slow tier, or in DRAM with nothing left to write.
+    A mere copy is not kept."""
+    with books.lock:
+        books.require_open()
+        return {key for key in keys if books.owns(key) and _is_kept(books, key)}
+
+
+def _is_kept(books: Books, key: SegmentKey) -> bool:
+    if books.stored_in(key):
+        return True
+    waits = any(key in level.unwritten or key == level.writing for level in books.levels)
+    return books.dram.contains(key) and key not in books.copies and not waits
+
+
 def let_go(books: Books, keys: Collection[SegmentKey]) -> None:
     """Their owners have them: here they are copies, in DRAM alone. What this node owns stays."""
     with books.lock:

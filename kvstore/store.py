@@ -13,7 +13,7 @@ from kvstore.copies import Owns
 from kvstore.errors import DeadlineError, StoreUnavailableError
 from kvstore.leases import Lease
 from kvstore.loads import Loads
-from kvstore.ownership import holdings, let_go, own
+from kvstore.ownership import holdings, kept, let_go, own
 from kvstore.prefetch import Prefetcher
 from kvstore.removal import remove_tags
 from kvstore.scrub import Scrubber, damage_of
@@ -199,6 +199,10 @@ class KVStore:
     def holdings(self) -> list[SegmentSpec]:
         """All that DRAM and the tiers of this node alone are known to have."""
         return holdings(self._books)
+
+    def kept(self, keys: Collection[SegmentKey]) -> set[SegmentKey]:
+        """Of these what is this node's own and will stay, as far as eviction lets it."""
+        return kept(self._books, keys)
 
     def let_go(self, keys: Collection[SegmentKey]) -> None:
         """Another node has them: off this node's slow tiers. In DRAM they are copies."""

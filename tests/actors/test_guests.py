@@ -6,45 +6,22 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path as FilePath
 
-import numpy as np
 import pytest
 
-from actors.guests import Guest, Guests, Parcel, chunks
+from actors.parcels import chunks
 from kvstore.errors import StoreUnavailableError
-from kvstore.local import LocalStoreClient
-from kvstore.store import KVStore
-from kvstore.types import HolderId, SegmentSpec
+from tests.actors.visiting import Node, parcel, somebody
 from tests.kvstore.segments import (
     TRUNK,
-    assert_balanced,
     assert_right_bytes,
     chain_of,
-    crcs_of,
     passage,
     payload,
-    small_config,
     store_path,
 )
 
 PATHS = [chain_of(TRUNK, passage(n)) for n in range(6)]
 SEGMENT = 12 * 1024
-
-
-class Node:
-    """A store, and its shard's side of guests."""
-
-    def __init__(self, folder: FilePath, lease_s: float = 60.0) -> None:
-        folder.mkdir()
-        config = small_config(folder)
-        self.store = KVStore(config, "node")
-        self.guests = Guests(self.store, config.dram_dir, lease_s)
-        self.client = LocalStoreClient(self.store, config.dram_dir)
-
-    def close(self) -> None:
-        assert_balanced(self.store)
-        self.client.close()
-        self.guests.close()
-        self.store.close()
 
 
 @pytest.fixture
@@ -54,14 +31,6 @@ def two(tmp_path: FilePath) -> Iterator[tuple[Node, Node]]:
         for node in made:
             stack.callback(node.close)
         yield made[0], made[1]
-
-
-def somebody(node: str = "other") -> Guest:
-    return Guest(node, HolderId("0" * 32))
-
-
-def parcel(spec: SegmentSpec, data: bytes | None = None) -> Parcel:
-    return Parcel(spec, crcs_of(spec), np.frombuffer(data or payload(spec), np.uint8))
 
 
 def test_what_is_found_comes_in_chunks_and_is_kept_where_it_goes(two: tuple[Node, Node]) -> None:
