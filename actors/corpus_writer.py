@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -30,6 +29,7 @@ from actors.retrieval.passages import PassageSplitter
 from actors.retrieval.remote import open_storage
 from actors.retrieval.snapshot import Snapshot
 from actors.whereabouts import whereabouts
+from kvstore.executor import DaemonExecutor
 
 T = TypeVar("T")
 
@@ -53,8 +53,8 @@ class CorpusService:
         )
         embedder = Embedder(retrieval.embedder, retrieval.embed_batch, engine.torch_threads)
         self._writer = CorpusWriter(retrieval, storage, embedder, splitter, _LOCK_WAIT_S)
-        self._changes = ThreadPoolExecutor(1, "corpus-changes")
-        self._listings = ThreadPoolExecutor(1, "corpus-listings")
+        self._changes = DaemonExecutor(1, "corpus-changes")
+        self._listings = DaemonExecutor(1, "corpus-listings")
         self._num_changes = self._num_listings = 0
         self._changing_since: float | None = None
 

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -18,6 +17,7 @@ from actors.retrieval.follower import CorpusReader
 from actors.retrieval.names import check_names
 from actors.retrieval.remote import open_storage
 from actors.whereabouts import whereabouts
+from kvstore.executor import DaemonExecutor
 
 Answer = SearchResult | BaseException
 
@@ -51,8 +51,8 @@ class Retriever:
         self._reader = CorpusReader(
             storage, self._embedder.fingerprint, retrieval.follow_interval_s
         )
-        self._compute = ThreadPoolExecutor(1, "retriever")
-        self._follow = ThreadPoolExecutor(1, "retriever-follow")
+        self._compute = DaemonExecutor(1, "retriever")
+        self._follow = DaemonExecutor(1, "retriever-follow")
         self._waiting: deque[_Waiting] = deque()
         self._draining: asyncio.Task[None] | None = None
         self._refreshing = 0

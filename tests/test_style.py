@@ -10,6 +10,7 @@ BROAD_EXCEPT_ALLOWED = {
     "actors/engine/batcher.py": "one request's failure must not end the engine's thread",
     "actors/rerank_queue.py": "one batch's failure must not end the engine's thread",
     "kvstore/supervised.py": "one item's failure must not end a background thread",
+    "kvstore/executor.py": "an executor's call fails for whoever asks its future",
     "cluster/local.py": "stopping goes on, logged, when a part of the cluster is half dead",
     "cluster/ingress/sse.py": "HTTP: after the headers an error can only travel as an event",
     "cluster/ingress/envelope.py": "HTTP: a bug becomes a JSON 500, logged under the request id",
@@ -73,6 +74,19 @@ def test_no_pickle_is_written_or_read() -> None:
         if name in ("pickle", "cloudpickle", "shelve", "marshal")
     }
     assert not named
+
+
+def test_no_pool_of_threads_keeps_a_process_alive() -> None:
+    """The interpreter joins a ThreadPoolExecutor's threads at exit: use `DaemonExecutor`."""
+    packages = ("kvstore/", "actors/")
+    pools = {
+        _name(path)
+        for path in sources()
+        for node in _nodes(path)
+        if isinstance(node, ast.Name) and node.id == "ThreadPoolExecutor"
+        if _name(path).startswith(packages)
+    }
+    assert not pools
 
 
 def test_nothing_is_left_to_do_later() -> None:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from actors.engine.device.staging import Staging
 from actors.engine.streams import HostStreams, Mark, Streams, create_streams
+from kvstore.executor import DaemonExecutor
 
 _MAX_OPEN = 2
 """Copies that have not ended, before another one begins: each holds the memory it reads."""
@@ -115,7 +115,7 @@ class LayerCopies:
         """`beside`: on a thread of its own, and a stream; else the caller waits for each copy."""
         self._streams = streams or (create_streams(device) if beside else HostStreams())
         self._staging = Staging(device) if device.type == "cuda" else None
-        self._thread = ThreadPoolExecutor(1, name) if beside else None
+        self._thread = DaemonExecutor(1, name) if beside else None
         self._open: deque[LayerClock] = deque()
 
     @property

@@ -9,7 +9,6 @@ know the same.
 import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from kvstore.checksum import verify_segment
 from kvstore.compression import RAW, Codec
@@ -19,6 +18,7 @@ from kvstore.errors import (
     OtherVersionError,
     TierUnavailableError,
 )
+from kvstore.executor import DaemonExecutor
 from kvstore.tiers.base import Entry, Reader, Tier
 from kvstore.tiers.ledger import Ledger
 from kvstore.tiers.medium import Listed, Medium
@@ -168,12 +168,12 @@ class SlowTier(Tier):
         self._found_bytes = self._ledger.used
         starts = range(0, len(listed), _HEADERS_AT_ONCE)
         batches = [listed[i : i + _HEADERS_AT_ONCE] for i in starts]
-        pool = ThreadPoolExecutor(_RECOVERY_THREADS, f"kvstore-recover-{self.name}")
+        pool = DaemonExecutor(_RECOVERY_THREADS, f"kvstore-recover-{self.name}")
         try:
             for found in pool.map(self._read_all, batches):
                 yield from found
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
         self._recovered = True
 
     def adopt(self, stored: Stored, recovered: bool = False) -> bool:
