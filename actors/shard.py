@@ -214,18 +214,20 @@ def ensure_shard(config: StoreConfig, namespace: str = NAMESPACE) -> Any:
     Raises StoreConfigError when it cannot start on this machine.
     """
     node_id = ray.get_runtime_context().get_node_id()
-    handle = start_shard(config, node_id, namespace)
     give_up = time.monotonic() + _START_TIMEOUT_S
     while True:
+        handle = start_shard(config, node_id, namespace)
         try:
             ray.get(handle.report.remote(), timeout=_START_TIMEOUT_S)
             return handle
         except ActorDiedError as error:
-            raise StoreConfigError(f"the store of node {node_id} did not start: {error}") from error
+            if error.actor_init_failed or time.monotonic() > give_up:
+                text = f"the store of node {node_id} did not start: {error}"
+                raise StoreConfigError(text) from error
         except ActorUnavailableError:  # it was killed, and restarts
             if time.monotonic() > give_up:
                 raise
-            time.sleep(_RESTART_POLL_S)
+        time.sleep(_RESTART_POLL_S)
 
 
 def start_shard(config: StoreConfig, node_id: str, namespace: str = NAMESPACE) -> Any:

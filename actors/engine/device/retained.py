@@ -4,6 +4,7 @@ A second copy in the same memory would serve nobody. What is kept is the store's
 used segments, one by one, so that a request whose segments are all kept asks the store nothing.
 """
 
+import weakref
 from pathlib import Path
 
 from torch import Tensor
@@ -13,13 +14,18 @@ from actors.engine.device.base import DeviceTier
 from actors.engine.device.residents import Loan, Resident, Stored
 from kvstore.arena import GRANULE, granules
 from kvstore.client import StoreClient
+from kvstore.locks import is_owned
+from kvstore.supervised import SupervisedThread
 from kvstore.types import Acquired, ArenaRef, LeaseId, SegmentKey, SegmentSpec
+
+_LOOK_S = 0.25
+"""How often an engine looks whether the owner of what it keeps still lives."""
 
 
 class RetainedTier(DeviceTier):
     """Bound: the smaller of `bytes` and `arena_share` of the arena, so that the store can evict
-    the rest, whatever engines keep. Holds nothing of an arena whose file is gone: its memory would
-    be held beside the next one's.
+    the rest, whatever engines keep. Holds nothing of an arena whose owner is gone, also when no
+    request comes: its memory would be held beside the next one's.
 
     A passage that another process removes stays pinned here, out of sight, until it is evicted:
     nobody can ask for it but with its own tokens, and then it is right.
@@ -30,6 +36,7 @@ class RetainedTier(DeviceTier):
         self._arena: ArenaRef | None = None
         self._pinned_bytes = 0
         self._is_crowded = False  # since the last request began
+        self._watch: SupervisedThread | None = None
 
     @property
     def capacity_bytes(self) -> int:
@@ -62,6 +69,8 @@ class RetainedTier(DeviceTier):
     def _load(
         self, client: StoreClient, acquired: Acquired, stored: Stored, spec: SegmentSpec
     ) -> Tensor | None:
+        if self._watch is None:
+            self._watch = _watch(self, client)
         self._pinned_bytes += self._nbytes(spec)
         return stored.kv
 
@@ -76,6 +85,29 @@ class RetainedTier(DeviceTier):
     def _meet(self, acquired: Acquired | None) -> None:
         self._is_crowded = self._is_crowded and acquired is not None
         arena = acquired.arena if acquired else self._arena
-        if arena != self._arena or (arena and not Path(arena.path).exists()):
+        if arena != self._arena or (arena and not is_owned(Path(arena.path))):
             self._doom(list(self._residents.values()))
         self._arena = arena
+
+    def let_go_of_lost(self, client: StoreClient) -> None:
+        """Unpins all of an arena whose owner is gone, but what a request reads."""
+        arena = self._arena
+        if arena is None or not self._residents or is_owned(Path(arena.path)):
+            return
+        with self._lock:
+            if self._arena == arena:
+                self._doom(list(self._residents.values()))
+        self.settle(client, None)
+
+
+def _watch(tier: RetainedTier, client: StoreClient) -> SupervisedThread:
+    """A thread that ends with the tier."""
+    watched = weakref.ref(tier)
+
+    def look() -> bool:
+        if (kept := watched()) is None:
+            return False
+        kept.let_go_of_lost(client)
+        return True
+
+    return SupervisedThread("device-tier-watch", look, _LOOK_S)

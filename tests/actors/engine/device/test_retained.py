@@ -13,6 +13,7 @@ from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from tests.actors.engine.device.kv import path_of, same, use
 from tests.kvstore.segments import assert_balanced, store_path
+from tests.kvstore.waiting import eventually
 
 
 @pytest.fixture
@@ -87,6 +88,24 @@ def test_a_restart_of_the_store_empties_the_tier(
     assert_balanced(client._store)
     client.close()
     client._store.close()
+
+
+def test_an_idle_engine_unmaps_the_arena_of_a_store_that_died(
+    segments: Segments, store: KVStore, client: LocalStoreClient
+) -> None:
+    """Its memory may be what the store needs to start again."""
+    use(segments, path_of(1), path_of(2))
+    with segments.lease([path_of(1)], time.monotonic() + 5) as lease:
+        store.close()
+        assert eventually(lambda: segments.stats().num_segments == 2, 10), "what is read stays"
+        assert all(same(lease.tensors[spec.key], spec) for spec in path_of(1))
+        del lease
+    assert eventually(lambda: "(deleted)" not in mapped_arenas(), 10)
+
+
+def mapped_arenas() -> str:
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return "\n".join(line for line in lines if "hyperrag-store-" in line)
 
 
 def test_the_pins_of_a_process_end_with_it(
