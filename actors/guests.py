@@ -1,12 +1,13 @@
 """What a shard does for other nodes: reads for them, keeps their claims, takes what they computed.
 
 A guest's lease ends when the shard of its own node says that its process has ended, when its node
-is gone, and after a time without a sign of life. Who gets a parcel verifies it, so that a lease that
-ended too soon costs a read, and never yields a wrong byte.
+is gone, and after a time without a sign of life. Who gets a parcel verifies it, so that a lease
+that ended too soon costs a read, and never yields a wrong byte.
 """
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,17 +88,19 @@ class Guests:
         return sum(parcel.fits and self._deliver(lease_id, parcel) for parcel in parcels)
 
     def take_over(self, parcels: Sequence[Parcel]) -> TakenOver:
-        """Keep what this node owns since the membership changed. Waits a moment for the disk, so
-        that what comes next finds its queue empty."""
+        """Keep what this node owns since the membership changed. All of it stays pinned for a
+        moment, until the disk has it: one would be evicted for the next, and the queue in which
+        they are written would overflow."""
         refused = set[SegmentKey]()
-        for parcel in parcels:
-            try:
-                self._take_in(parcel)
-            except CapacityError:
-                refused.add(parcel.spec.key)
-            except (KVStoreError, ValueError):  # damaged, or it was removed meanwhile
-                continue
-        self._store.flush(_IMPORT_TIMEOUT_S)
+        with ExitStack() as pinned:
+            for parcel in parcels:
+                try:
+                    pinned.enter_context(self._taken_in(parcel))
+                except CapacityError:
+                    refused.add(parcel.spec.key)
+                except (KVStoreError, ValueError):  # damaged, or it was removed meanwhile
+                    continue
+            self._store.flush(_IMPORT_TIMEOUT_S)
         kept = self._store.kept([parcel.spec.key for parcel in parcels])
         return TakenOver(frozenset(kept), frozenset(refused - kept))
 
@@ -149,12 +152,15 @@ class Guests:
                     if filling:
                         self._fill(self._client, filling, parcel)
                         return True
-            return self._take_in(parcel)
+            with self._taken_in(parcel) as is_new:
+                return is_new
         except (KVStoreError, ValueError):  # damaged, no room, or it was removed meanwhile
             return False
 
-    def _take_in(self, parcel: Parcel) -> bool:
-        """Whether it was new. Raises CapacityError when there is no room for it."""
+    @contextmanager
+    def _taken_in(self, parcel: Parcel) -> Iterator[bool]:
+        """Whether it was new; it is pinned until the block ends. Raises CapacityError when there is
+        no room for it."""
         acquired = self._intake.acquire([(parcel.spec,)], _IMPORT_TIMEOUT_S)
         self._arriving.begin(_ITSELF, acquired)
         try:
@@ -163,7 +169,7 @@ class Guests:
                     self._fill(self._intake, filling, parcel)
                 elif parcel.spec.key in acquired.tickets:
                     raise CapacityError(parcel.spec.layout.nbytes, 0)
-            return filling is not None
+            yield filling is not None
         finally:
             self._arriving.end(acquired.lease_id)
 

@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.guests import Fetched, Guests
+from actors.guests import Fetched, Guests, TakenOver
 from actors.moving import Mover
 from actors.parcels import Parcel
 from actors.peers import Peers
@@ -41,7 +41,7 @@ from kvstore.types import (
 _START_TIMEOUT_S = 120.0
 _RESTART_POLL_S = 0.1
 
-_GROUPS = {"acquire": 16, "wait": 64, "guests": 8}
+_GROUPS = {"acquire": 16, "wait": 64, "guests": 8, "moves": 4}
 """Threads of calls that may block, apart from the rest: neither a slow disk nor many waiters keep
 `commit` and `release` from running, and other nodes' calls keep away from this node's. What exceeds
 them queues, under its caller's deadline."""
@@ -64,6 +64,12 @@ class ShardReport:
     """Of KV, to other nodes, since the shard began."""
     received_bytes: int
     """Of KV that other nodes gave it to keep."""
+    waiting_segments: int
+    """That the nodes which own them now have not confirmed yet: the change goes on."""
+    waiting_for: dict[str, int]
+    """The same, by the name of the node."""
+    unplaced_segments: int
+    """For which their owner had no room: they stay here until the next change."""
 
 
 class KVShardShell:
@@ -144,6 +150,14 @@ class KVShardShell:
     def deliver(self, lease_id: LeaseId | None, parcels: Sequence[Parcel]) -> int:
         return self._guests.deliver(lease_id, parcels)
 
+    @ray.method(concurrency_group="moves")  # type: ignore[untyped-decorator]  # Ray has no types
+    def kept(self, keys: Collection[SegmentKey]) -> set[SegmentKey]:
+        return self._store.kept(keys)
+
+    @ray.method(concurrency_group="moves")  # type: ignore[untyped-decorator]  # Ray has no types
+    def take_over(self, parcels: Sequence[Parcel]) -> TakenOver:
+        return self._guests.take_over(parcels)
+
     def leave(self, lease_id: LeaseId) -> None:
         self._guests.leave(lease_id)
 
@@ -176,6 +190,9 @@ class KVShardShell:
             len(self._guests),
             self._guests.sent_bytes,
             self._guests.received_bytes,
+            sum(self._mover.waiting.values()),
+            dict(self._mover.waiting),
+            self._mover.num_unplaced,
         )
 
     def membership(self) -> Membership:

@@ -46,6 +46,8 @@ NODES = (
     counter("received_bytes", "node_received_bytes", "KV that other nodes gave here to keep"),
     counter("moved_bytes", "node_rebalanced_bytes", "Of the sent, because the membership changed"),
     counter("moved_segments", "node_rebalanced_segments", "The same in segments"),
+    gauge("waiting_segments", "node_rebalance_waiting_segments", "Not confirmed by their owners"),
+    gauge("unplaced_segments", "node_unplaced_segments", "Their owners had no room for them"),
 )
 WHOLE = (
     gauge("epoch", "membership_epoch", "Memberships since the store began; each change is one"),

@@ -23,6 +23,9 @@ REPORT = ShardReport(
     guests=1,
     sent_bytes=96,
     received_bytes=32,
+    waiting_segments=2,
+    waiting_for={"there": 2},
+    unplaced_segments=1,
 )
 WHOLE: dict[str, Any] = {"epoch": 3, "replication": 1, "moving": True, "changes": []}
 

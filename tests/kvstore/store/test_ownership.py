@@ -150,3 +150,16 @@ def test_only_the_owner_asks_a_shared_tier_for_what_it_has_not_seen(tmp_path: Fi
     for client, store in ((one, writer), (two, reader)):
         client.close()
         store.close()
+
+
+def test_kept_is_what_the_node_owns_and_has_and_no_copy(
+    copying: KVStore, config: StoreConfig
+) -> None:
+    client, keys = LocalStoreClient(copying, config.dram_dir), [path[0].key for path in PATHS]
+    store_path(client, *PATHS[:2])
+    assert copying.kept(keys) == set(), "copies"
+    mine = owned(PATHS[1], PATHS[2])
+    copying.own(lambda key: key.placement in mine)
+    assert copying.flush(10)
+    assert copying.kept(keys) == {PATHS[1][0].key}
+    client.close()
