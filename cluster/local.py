@@ -23,8 +23,7 @@ from cluster.interrupts import Hurry, Interrupts
 from cluster.preflight import check_data_dir, check_port, data_dir_lock
 from cluster.running import end_actors
 from cluster.sweep import RUN_ID, adopt_orphans, sweep
-from kvstore.arena_file import PREFIX as ARENA_PREFIX
-from kvstore.locks import sweep as unlink_orphans
+from kvstore.arena_file import sweep_arenas
 
 OBJECT_STORE_BYTES = 256 * 2**20  # 256 MiB: KV travels through the arena, not through Ray
 SERVE_STOP_S = 20.0
@@ -115,7 +114,7 @@ class LocalCluster:
 
     def _sweep(self) -> None:
         sweep(self._run_id, self._started)
-        unlink_orphans(self._dram_dir, ARENA_PREFIX)  # a shard that was killed could not
+        sweep_arenas(self._dram_dir)  # a shard that was killed could not
         if os.environ.get(RUN_ID) == self._run_id:
             del os.environ[RUN_ID]
 

@@ -27,24 +27,23 @@ extent raises its generation first and makes this entry 0 after that; so who loo
 then finds the generation as it was, was told of its own segment.
 """
 
+import errno
 import mmap
 import os
-import re
 import struct
 from contextlib import suppress
 from pathlib import Path
 
-from kvstore.arena_file import PREFIX, WAIT_S, allocated_file
+from kvstore.arena_file import NODE_NAME, PREFIX, WAIT_S, allocated_file
 from kvstore.arrival import Arrival, num_arrived
 from kvstore.errors import StoreConfigError, StoreUnavailableError
-from kvstore.locks import is_owned
+from kvstore.locks import is_owned, open_own
 from kvstore.types import ArenaRef, Extent
 
 GRANULE = 4096
 _MAGIC = b"HRKVARNA"
 _VERSION = 2
 _HEADER = struct.Struct("<8sIIQQQQ16s")
-_NODE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 def granules(nbytes: int) -> int:
@@ -58,11 +57,11 @@ class Arena:
     def __init__(self, folder: str, node: str, nbytes: int, wait_s: float = WAIT_S) -> None:
         """`nbytes` is the size of the whole file, rounded down to granules, allocated here in full.
 
-        Files of any store whose owner is gone are unlinked first; memory of theirs that readers
+        Files of this user's stores whose owner is gone are unlinked first; memory that readers
         still map is waited for, for `wait_s`. Raises StoreConfigError when the folder is missing or
         has no room, ValueError for a node name that cannot be part of a file name.
         """
-        if not _NODE_NAME.fullmatch(node):
+        if not NODE_NAME.fullmatch(node):
             raise ValueError(f"node is {node!r}, must be letters, digits, '_' or '-'")
         nbytes -= nbytes % GRANULE
         arrivals_offset = GRANULE + granules(nbytes // GRANULE * 8) * GRANULE
@@ -71,7 +70,11 @@ class Arena:
             raise StoreConfigError(f"store.dram_bytes is {nbytes}, too small to hold any segment")
         self._file = allocated_file(Path(folder), f"{PREFIX}{node}-", nbytes, wait_s)
         self.ref = ArenaRef(str(self._file.path), nbytes, self._file.token)
-        self._map = mmap.mmap(self._file.fd, nbytes)
+        try:
+            self._map = mmap.mmap(self._file.fd, nbytes)
+        except OSError:  # no address space: nobody will close what was not made
+            self._file.close()
+            raise
         self._bytes = memoryview(self._map)
         self._generations = self._bytes[GRANULE:arrivals_offset].cast("Q")
         self._arrivals = self._bytes[arrivals_offset : self.data_offset].cast("I")
@@ -132,9 +135,12 @@ class ArenaMap:
     """
 
     def __init__(self, ref: ArenaRef) -> None:
-        """Raises StoreUnavailableError when the file is gone or is another incarnation's."""
+        """Raises StoreUnavailableError when the file is gone, another user's or another
+        incarnation's."""
         try:
-            fd = os.open(ref.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = open_own(ref.path)
+            if fd is None:
+                raise FileNotFoundError(errno.ENOENT, "no file of this user")
             try:
                 private = mmap.mmap(fd, ref.nbytes, access=mmap.ACCESS_COPY)
                 shared = mmap.mmap(fd, ref.nbytes, access=mmap.ACCESS_WRITE)

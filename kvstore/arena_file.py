@@ -9,17 +9,20 @@ for the readers, as long as there are any.
 import errno
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from kvstore.errors import StoreConfigError
-from kvstore.locks import OwnedFile, sweep
+from kvstore.locks import TOKEN, OwnedFile, is_own_file, sweep
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "hyperrag-store-"
+NODE_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_FILE_NAME = re.compile(f"{PREFIX}{NODE_NAME.pattern}-{TOKEN.pattern}")
 WAIT_S = 30.0
 """For memory of dead owners: longer than most requests read, shorter than a shard's start may
 take."""
@@ -28,9 +31,14 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DELETED = " (deleted)"  # what the kernel writes behind the name of an unlinked file
 
 
+def sweep_arenas(folder: Path) -> int:
+    """Unlink this user's arenas whose owners are gone, which hold memory for nobody; how many."""
+    return sweep(folder, _FILE_NAME)
+
+
 def allocated_file(folder: Path, prefix: str, nbytes: int, wait_s: float) -> OwnedFile:
     """A new file of this node, whose files begin with `prefix`. Raises StoreConfigError."""
-    sweep(folder, PREFIX)
+    sweep_arenas(folder)
     try:
         file = OwnedFile(folder, prefix)
     except OSError as error:
@@ -57,7 +65,7 @@ def _allocate(file: OwnedFile, nbytes: int, wait_s: float, prefix: str) -> None:
                 logger.warning("the arena waits up to %g s for memory: %s", wait_s, keepers)
             waits = True
             time.sleep(_RETRY_S)
-            sweep(folder, PREFIX)  # the predecessor may have died since
+            sweep_arenas(folder)  # the predecessor may have died since
         error = _try_allocate(file.fd, nbytes)  # with all that was given back before the look
         if error is not None and is_last:
             raise _no_room(folder, nbytes, keepers) from error
@@ -85,13 +93,20 @@ def _no_room(folder: Path, nbytes: int, keepers: list[str]) -> StoreConfigError:
 
 def _keepers(file: OwnedFile, prefix: str) -> list[str]:
     """Why memory of this node's former arenas may come back: who has not let go of it yet."""
-    others = [p for p in file.path.parent.glob(prefix + "*") if p != file.path]
+    others = [p for p in file.path.parent.glob(prefix + "*") if p != file.path and _is_own(p)]
     device = os.fstat(file.fd).st_dev
     shown = f"{os.major(device):02x}:{os.minor(device):02x}"
     mapping = [pid for pid in _processes() if _maps_unlinked(pid, shown)]
     return [f"{path} has an owner" for path in others] + [
         f"process {pid} maps one that is unlinked" for pid in mapping
     ]
+
+
+def _is_own(path: Path) -> bool:
+    """Whether it is an arena of this user, as far as name and owner say."""
+    with suppress(FileNotFoundError):
+        return bool(_FILE_NAME.fullmatch(path.name)) and is_own_file(os.lstat(path))
+    return False
 
 
 def _processes() -> Iterator[int]:

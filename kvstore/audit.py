@@ -98,8 +98,7 @@ class Audit:
             for name in level.tier.strays():
                 self._problems.append(f"{level.name}: {name} is no segment of this store")
                 if self._repair:
-                    level.tier.discard_stray(name)
-                    self._repaired += 1
+                    self._repaired += level.tier.discard_stray(name)
         except TierUnavailableError as error:
             self._problems.append(str(error))
 

@@ -1,42 +1,44 @@
-"""Processes of the node that use the store. Each holds a lock file while it lives: no clocks."""
+"""Processes of the node that use the store. Each holds a lock file while it lives: no clocks.
+
+<dram_dir>/hyperrag-holder-<holder id>        beside the arena, of the user of the store
+"""
 
 import os
 import re
 from pathlib import Path
 
 from kvstore.errors import StoreConfigError, StoreUnavailableError
-from kvstore.locks import OwnedFile, is_owned, open_existing, sweep, try_lock
+from kvstore.locks import TOKEN, OwnedFile, is_owned, open_own, sweep, try_lock
 from kvstore.types import HolderId
 
-_NAME = re.compile(r"[0-9a-f]{16}")
+PREFIX = "hyperrag-holder-"
+_NAME = re.compile(PREFIX + TOKEN.pattern)
 
 
-def holders_folder(dram_dir: str) -> Path:
-    """Where lock files of this user are, beside the arena. Made when missing."""
-    folder = Path(dram_dir) / f"hyperrag-holders-{os.getuid()}"
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        owner = folder.stat().st_uid
-    except OSError as error:
-        raise StoreConfigError(
-            f"store.dram_dir is {dram_dir}, which cannot be written ({error}): "
-            f"name a memory file system such as /dev/shm"
-        ) from error
-    if owner != os.getuid():
-        raise StoreConfigError(f"{folder} belongs to user {owner}: remove it")
-    return folder
+def lock_file(dram_dir: str, holder: HolderId) -> Path:
+    """Raises ValueError for what cannot be a holder's id."""
+    if not TOKEN.fullmatch(holder):
+        raise ValueError(f"holder is {holder!r}, must be 16 hex digits")
+    return Path(dram_dir) / (PREFIX + holder)
 
 
 def lives(dram_dir: str, holder: HolderId) -> bool:
     """Whether a process of this node holds the lock file of that name."""
-    return bool(_NAME.fullmatch(holder)) and is_owned(holders_folder(dram_dir) / holder)
+    return bool(TOKEN.fullmatch(holder)) and is_owned(lock_file(dram_dir, holder))
 
 
 class Holder:
     """A client's side: this object is alive, says its lock file."""
 
     def __init__(self, dram_dir: str) -> None:
-        self._file = OwnedFile(holders_folder(dram_dir), "")
+        """Raises StoreConfigError when no file can be made there."""
+        try:
+            self._file = OwnedFile(Path(dram_dir), PREFIX)
+        except OSError as error:
+            raise StoreConfigError(
+                f"store.dram_dir is {dram_dir}, which cannot be written ({error}): "
+                f"name a memory file system such as /dev/shm"
+            ) from error
         self.holder_id = HolderId(self._file.token)
 
     def close(self) -> None:
@@ -50,23 +52,21 @@ class Holders:
     """
 
     def __init__(self, dram_dir: str) -> None:
-        self._folder = holders_folder(dram_dir)
+        self._dram_dir = dram_dir
         self._fds: dict[HolderId, int] = {}
-        sweep(self._folder, "")
+        sweep(Path(dram_dir), _NAME)
 
     def ensure(self, holder: HolderId) -> None:
         """Know this holder from now on. Raises StoreUnavailableError when it does not live here."""
         if holder in self._fds:
             return
-        if not _NAME.fullmatch(holder):
-            raise ValueError(f"holder is {holder!r}, must be 16 hex digits")
-        fd = open_existing(self._folder / holder)
+        fd = open_own(lock_file(self._dram_dir, holder))
         if fd is None or try_lock(fd):
             if fd is not None:
                 os.close(fd)
             raise StoreUnavailableError(
-                f"holder {holder} has no lock in {self._folder}: "
-                f"it ended, or its store.dram_dir differs"
+                f"holder {holder} has no lock in {self._dram_dir}: "
+                f"it ended, is another user's, or its store.dram_dir differs"
             )
         self._fds[holder] = fd
 
@@ -80,7 +80,7 @@ class Holders:
         if fd is None:
             return
         if try_lock(fd):
-            (self._folder / holder).unlink(missing_ok=True)
+            lock_file(self._dram_dir, holder).unlink(missing_ok=True)
         os.close(fd)
 
     def close(self) -> None:

@@ -3,20 +3,34 @@
 The kernel drops a `flock` with the process that holds it, so a lock that can be taken means that
 the owner is gone: no clock, no heartbeat. A fresh file is unlocked for a moment, in which a sweep
 may take it for abandoned and unlink it; its creator sees that the name is gone and makes another.
+
+These files stand in folders that other users may write to, such as /dev/shm. So their names end in
+a random token, links are never followed, and a file counts only where it is a regular file of this
+user: what others put there, under whatever name, is neither believed nor touched.
 """
 
 import errno
 import fcntl
+import logging
 import os
+import re
 import secrets
-import time
+import stat
 from pathlib import Path
 
-from kvstore.errors import StoreConfigError
+logger = logging.getLogger(__name__)
 
-_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+TOKEN = re.compile(r"[0-9a-f]{16}")
+_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _ATTEMPTS = 16
-_RETRY_S = 0.05
+_NOT_OURS = frozenset(
+    {
+        errno.ENOENT, errno.EACCES, errno.EPERM,
+        errno.ELOOP,  # a link
+        errno.EISDIR, errno.ENXIO, errno.ENODEV,  # a folder, a socket, a device
+    }
+)  # fmt: skip
+"""Errors of opening what is no file of this user."""
 
 
 class OwnedFile:
@@ -37,7 +51,8 @@ class OwnedFile:
         """Remove the file, then the lock, so that nobody takes the file for an orphan.
         Idempotent."""
         if self.fd >= 0:
-            self.path.unlink(missing_ok=True)
+            if _names(self.path, self.fd):
+                self.path.unlink(missing_ok=True)
             os.close(self.fd)
             self.fd = -1
 
@@ -51,21 +66,29 @@ def try_lock(fd: int) -> bool:
     return True
 
 
-def open_existing(path: Path) -> int | None:
-    """A descriptor of a file of ours; None when it is gone, somebody else's, or no plain file."""
+def is_own_file(found: os.stat_result) -> bool:
+    """Whether it is a regular file of this user."""
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()
+
+
+def open_own(path: Path | str, dir_fd: int | None = None) -> int | None:
+    """A descriptor of a regular file of this user, for reading and writing; None when it is gone,
+    a link, somebody else's, or no regular file."""
     try:
-        return os.open(path, _FLAGS)
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
-        return None
+        fd = os.open(path, _FLAGS, dir_fd=dir_fd)
     except OSError as error:
-        if error.errno == errno.ELOOP:  # a link that somebody planted in a shared folder
-            return None
-        raise
+        if error.errno not in _NOT_OURS:
+            raise
+        return None
+    if is_own_file(os.fstat(fd)):
+        return fd
+    os.close(fd)
+    return None
 
 
 def is_owned(path: Path) -> bool:
-    """Whether the file is there and its owner lives."""
-    fd = open_existing(path)
+    """Whether the file is there, of this user, and its owner lives."""
+    fd = open_own(path)
     if fd is None:
         return False
     owned = not try_lock(fd)
@@ -73,47 +96,46 @@ def is_owned(path: Path) -> bool:
     return owned
 
 
-def sweep(folder: Path, prefix: str) -> int:
-    """Unlink the files with this prefix whose owners are gone; how many."""
-    swept = 0
-    for path in sorted(folder.glob(prefix + "*")):
-        fd = open_existing(path)
-        if fd is None:
-            continue
-        if try_lock(fd):
-            path.unlink(missing_ok=True)
-            swept += 1
-        os.close(fd)
-    return swept
-
-
-def lock_folder(folder: Path, setting: str, wait_s: float = 1.0) -> int:
-    """Own a folder until the descriptor is closed; a predecessor gets `wait_s` to finish dying.
-
-    Raises StoreConfigError when somebody else owns it or it cannot be written.
-    """
+def sweep(folder: Path, name: re.Pattern[str]) -> int:
+    """Unlink the files of this user with such names whose owners are gone; how many. What cannot be
+    unlinked stays, and is logged: it keeps nobody from starting."""
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(folder / "LOCK", _FLAGS | os.O_CREAT, 0o600)
+        folder_fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise StoreConfigError(
-            f"{setting} is {folder}, which cannot be written ({error.strerror}): "
-            f"choose another folder, or leave {setting} empty to do without this tier"
-        ) from error
-    give_up = time.monotonic() + wait_s
-    while not try_lock(fd):
-        if time.monotonic() >= give_up:
-            os.close(fd)
-            raise StoreConfigError(
-                f"{setting} is {folder}, which another running store owns: "
-                f"stop that store, or give this one a folder of its own"
-            )
-        time.sleep(_RETRY_S)
-    return fd
+        logger.debug("%s is not swept: %s", folder, error.strerror)
+        return 0
+    try:
+        return sum(
+            _unlink_orphan(folder_fd, each)
+            for each in sorted(os.listdir(folder_fd))
+            if name.fullmatch(each)
+        )
+    finally:
+        os.close(folder_fd)
+
+
+def _unlink_orphan(folder_fd: int, name: str) -> bool:
+    fd = open_own(name, folder_fd)
+    if fd is None:
+        return False
+    try:
+        if not try_lock(fd):
+            return False
+        os.unlink(name, dir_fd=folder_fd)
+    except FileNotFoundError:  # another sweep was first
+        return False
+    except OSError as error:
+        logger.warning("%s of a process that is gone cannot be removed: %s", name, error.strerror)
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def _names(path: Path, fd: int) -> bool:
+    """Whether the path leads to the open file."""
     try:
-        return os.stat(path).st_ino == os.fstat(fd).st_ino
+        found, opened = os.lstat(path), os.fstat(fd)
     except FileNotFoundError:  # a sweep came between the creation and the lock
         return False
+    return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)

@@ -22,6 +22,7 @@ from hyperrag.demo.figures import figures, record
 from hyperrag.demo.measure import Asked, ask_twice
 from hyperrag.demo.report import print_summary, print_table
 from hyperrag.results import IngestReport
+from kvstore.tiers.store_folder import MARK
 
 DATA_DIR = "~/.cache/hyperrag/demo"
 SEGMENTS = "segments"
@@ -97,8 +98,9 @@ def _free_port() -> int:
 
 
 def _empty(segments: Path) -> None:
-    """Removes the segments of an earlier run, so that cold is cold. The corpus stays."""
-    if segments.is_dir():
+    """Removes the segments of an earlier run, so that cold is cold. The corpus stays. Of a folder
+    that is no store's the store says so when it starts."""
+    if (segments / MARK).is_file():
         shutil.rmtree(segments)
 
 

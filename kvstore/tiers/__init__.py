@@ -37,8 +37,13 @@ def create_ssd_tier(config: StoreConfig) -> SlowTier:
     except ValueError as error:
         raise StoreConfigError(f"store.faults: {error}") from error
     files = FaultyFiles(faults) if faults else Files()
+    codec = create_codec(config.codec)
     medium = Folder(folder, config.ssd_bytes // _QUARANTINE_SHARE, files)
-    return SlowTier(medium, config.ssd_bytes, config.ssd_free_share, create_codec(config.codec))
+    try:
+        return SlowTier(medium, config.ssd_bytes, config.ssd_free_share, codec)
+    except BaseException:
+        medium.close()
+        raise
 
 
 def create_remote_tier(config: StoreConfig) -> SlowTier:

@@ -5,11 +5,15 @@ killed before the sync, or the sync failed. So only what this process has synced
 """
 
 import logging
+import os
 from pathlib import Path
 
-from kvstore.tiers.files import Files
+from kvstore.tiers.files import Files, require_folder
+from kvstore.tiers.segment_files import BELOW
 
 logger = logging.getLogger(__name__)
+
+_BELOW = (*sorted({name[0] for name in BELOW}), *BELOW)
 
 
 class Folders:
@@ -28,11 +32,24 @@ class Folders:
             self._files.sync_folder(folder.parent)
             self._lasting.add(folder)
 
+    def forget(self) -> None:
+        """Some of them were removed: all are made, and synced, anew."""
+        self._lasting = {self.root}
+
+    def require_real(self) -> None:
+        """Raises NotADirectoryError for one that is a link or anything else: what is written there
+        would be elsewhere."""
+        for folder in self._there("tmp", "quarantine", *_BELOW):
+            require_folder(folder)
+
     def recover(self) -> None:
         """All names that a predecessor left last from now on: what it was killed before syncing is
         as good as stored to whoever finds it here."""
-        for folder in [self.root, *self.root.glob("?"), *self.root.glob("?/?")]:
+        for folder in [self.root, *self._there(*_BELOW)]:
             try:
                 self._files.sync_folder(folder)
             except OSError as error:
                 logger.warning("folder %s cannot be synced: %s", folder, error.strerror)
+
+    def _there(self, *names: str) -> list[Path]:
+        return [folder for name in names if os.path.lexists(folder := self.root / name)]

@@ -212,12 +212,16 @@ class SlowTier(Tier):
         again = self._strange()  # what was moving at first is settled by now
         return [name for name in first if name in again]
 
-    def discard_stray(self, name: str) -> None:
-        """Raises TierUnavailableError."""
+    def discard_stray(self, name: str) -> bool:
+        """Whether it is gone now: what is no file of a store is left to whoever put it there.
+        Raises TierUnavailableError."""
         try:
             self._medium.delete(name)
+        except PermissionError:
+            return False
         except OSError as error:
             raise TierUnavailableError(self.name, f"{name}: {error}") from error
+        return True
 
     def close(self) -> None:
         self._medium.close()

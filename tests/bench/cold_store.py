@@ -10,7 +10,7 @@ from pathlib import Path
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from kvstore.tiers.folder import SUFFIX
+from kvstore.tiers.segment_files import SUFFIX
 from tests.bench.harness import CannotRun, folder_on_disk
 from tests.bench.store.segments import drop_cache, resident_share
 

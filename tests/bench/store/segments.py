@@ -12,7 +12,7 @@ from kvstore.checksum import segment_crcs
 from kvstore.config import StoreConfig
 from kvstore.keys import make_path, make_root
 from kvstore.tiers import create_ssd_tier
-from kvstore.tiers.folder import SUFFIX
+from kvstore.tiers.segment_files import SUFFIX
 from kvstore.types import Layout, SegmentSpec
 
 LAYOUT = Layout(num_layers=30, num_kv_heads=3, num_tokens=256, head_dim=64, dtype="bfloat16")

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kvstore.arena_file import PREFIX
-from kvstore.holders import holders_folder
+from kvstore import arena_file, holders
 from kvstore.store import KVStore
 from tests.kvstore.crash.lives import Verdict, verify
 from tests.kvstore.crash.mortal import chain, config_of
@@ -60,12 +59,12 @@ def _inspect(work: Path, stored: set[int]) -> Verdict:
     """Start the next store, look at its books and its memory, then read its files."""
     config = config_of(work)
     store = KVStore(config, "node")
-    arenas = list(Path(config.dram_dir).glob(f"{PREFIX}*"))
-    holders = list(holders_folder(config.dram_dir).iterdir())
+    prefixes = (arena_file.PREFIX, holders.PREFIX)
+    left = [path for prefix in prefixes for path in Path(config.dram_dir).glob(f"{prefix}*")]
     problems = store.check().problems
     store.close()
     specs = {spec for number in stored for spec in chain(number)}
     verdict = verify(Path(config.ssd_dir), specs)
     verdict.unbalanced += len(problems)
-    verdict.leftovers += len(arenas) - 1 + len(holders)
+    verdict.leftovers += len(left) - 1
     return verdict

@@ -16,7 +16,7 @@ and CrashMonkey (OSDI '18): what no sync covers may be there, or not, or in part
 * A process that is killed loses nothing: the kernel keeps what it was told, synced or not.
 
 Not in the model: a disk that reports a sync that it did not do, and damage to what was at rest
-(`damage.py`). The folder itself is taken to last, with `tmp` and `quarantine`.
+(`damage.py`). The folder itself is taken to last, with its mark, `tmp` and `quarantine`.
 """
 
 import random
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from kvstore.tiers.store_folder import MARK
 from tests.kvstore.crash.recording import (
     Create,
     Event,
@@ -51,7 +52,7 @@ class Image:
 
     @classmethod
     def empty(cls) -> Self:
-        return cls(LASTING_FOLDERS, {})
+        return cls(LASTING_FOLDERS, {MARK: b""})
 
     def write_to(self, folder: Path) -> None:
         """As a new folder."""

@@ -41,13 +41,9 @@ def grow(path: Path) -> None:
     os.truncate(path, path.stat().st_size + 512)
 
 
-def plant_temporary(path: Path) -> None:
-    (path.parents[2] / "tmp" / "download.part").write_bytes(b"x")
-
-
 def plant_copy(path: Path) -> None:
-    """As a backup tool would."""
-    path.with_name(f"{VICTIM.key}.copy.segment").write_bytes(path.read_bytes())
+    """As a store that did not end its write would leave it."""
+    path.with_name(f"{VICTIM.key}.00c0ffee.segment").write_bytes(path.read_bytes())
 
 
 FILE_DAMAGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
@@ -58,8 +54,7 @@ FILE_DAMAGES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "grown": (grow, str(VICTIM.key), "bytes, expected"),
     "layers swapped": (swap_layers, str(VICTIM.key), "layer 0 has checksum"),
     "gone": (Path.unlink, str(VICTIM.key), "is gone"),
-    "a temporary file of somebody else": (plant_temporary, "tmp/download.part", "no segment of"),
-    "a copy beside it": (plant_copy, f"{VICTIM.key}.copy.segment", "no segment of this store"),
+    "a copy beside it": (plant_copy, f"{VICTIM.key}.00c0ffee.segment", "no segment of this store"),
 }
 """What is done to the victim's file, then what a line has to name and to say."""
 
@@ -100,6 +95,21 @@ def test_a_damaged_file_is_named_and_mended(
     assert_right_bytes(client, compute(client, PATH))
 
 
+def test_a_strangers_file_is_named_and_left_alone(filled: KVStore, config: StoreConfig) -> None:
+    below = file_of(config, VICTIM).parent
+    strangers = [Path(config.ssd_dir) / "tmp" / "download.part", below / "thesis.segment"]
+    link = below / file_of(config, VICTIM).name.replace(".segment", "0.segment")
+    for stranger in strangers:
+        stranger.write_bytes(b"mine")
+    link.symlink_to(strangers[0])
+    for repair in (False, True, False):
+        report = filled.check(repair)
+        assert len(report.problems) == 3 and report.repaired == 0
+        for path in (*strangers, link):
+            assert any(path.name in line for line in report.problems)
+    assert [path.read_bytes() for path in (*strangers, link)] == [b"mine"] * 3
+
+
 def test_swapped_files_are_both_named_and_mended(filled: KVStore, config: StoreConfig) -> None:
     one, two = file_of(config, VICTIM), file_of(config, OTHER)
     data = one.read_bytes()
@@ -127,7 +137,7 @@ def test_a_byte_that_changed_in_memory_is_named_and_mended(
 def test_everything_at_once_is_counted(filled: KVStore, config: StoreConfig) -> None:
     flip(file_of(config, VICTIM), HEADER)
     file_of(config, OTHER).unlink()
-    plant_temporary(file_of(config, PATH[0]))
+    plant_copy(file_of(config, VICTIM))
     report = filled.check(repair=True)
     assert len(report.problems) == 3 and report.repaired == 3
     assert_balanced(filled)

@@ -13,6 +13,7 @@ from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.tiers.faults import Fault, FaultyFiles
 from kvstore.tiers.folder import Folder
+from kvstore.tiers.store_folder import LOCK, MARK
 from tests.kvstore.segments import (
     assert_balanced,
     assert_right_bytes,
@@ -173,7 +174,7 @@ def test_a_disk_that_takes_nothing_leaves_the_store_in_memory(
     stats = store.stats()
     assert stats.ssd.write_failures >= 1 and stats.ssd.num_segments == 0
     assert len(client.acquire(PATHS, 5).hits) == 5
-    files = [p for p in (tmp_path / "ssd").rglob("*") if p.is_file() and p.name != "LOCK"]
+    files = [p for p in (tmp_path / "ssd").rglob("*") if p.is_file() and p.name not in (LOCK, MARK)]
     assert files == [], "nothing half written stays"
     closed(store, client)
 

@@ -8,8 +8,10 @@ import pytest
 from kvstore.errors import CorruptSegmentError, StoreConfigError, TierUnavailableError
 from kvstore.tiers.folder import Folder
 from kvstore.tiers.medium import Listed
+from kvstore.tiers.segment_files import new_name
 from kvstore.tiers.segment_object import Stored
 from kvstore.tiers.slow import SlowTier
+from kvstore.tiers.store_folder import LOCK, MARK
 from kvstore.types import SegmentSpec
 from tests.kvstore.segments import chain_of, crcs_of, header_of_version, passage, payload, ssd_tier
 
@@ -114,7 +116,7 @@ def test_a_file_under_another_name_is_not_that_segment(open_tier: Callable[[], S
 
 def test_what_was_being_written_is_gone_after_a_restart(open_tier: Callable[[], SlowTier]) -> None:
     tier = open_tier()
-    leftover = folder_of(tier) / "tmp" / "half"
+    leftover = folder_of(tier) / "tmp" / new_name(chain_of([1])[0].key)
     leftover.write_bytes(b"x")
     open_tier()
     assert not leftover.exists()
@@ -123,7 +125,7 @@ def test_what_was_being_written_is_gone_after_a_restart(open_tier: Callable[[], 
 def test_the_same_key_twice_is_counted_once(open_tier: Callable[[], SlowTier]) -> None:
     tier, spec = open_tier(), chain_of([1])[0]
     path = put(tier, spec)
-    (path.parent / path.name.replace(".segment", "x.segment")).write_bytes(path.read_bytes())
+    (path.parent / new_name(spec.key)).write_bytes(path.read_bytes())
     tier = open_tier()
     assert len(list(tier.keys())) == 1 and tier.check() == [] and file_of(tier, spec)
 
@@ -162,7 +164,9 @@ def test_a_failing_disk_leaves_no_trace_of_the_put(
             with pytest.raises(TierUnavailableError, match=os.strerror(code)):
                 put(tier, spec)
         assert not tier.contains(spec.key) and tier.used_bytes == 0 and tier.check() == []
-        assert not [p for p in folder_of(tier).rglob("*") if p.is_file() and p.name != "LOCK"]
+        assert not [
+            p for p in folder_of(tier).rglob("*") if p.is_file() and p.name not in (LOCK, MARK)
+        ]
     put(tier, spec)
 
 

@@ -1,0 +1,52 @@
+"""Names of the files that a folder of segments holds, and which of them are the store's own."""
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+
+from kvstore.locks import is_own_file
+from kvstore.types import SegmentKey
+
+SUFFIX = ".segment"
+_FILE = re.compile(r"[0-9a-f]{16}-[0-9a-f]{64}\.[0-9a-f]{8}" + re.escape(SUFFIX))
+_HEX = "0123456789abcdef"
+BELOW = [f"{x}/{y}" for x in _HEX for y in _HEX]
+"""The folders of segment files."""
+
+
+def new_name(key: SegmentKey) -> str:
+    return f"{key}.{secrets.token_hex(4)}{SUFFIX}"
+
+
+def folder_of(key: SegmentKey) -> str:
+    digits = key.digest.hex()
+    return f"{digits[0]}/{digits[1]}"
+
+
+def has_own_name(name: str) -> bool:
+    """Whether only this package gives a file such a name."""
+    return _FILE.fullmatch(name) is not None
+
+
+def own_files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Names and facts of the segment files in a folder: regular files of this user, under names
+    that only the store gives. None of a folder that is not there."""
+    try:
+        found = os.scandir(folder)
+    except FileNotFoundError:
+        return
+    with found:
+        for file in found:
+            if has_own_name(file.name) and (facts := own_facts(file.path)):
+                yield file.name, facts
+
+
+def own_facts(path: str) -> os.stat_result | None:
+    """None for what is gone since its folder was read, and for what is no regular file of this
+    user: a link, a folder, somebody else's."""
+    try:
+        facts = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    return facts if is_own_file(facts) else None
