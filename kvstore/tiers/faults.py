@@ -79,6 +79,11 @@ class FaultyFiles(Files):
         self._healed = threading.Event()
         self._free_at: dict[Operation, float] = {}
 
+    def fail_with(self, faults: Sequence[Fault]) -> None:
+        """From now on these faults and no others; what hangs already still does."""
+        self._healed.clear()
+        self._faults = tuple(faults)
+
     def heal(self) -> None:
         """No more faults; what hangs goes on."""
         self._faults = ()

@@ -1,7 +1,9 @@
 """Every way in which a disk can fail costs time, never a wrong byte."""
 
+import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -237,3 +239,21 @@ def test_lines_say_what_they_say() -> None:
     assert Fault.parse("read delay 0.5 share 0.25") == Fault("read", "delay", 0.5, 0.25)
     assert Fault.parse("rename crash at 3") == Fault("rename", "crash", at=3)
     assert StoreConfig().faults == ()
+
+
+def test_a_disk_begins_to_fail_when_it_is_told_to_and_is_mended(tmp_path: Path) -> None:
+    files, path = FaultyFiles([]), tmp_path / "file"
+    path.write_bytes(b"bytes")
+    os.close(files.open(path))
+    files.fail_with([Fault.parse("open eio")])
+    with pytest.raises(OSError, match="Input/output"):
+        files.open(path)
+    files.fail_with([Fault.parse("open hang")])
+    opening = threading.Thread(target=lambda: os.close(files.open(path)))
+    opening.start()
+    opening.join(0.05)
+    assert opening.is_alive()
+    files.heal()
+    opening.join(30)
+    assert not opening.is_alive()
+    os.close(files.open(path))

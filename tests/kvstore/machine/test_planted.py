@@ -1,0 +1,43 @@
+"""The machine can fail: what is broken on purpose is found, and called by its name."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from kvstore import removal, store
+from kvstore.tiers.dram import Slot
+from tests.kvstore.machine.driver import LIFE_STEPS, live
+from tests.kvstore.machine.model import Kind
+
+_LIVES = 40
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    logging.disable(logging.ERROR)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def found() -> Kind | None:
+    """Of the first failure."""
+    for seed in range(_LIVES):
+        for failure in live(seed, LIFE_STEPS).failures:
+            return failure.kind
+    raise AssertionError(f"{_LIVES} worlds of {LIFE_STEPS} steps show nothing")
+
+
+def test_a_damaged_segment_that_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "damage_of", lambda books, slot: None)
+    assert found() == "wrong bytes"
+
+
+def test_pinned_memory_that_is_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Slot, "held", property(lambda slot: slot.borrows > 0))
+    assert found() in ("wrong bytes", "lost")
+
+
+def test_a_removal_that_a_restart_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removal, "discard_for_good", lambda books, detached: None)
+    assert found() in ("found again", "unbalanced")
