@@ -25,6 +25,7 @@ from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
 from kvstore.errors import DeadlineError, KVStoreError
 from kvstore.membership import Membership
+from kvstore.supervised import Supervisor
 from kvstore.types import (
     Acquired,
     Extent,
@@ -55,7 +56,10 @@ class ClusterStoreClient:
         self._peers = Peers(namespace)
         guest = Guest(self._node_id, self._local.holder_id)
         self._fetcher = Fetcher(self._peers, guest, config.hedge_s, config.remote_timeout_s)
-        self._deliveries = Deliveries(self._local, self._peers, config.write_queue)
+        self.threads = Supervisor()
+        """Beside those of the caller."""
+        waiting = config.write_queue
+        self._deliveries = Deliveries(self._local, self._peers, waiting, self.threads)
         self._lock = threading.Lock()
         self._claims: dict[LeaseId, Mapping[SegmentKey, Mapping[str, LeaseId]]] = {}
         self._computed_at: dict[SegmentKey, str] = {}

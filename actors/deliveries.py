@@ -13,6 +13,7 @@ from actors.parcels import Parcel
 from actors.peers import Peers
 from actors.store_client import RayStoreClient
 from kvstore.errors import KVStoreError
+from kvstore.supervised import Supervisor
 from kvstore.types import Acquired, Extent, LeaseId, SegmentKey, SegmentSpec, Ticket
 
 _SEND_S = 10.0
@@ -41,15 +42,16 @@ class _Release:
 class Deliveries:
     """A full queue drops what is new: its owner will compute it when it is asked for."""
 
-    def __init__(self, local: RayStoreClient, peers: Peers, max_waiting: int) -> None:
+    def __init__(
+        self, local: RayStoreClient, peers: Peers, max_waiting: int, threads: Supervisor
+    ) -> None:
         self._local, self._peers = local, peers
         self._max_waiting = max_waiting
         self._queue: deque[_Delivery | _Leaving | _Release] = deque()
         self._changed = threading.Condition()
         self._busy = False
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="store-deliveries", daemon=True)
-        self._thread.start()
+        self._thread = threads.start("store-deliveries", self._step)
 
     def put(self, acquired: Acquired, ticket: Ticket, to: Mapping[str, LeaseId | None]) -> None:
         """A ticket that was committed, while its lease pins it."""
@@ -92,23 +94,22 @@ class Deliveries:
             self._changed.notify_all()
         self._thread.join(timeout_s)
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._queue or self._closed)
-                if self._closed:
-                    return
-                item, self._busy = self._queue.popleft(), True
+    def _step(self) -> bool:
+        with self._changed:
+            self._busy = False
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._queue or self._closed)
+            if self._closed:
+                return False
+            item, self._busy = self._queue.popleft(), True
+        with suppress(KVStoreError):  # the shard was lost, and with it what it had
             if isinstance(item, _Leaving):
                 self._peers.call(item.node, "leave", item.lease_id)
-                continue
-            with suppress(KVStoreError):  # the shard was lost, and with it what it had
-                if isinstance(item, _Release):
-                    self._local.release(item.lease_id)
-                else:
-                    self._send(item)
+            elif isinstance(item, _Release):
+                self._local.release(item.lease_id)
+            else:
+                self._send(item)
+        return True
 
     def _send(self, item: _Delivery) -> None:
         """What has gone from here meanwhile is not delivered; who gets it verifies it."""

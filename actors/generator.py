@@ -45,7 +45,7 @@ class Generator:
         self._mode = generator.mode
         self._store = ClusterStoreClient(store)
         self._engine = GenerateEngine(self._runtime, generator, self._store)
-        self._batcher = Batcher(self._engine, generator)
+        self._batcher = Batcher(self._engine, generator, self._store.threads)
         self._reuse = ReuseCounters()
 
     async def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
@@ -109,13 +109,14 @@ class Generator:
             "device_tier": asdict(self._engine.device_stats()),
             "waiting": self._batcher.num_waiting,
             "active": self._batcher.num_active,
+            "threads": {name: asdict(s) for name, s in self._store.threads.stats().items()},
             **self._reuse.status(),
         }
 
     def check_health(self) -> None:
         """Serve restarts the replica when this raises."""
-        if not self._batcher.alive:
-            raise UnavailableError("the generator's engine thread has ended")
+        if gone := self._store.threads.gone():
+            raise UnavailableError(f"threads of the generator have ended: {', '.join(gone)}")
 
     def __del__(self) -> None:
         """Serve calls it at the end of a graceful stop; a constructor may have failed before."""

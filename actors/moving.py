@@ -20,7 +20,6 @@ from actors.peers import Peers
 from kvstore.errors import KVStoreError
 from kvstore.membership import Membership
 from kvstore.store import KVStore
-from kvstore.supervised import SupervisedThread
 from kvstore.types import SegmentKey, SegmentSpec
 
 logger = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ class Mover:
         self.waiting: Mapping[str, int] = {}
         """Segments that are not confirmed, by the name of the node that is to keep them."""
         self.num_unplaced = 0
-        self._thread = SupervisedThread("store-mover", self._step)
+        self._thread = store.threads.start("store-mover", self._step)
 
     def follow(self, membership: Membership) -> None:
         with self._changed:

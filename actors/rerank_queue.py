@@ -12,6 +12,7 @@ from actors.engine.config import RerankerConfig
 from actors.errors import ActorError, OverloadedError
 from actors.messages import RerankRequest, RerankResult
 from actors.work_meter import WorkMeter
+from kvstore.supervised import Supervisor
 
 if TYPE_CHECKING:  # it imports torch, which the ingress does without
     from actors.engine.rerank import RerankEngine
@@ -40,7 +41,7 @@ class RerankQueue:
     """Owns the engine thread. First come, first served; requests of one tenant that stand next to
     each other share a batch that is expected to take at most `batch_latency_s`."""
 
-    def __init__(self, engine: "RerankEngine", config: RerankerConfig) -> None:
+    def __init__(self, engine: "RerankEngine", config: RerankerConfig, threads: Supervisor) -> None:
         self._engine, self._config = engine, config
         self._queue: deque[_Waiting | Callable[[], None]] = deque()
         self._arrived = threading.Condition()
@@ -49,7 +50,7 @@ class RerankQueue:
         self._seconds_per_candidate: float | None = None
         self.meter = WorkMeter()
         """In passages."""
-        threading.Thread(target=self._run, name="reranker-engine", daemon=True).start()
+        threads.start("reranker-engine", self._step)
 
     @property
     def num_open(self) -> int:
@@ -91,19 +92,31 @@ class RerankQueue:
         with self._arrived:
             self._num_open -= 1
 
-    def _run(self) -> None:
-        while True:
+    def _step(self) -> None:
+        """One batch, or one piece of other work."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._queue)
+            item = self._queue.popleft()
+        started = time.monotonic()
+        if isinstance(item, _Waiting):
+            self._do(item)
+        else:
+            item()
+        self.meter.work(time.monotonic() - started)
+
+    def _do(self, first: _Waiting) -> None:
+        """Score a request, and what joins it in the batch. Who waits is told of every failure."""
+        batch = [first]
+        try:
             with self._arrived:
-                self._arrived.wait_for(lambda: self._queue)
-                item = self._queue.popleft()
-                batch = [item, *self._joining(item)] if isinstance(item, _Waiting) else []
-            started = time.monotonic()
-            if isinstance(item, _Waiting):
-                self.meter.begin(sum(len(w.request.texts) for w in batch))
-                self._score([w for w in batch if w.future.set_running_or_notify_cancel()])
-            else:
-                item()
-            self.meter.work(time.monotonic() - started)
+                batch += self._joining(first)
+            self.meter.begin(sum(len(w.request.texts) for w in batch))
+            self._score([w for w in batch if w.future.set_running_or_notify_cancel()])
+        except BaseException as error:
+            for waiting in batch:
+                if not waiting.future.done():
+                    waiting.future.set_exception(error)
+            raise
 
     def _joining(self, first: _Waiting) -> list[_Waiting]:
         """Those behind the first that fit into its batch. Called with the lock held."""

@@ -9,6 +9,7 @@ from actors.announcements import Announcement
 from actors.cluster_store import ClusterStoreClient
 from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, ModelConfig, PromptConfig, RerankerConfig
+from actors.errors import UnavailableError
 from actors.farewell import farewell
 from actors.messages import CacheReport, PrecomputeRequest, RerankRequest, RerankResult
 from actors.rerank_queue import RerankQueue
@@ -37,7 +38,7 @@ class Reranker:
         self._runtime = load_runtime(model, prompt, engine, run_dir)
         self._store = ClusterStoreClient(store)
         self._engine = RerankEngine(self._runtime, reranker, self._store)
-        self._queue = RerankQueue(self._engine, reranker)
+        self._queue = RerankQueue(self._engine, reranker, self._store.threads)
         self._reuse = ReuseCounters()
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
@@ -80,8 +81,14 @@ class Reranker:
             "device_tier": asdict(self._engine.device_stats()),
             "waiting": self._queue.num_open,
             "batches": self._queue.num_batches,
+            "threads": {name: asdict(s) for name, s in self._store.threads.stats().items()},
             **self._reuse.status(),
         }
+
+    def check_health(self) -> None:
+        """Serve restarts the replica when this raises."""
+        if gone := self._store.threads.gone():
+            raise UnavailableError(f"threads of the reranker have ended: {', '.join(gone)}")
 
     def __del__(self) -> None:
         """Serve calls it at the end of a graceful stop; a constructor may have failed before."""

@@ -70,6 +70,8 @@ class ShardReport:
     """The same, by the name of the node."""
     unplaced_segments: int
     """For which their owner had no room: they stay here until the next change."""
+    threads_gone: tuple[str, ...]
+    """Background threads that do not run any more: the shard is to be restarted."""
 
 
 class KVShardShell:
@@ -193,6 +195,7 @@ class KVShardShell:
             sum(self._mover.waiting.values()),
             dict(self._mover.waiting),
             self._mover.num_unplaced,
+            tuple(self._store.threads.gone()),
         )
 
     def membership(self) -> Membership:

@@ -1,6 +1,5 @@
 """What a shard sees to once in a while: guests that have ended, and uses that owners do not see."""
 
-import threading
 from collections import defaultdict
 
 from actors.guests import Guests
@@ -20,21 +19,15 @@ class Watch:
         self, node_id: str, store: KVStore, guests: Guests, peers: Peers, interval_s: float
     ) -> None:
         self._node_id, self._store, self._guests, self._peers = node_id, store, guests, peers
-        self._interval_s = interval_s
         self._membership = Membership(0, ())
-        self._stop = threading.Event()
-        threading.Thread(target=self._run, name="shard-watch", daemon=True).start()
+        steps = self._report_uses, self._expire_guests
+        self._thread = store.threads.every(interval_s, "shard-watch", *steps)
 
     def follow(self, membership: Membership) -> None:
         self._membership = membership
 
     def close(self) -> None:
-        self._stop.set()
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._interval_s):
-            self._report_uses()
-            self._expire_guests()
+        self._thread.stop()
 
     def _report_uses(self) -> None:
         """Owners would evict first what is so popular that every node has a copy of it."""

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,9 +21,10 @@ from ray.exceptions import RayError
 from actors.membership_view import POLL_S
 from actors.peers import Peers
 from actors.shard import ShardReport, start_shard
-from actors.shard_names import DIRECTORY, NAMESPACE, node_name
+from actors.shard_names import DIRECTORY, NAMESPACE, node_name, shard_name
 from kvstore.config import StoreConfig
 from kvstore.membership import Member, Membership, MemberState
+from kvstore.supervised import Supervisor, each
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +62,10 @@ class KVDirectoryShell:
         self._draining: set[str] = set()
         self._published_at = time.monotonic()
         self._changes: deque[Change] = deque(maxlen=_CHANGES)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="kvdirectory", daemon=True)
-        self._thread.start()
+        self._is_resumed = False
+        self._threads = Supervisor()
+        steps = self._reconcile, self._restart_unhealthy
+        self._thread = self._threads.every(INTERVAL_S, "kvdirectory", *steps)
 
     def membership(self) -> Membership:
         return self._membership
@@ -94,11 +97,12 @@ class KVDirectoryShell:
                 for member in membership.members
             ],
             "changes": [asdict(change) for change in self._changes],
+            "threads": {name: asdict(stats) for name, stats in self._threads.stats().items()},
         }
 
     def close(self, timeout_s: float) -> None:
         """Tell nobody anything any more, and start nothing."""
-        self._stop.set()
+        self._thread.stop()
         self._thread.join(timeout_s)
 
     def process_id(self) -> int:
@@ -107,14 +111,6 @@ class KVDirectoryShell:
     def _report_of(self, node_id: str) -> dict[str, Any]:
         report = self._reports.get(node_id)
         return {} if report is None else asdict(report)
-
-    def _run(self) -> None:
-        self._resume()
-        while not self._stop.wait(INTERVAL_S):
-            try:
-                self._reconcile()
-            except RayError as error:  # Ray's head restarts: what is known stands
-                logger.warning("the cluster's nodes cannot be listed: %s", error)
 
     def _resume(self) -> None:
         """From the latest membership that any shard followed."""
@@ -127,12 +123,39 @@ class KVDirectoryShell:
         self._draining = {m.node_id for m in members if m.state == "draining"}
         # Members until they have been silent for long enough: they may be restarting as well.
         self._heard = dict.fromkeys(self._membership.node_ids, time.monotonic())
+        self._is_resumed = True
 
     def _reconcile(self) -> None:
-        alive, now = self._alive(), time.monotonic()
-        for node_id in alive:
-            if node_id not in self._heard:
-                start_shard(self._config, node_id, self._namespace)
+        try:
+            if not self._is_resumed:
+                self._resume()
+            self._follow(self._alive())
+        except RayError as error:  # Ray's head restarts: what is known stands
+            logger.warning("the cluster's nodes cannot be listed: %s", error)
+
+    def _follow(self, alive: set[str]) -> None:
+        """Start what is missing, tell all of them the latest membership, and make the next one of
+        what they say."""
+        try:
+            each(alive - self._heard.keys(), self._start)
+        finally:
+            self._ask(alive)
+
+    def _start(self, node_id: str) -> None:
+        start_shard(self._config, node_id, self._namespace)
+
+    def _restart_unhealthy(self) -> None:
+        """A shard that lost a thread does half of its work and answers: Ray starts it anew."""
+        for node_id, report in list(self._reports.items()):
+            if report.threads_gone:
+                logger.error("the shard of %s lost %s: it restarts", node_id, report.threads_gone)
+                del self._reports[node_id]
+                with suppress(ValueError):  # it is gone already
+                    handle = ray.get_actor(shard_name(node_id), namespace=self._namespace)
+                    ray.kill(handle, no_restart=False)
+
+    def _ask(self, alive: set[str]) -> None:
+        now = time.monotonic()
         asked = self._peers.start(dict.fromkeys(alive, (self._membership,)), "follow")
         for node_id, report in self._peers.gather(asked, _REPORT_TIMEOUT_S).items():
             self._reports[node_id], self._heard[node_id] = report, now

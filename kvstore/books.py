@@ -23,6 +23,7 @@ from kvstore.pending import PendingWindow
 from kvstore.policies import create_policy
 from kvstore.shelf import AnyOf, Shelf
 from kvstore.singleflight import Claims, OpenTicket
+from kvstore.supervised import Supervisor
 from kvstore.tiers import create_dram_tier, create_remote_tier, create_ssd_tier
 from kvstore.tiers.dram import Slot
 from kvstore.tiers.slow import SlowTier
@@ -61,6 +62,8 @@ class Books:
         """Notified when reading ahead may have something to do."""
         self.work = threading.Condition(self.lock)
         """Notified when there is something to write, and when there is nothing left."""
+        self.threads = Supervisor()
+        """All that works for this store; it has a lock of its own."""
         slow = _slow_tiers(config)
         try:
             self.holders = Holders(config.dram_dir)
@@ -113,7 +116,11 @@ class Books:
     def publish(self, slot: Slot, cost: float | None = None) -> None:
         """Visible from now on, and on its way to the slow tiers. `cost` in seconds per token."""
         self.dram.publish(slot)
-        self.dram_shelf.add(slot.entry, cost)
+        try:
+            self.dram_shelf.add(slot.entry, cost)
+        except BaseException:
+            self.dram.withdraw(slot)
+            raise
         if not self.owns(slot.spec.key):
             self.copies.add(slot.entry)
             self.bound_copies()
@@ -186,9 +193,11 @@ class Books:
         self.bound_copies()
 
     def end_holder(self, holder: HolderId) -> None:
-        for lease in self.leases.of(holder):
-            self.end_lease(lease)
-        self.holders.forget(holder)
+        try:
+            for lease in self.leases.of(holder):
+                self.end_lease(lease)
+        finally:
+            self.holders.forget(holder)
 
     def next_use(self) -> dict[SegmentKey, int]:
         """Of what the next `lookahead_requests` queued requests need."""
@@ -211,6 +220,7 @@ class Books:
             leases=len(self.leases),
             open_tickets=len(self.claims),
             copies_bytes=self.copies.used_bytes,
+            threads=self.threads.stats(),
             **asdict(self.counters),
         )
 

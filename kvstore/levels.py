@@ -76,7 +76,11 @@ class Level:
         """Know of an object that was found; a double of what is known is returned, to be discarded
         without the lock."""
         if self.tier.adopt(stored, recovered):
-            self.shelf.add(stored.entry, recovered=recovered)
+            try:
+                self.shelf.add(stored.entry, recovered=recovered)
+            except BaseException:
+                self.tier.detach(stored.entry.key)
+                raise
             return None
         return stored if self.tier.is_leaving(stored) else None
 

@@ -8,6 +8,7 @@ from kvstore.leases import Lease
 from kvstore.levels import Level
 from kvstore.load import Load
 from kvstore.reading import Reading
+from kvstore.tiers.dram import Slot
 from kvstore.types import Extent, SegmentKey, SegmentSpec
 
 
@@ -103,9 +104,15 @@ class Loads:
             reading.join(give_up)
 
     def _start(self, level: Level, spec: SegmentSpec, extent: Extent) -> Load:
+        """The extent is the load's from here on, whatever comes of it."""
         load = self._flying[spec.key] = Load(spec, extent)
         self._books.awaited[spec.parent] += 1
-        self._readings[level.name].put(load)
+        try:
+            self._readings[level.name].put(load)
+        except BaseException:
+            self._end(load)
+            self._books.dram.abort(extent)
+            raise
         return load
 
     def _next_level(self, key: SegmentKey, after: Level | None = None) -> Level | None:
@@ -115,24 +122,35 @@ class Loads:
         return next((lv for lv in rest if not lv.slow and self._books.may_have(lv, key)), None)
 
     def _finish(self, level: Level, load: Load) -> None:
-        books, key = self._books, load.spec.key
+        books = self._books
         with books.lock:
             self._readings[level.name].resume()
-            if load.crcs is None and self._try_next(level, load):
-                return
-            del self._flying[key]
-            books.awaited.subtract([load.spec.parent])
-            if not books.awaited[load.spec.parent]:
-                del books.awaited[load.spec.parent]
-            load.done = True
-            books.changed.notify_all()
-            books.queue_changed.notify_all()
+            try:
+                if load.crcs is None and self._try_next(level, load):
+                    return
+            except BaseException:
+                self._end(load)
+                if books.dram.is_reserved(load.extent):
+                    books.dram.abort(load.extent)
+                raise
+            self._end(load)
             if books.closed:  # the arena may be gone
                 return
             if load.crcs is not None:
                 level.read_bytes += load.spec.layout.nbytes
                 books.counters.prefetch_reads += load.ahead
             self._land(load)
+
+    def _end(self, load: Load) -> None:
+        """Nobody waits for it any more. Called with the lock held."""
+        books, parent = self._books, load.spec.parent
+        del self._flying[load.spec.key]
+        books.awaited[parent] -= 1
+        if not books.awaited[parent]:
+            del books.awaited[parent]
+        load.done = True
+        books.changed.notify_all()
+        books.queue_changed.notify_all()
 
     def _try_next(self, level: Level, load: Load) -> bool:
         """Whether a tier behind this one is asked. Those who read along keep away from its bytes,
@@ -157,12 +175,28 @@ class Loads:
         if crcs is None or not (is_new or readers):
             books.dram.abort(load.extent)
             return
-        slot = books.dram.complete(load.spec, load.extent, crcs)
-        load.arrival.complete()
-        for lease in readers:
-            books.leases.pin(lease, slot)
-        if not is_new:
-            return
+        try:
+            slot = books.dram.complete(load.spec, load.extent, crcs)
+        except BaseException:
+            load.succeeded = False
+            books.dram.abort(load.extent)
+            raise
+        slot.borrows += 1
+        try:
+            load.arrival.complete()
+            for lease in readers:
+                books.leases.pin(lease, slot)
+            if is_new:
+                self._publish(load, slot)
+        except BaseException:
+            load.succeeded = False
+            raise
+        finally:
+            slot.borrows -= 1
+            books.dram.free_if_unused(slot)
+
+    def _publish(self, load: Load, slot: Slot) -> None:
+        books, key = self._books, load.spec.key
         books.publish(slot)
         for lease in load.leases:
             if lease.open:

@@ -1,11 +1,11 @@
 """Queue-driven prefetch (PCR, ALGORITHMS 4.2): what queued requests need and only a slow
 tier has is read into DRAM before they are served."""
 
-import threading
 from itertools import chain
 
 from kvstore.books import Books
 from kvstore.loads import Loads
+from kvstore.supervised import SupervisedThread
 from kvstore.types import SegmentKey
 
 _IN_FLIGHT = 1
@@ -24,22 +24,22 @@ class Prefetcher:
         self._tried: set[SegmentKey] = set()
         """Read ahead once for those who wait now: neither a failing disk nor a full arena makes it
         go round."""
-        self._thread: threading.Thread | None = None
+        self._thread: SupervisedThread | None = None
         if on and books.levels and books.lookahead_requests > 0:
-            self._thread = threading.Thread(target=self._run, name="kvstore-prefetch", daemon=True)
-            self._thread.start()
+            self._thread = books.threads.start("kvstore-prefetch", self._step)
 
     def close(self, timeout_s: float) -> None:
         """After `books.closed` is set."""
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def _run(self) -> None:
+    def _step(self) -> bool:
+        """Begin one read, or wait for news of the queue."""
         books = self._books
         with books.lock:
-            while not books.closed:
-                if self._loads.num_ahead >= _IN_FLIGHT or not self._start_next():
-                    books.queue_changed.wait()
+            if not books.closed and (self._loads.num_ahead >= _IN_FLIGHT or not self._start_next()):
+                books.queue_changed.wait()
+            return not books.closed
 
     def _start_next(self) -> bool:
         """Begin the most urgent read; False when there is none, or no room for it."""
@@ -55,10 +55,16 @@ class Prefetcher:
                 if spec is None or spec.parent in missing or key in self._tried:
                     missing.add(key.digest)  # what follows cannot be matched before it is there
                     continue
+                self._tried.add(key)
                 extent = books.reserve_ahead(spec.layout.nbytes, rank)
                 if extent is None:
+                    self._tried.remove(key)
                     return False
-                self._tried.add(key)
-                self._loads.read_ahead(spec, extent)
+                try:
+                    self._loads.read_ahead(spec, extent)
+                except BaseException:
+                    if books.dram.is_reserved(extent):
+                        books.dram.abort(extent)
+                    raise
                 return True
         return False

@@ -1,6 +1,5 @@
 """The threads that read one slow tier: layer by layer, each verified, straight into the arena."""
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
@@ -41,9 +40,7 @@ class Reading:
         self._aside: list[Load] = []
         self._queue: SimpleQueue[Load | None] = SimpleQueue()
         names = [f"kvstore-load-{level.name}-{i}" for i in range(_NUM_THREADS)]
-        self._threads = [threading.Thread(target=self._run, name=n, daemon=True) for n in names]
-        for thread in self._threads:
-            thread.start()
+        self._threads = [books.threads.start(name, self._step) for name in names]
 
     def put(self, load: Load) -> None:
         """Read this from here; nothing of it is there yet. Called with the lock held."""
@@ -69,12 +66,21 @@ class Reading:
     def join(self, give_up: float) -> None:
         """Until the monotonic time `give_up`: a thread that hangs in the medium is left behind."""
         for thread in self._threads:
-            thread.join(max(0.0, give_up - time.monotonic()))
+            thread.join(give_up - time.monotonic())
 
-    def _run(self) -> None:
-        while (load := self._queue.get()) is not None:
-            if self._advance(load):
+    def _step(self) -> bool:
+        """One turn of one read. A read that fails in whatever way is over: those who wait for it
+        go on."""
+        load = self._queue.get()
+        if load is None:
+            return False
+        is_over = True
+        try:
+            is_over = self._advance(load)
+        finally:
+            if is_over:
                 self._finish(self._level, load)
+        return True
 
     def _advance(self, load: Load) -> bool:
         """Read on until it is another's turn, and it waits for its own again; whether it is over,

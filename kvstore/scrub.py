@@ -2,10 +2,12 @@
 
 import logging
 import threading
+from collections.abc import Iterator
 
 from kvstore.books import Books
 from kvstore.checksum import verify_segment
 from kvstore.errors import CorruptSegmentError
+from kvstore.supervised import SupervisedThread
 from kvstore.tiers.dram import Slot
 
 logger = logging.getLogger(__name__)
@@ -29,24 +31,28 @@ class Scrubber:
         self._books = books
         self._bytes_per_s = bytes_per_s
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="kvstore-scrub", daemon=True)
+        self._round: Iterator[Slot] = iter(())
+        self._thread: SupervisedThread | None = None
         if bytes_per_s:
-            self._thread.start()
+            self._thread = books.threads.start("kvstore-scrub", self._step)
 
     def close(self, timeout_s: float) -> None:
         self._stop.set()
-        if self._bytes_per_s:
+        if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def _run(self) -> None:
-        books = self._books
-        while not self._stop.wait(_IDLE_S):
-            with books.lock:
-                slots = [] if books.closed else books.dram.slots()
-            for slot in slots:
-                if self._stop.wait(slot.spec.layout.nbytes / self._bytes_per_s):
-                    return
-                self._scrub(slot)
+    def _step(self) -> bool:
+        """One segment of a round, after the time that it may take."""
+        slot = next(self._round, None)
+        if slot is None:
+            if self._stop.wait(_IDLE_S):
+                return False
+            self._round = iter(self._books.dram.slots())
+        elif self._stop.wait(slot.spec.layout.nbytes / self._bytes_per_s):
+            return False
+        else:
+            self._scrub(slot)
+        return True
 
     def _scrub(self, slot: Slot) -> None:
         books = self._books
@@ -54,11 +60,14 @@ class Scrubber:
             if books.closed or not slot.published:
                 return
             slot.borrows += 1
-        damage = damage_of(books, slot)
-        with books.lock:
-            slot.borrows -= 1
-            if damage is not None:
-                books.condemn(slot)
-            books.dram.free_if_unused(slot)
+        damage = None
+        try:
+            damage = damage_of(books, slot)
+        finally:
+            with books.lock:
+                slot.borrows -= 1
+                if damage is not None:
+                    books.condemn(slot)
+                books.dram.free_if_unused(slot)
         if damage is not None:
             logger.error("a segment changed in memory after it was published: %s", damage)

@@ -1,8 +1,7 @@
 """One shard of the store: DRAM arena and SSD of a node, what is in them, and who may use it."""
 
-import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 from kvstore.acquisition import Acquisitions
@@ -18,6 +17,7 @@ from kvstore.prefetch import Prefetcher
 from kvstore.removal import remove_tags
 from kvstore.scrub import Scrubber, damage_of
 from kvstore.singleflight import OpenTicket
+from kvstore.supervised import Supervisor, each
 from kvstore.tiers.dram import Slot
 from kvstore.types import (
     Acquired,
@@ -53,9 +53,14 @@ class KVStore:
         self._writes = [
             WriteBehind(self._books, level, self._forget_removed) for level in self._books.levels
         ]
-        self._stop = threading.Event()
-        self._reaper = threading.Thread(target=self._reap, name="kvstore-reap", daemon=True)
-        self._reaper.start()
+        self._closing = False
+        every_s = config.reap_interval_s
+        self._reaper = self.threads.every(every_s, "kvstore-reap", *self._reaping())
+
+    @property
+    def threads(self) -> Supervisor:
+        """All that work for this store; its owner may add its own."""
+        return self._books.threads
 
     def register(self, holder: HolderId) -> ArenaRef:
         """Know a process of this node by its lock file (`Holder`); what to map."""
@@ -227,9 +232,10 @@ class KVStore:
         Views that clients hold stay valid; the file of the arena is gone.
         """
         books = self._books
-        if self._stop.is_set():
+        if self._closing:
             return
-        self._stop.set()
+        self._closing = True
+        self._reaper.stop()
         for writes in self._writes:
             writes.close(timeout_s / len(self._writes))
         with books.lock:
@@ -278,17 +284,28 @@ class KVStore:
         slot.borrows -= 1
         books.dram.free_if_unused(slot)
 
-    def _reap(self) -> None:
-        """Collect what ended by itself: processes, silent computations, announcements."""
+    def _reaping(self) -> Sequence[Callable[[], None]]:
+        """What collects that which ended by itself, each apart from the failures of others."""
         books = self._books
-        while not self._stop.wait(self._config.reap_interval_s):
+
+        def end_holders() -> None:
             with books.lock:
-                for holder in books.holders.ended():
-                    books.end_holder(holder)
+                each(books.holders.ended(), books.end_holder)
+
+        def expire_claims() -> None:
+            with books.lock:
                 if books.claims.expire():
                     books.changed.notify_all()
+
+        def expire_announcements() -> None:
+            with books.lock:
                 books.window.expire()
+
+        def give_up_hanging() -> None:
+            with books.lock:
                 self._loads.give_up_hanging()
+
+        return end_holders, expire_claims, expire_announcements, give_up_hanging
 
     def _forget_removed(self) -> None:
         """A tier has recovered: what was removed meanwhile goes from it too."""

@@ -9,10 +9,17 @@ what it had begun (a waiter is told, a pin given back) and raises on, by `finall
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from kvstore.types import ThreadStats
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+Step = Callable[[], bool | None]
+"""Does one item. False: there will be no more."""
 
 _FIRST_PAUSE_S = 0.01
 _MAX_PAUSE_S = 0.5
@@ -21,20 +28,12 @@ _LOG_EVERY_S = 60.0
 """How often one kind of failure of a thread is logged."""
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadStats:
-    up: bool
-    """The thread runs."""
-    failures: int
-    """Steps that raised, since the start."""
-
-
 class SupervisedThread:
     """One daemon thread: it does not keep the process alive while it hangs."""
 
-    def __init__(self, name: str, step: Callable[[], bool], interval_s: float = 0.0) -> None:
-        """Starts. Every step is followed by another until one returns False or `stop` is called;
-        `interval_s` before each."""
+    def __init__(self, name: str, step: Step, interval_s: float = 0.0) -> None:
+        """Starts. Every step, after `interval_s`, is followed by another until one returns False
+        or `stop` is called."""
         self.name = name
         self._step = step
         self._interval_s = interval_s
@@ -59,7 +58,7 @@ class SupervisedThread:
     def _run(self) -> None:
         while not self._stopped.wait(self._interval_s + self._pause_s):
             try:
-                if not self._step():
+                if self._step() is False:
                     return
                 self._in_a_row = 0
             except Exception as error:  # the thread's boundary: the next step follows
@@ -81,6 +80,23 @@ class SupervisedThread:
             logger.error(text, self.name, self._failures, exc_info=error)
 
 
+def each(items: Iterable[T], work: Callable[[T], object]) -> None:
+    """Does the work for every item, then raises the first failure: one bad item does not keep the
+    others from their turn."""
+    failed: Exception | None = None
+    for item in items:
+        try:
+            work(item)
+        except Exception as error:  # raised below, at the end
+            failed = failed or error
+    if failed is not None:
+        raise failed
+
+
+def _call(step: Step) -> None:
+    step()
+
+
 class Supervisor:
     """The threads of one component, by name. Thread-safe."""
 
@@ -88,18 +104,14 @@ class Supervisor:
         self._lock = threading.Lock()
         self._threads: dict[str, SupervisedThread] = {}
 
-    def start(self, name: str, step: Callable[[], bool]) -> SupervisedThread:
+    def start(self, name: str, step: Step) -> SupervisedThread:
         """A thread that repeats `step`, which waits for its next item, until it returns False."""
         return self._add(SupervisedThread(name, step))
 
-    def every(self, interval_s: float, name: str, work: Callable[[], None]) -> SupervisedThread:
-        """A thread that does `work` after each interval, until it is stopped."""
-
-        def step() -> bool:
-            work()
-            return True
-
-        return self._add(SupervisedThread(name, step, interval_s))
+    def every(self, interval_s: float, name: str, *steps: Step) -> SupervisedThread:
+        """A thread that does all of the steps after each interval, until it is stopped. One that
+        fails does not keep the rest from being done."""
+        return self._add(SupervisedThread(name, lambda: each(steps, _call), interval_s))
 
     def stats(self) -> dict[str, ThreadStats]:
         with self._lock:

@@ -8,6 +8,8 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 ITEMSIZE: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 TierName = Literal["device", "dram", "peer", "ssd", "remote"]
+STORE_TIERS: tuple[TierName, ...] = ("dram", "ssd", "remote")
+"""Those of one node's store."""
 HolderId = NewType("HolderId", str)
 LeaseId = NewType("LeaseId", int)
 TicketId = NewType("TicketId", int)
@@ -155,6 +157,16 @@ class TierStats:
 
 
 @dataclass(frozen=True, slots=True)
+class ThreadStats:
+    """A background thread (see `kvstore.supervised`)."""
+
+    up: bool
+    """It runs."""
+    failures: int
+    """Items that failed and were skipped, since the start."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoreStats:
     """Counters since start; bytes are exact, taken under the metadata lock."""
 
@@ -179,6 +191,8 @@ class StoreStats:
     open_tickets: int
     copies_bytes: int
     """DRAM taken by copies of what other nodes own."""
+    threads: Mapping[str, ThreadStats]
+    """Background threads, by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ is. Reading does not wait for that.
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -17,6 +16,7 @@ from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableEr
 from kvstore.levels import Level
 from kvstore.tiers.dram import Slot
 from kvstore.tiers.segment_object import Stored
+from kvstore.types import SegmentKey
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +33,11 @@ class WriteBehind:
         self._level = level
         self._on_recovered = on_recovered
         self._stopping = False
+        self._is_recovered = False
         self._paused_until = 0.0
         self._warned = False
         self._going: list[Stored] = []  # evicted, not yet off the medium
-        self._thread = threading.Thread(target=self._run, name=f"kvstore-{level.name}", daemon=True)
-        self._thread.start()
+        self._thread = books.threads.start(f"kvstore-{level.name}", self._step)
 
     def flush(self, timeout_s: float) -> bool:
         """Whether everything that was queued has been written or given up in time."""
@@ -54,16 +54,27 @@ class WriteBehind:
             )
             self._stopping = True
             self._books.work.notify_all()
-        self._thread.join(max(0.0, give_up - time.monotonic()))
+        self._thread.join(give_up - time.monotonic())
 
-    def _run(self) -> None:
-        while not self._recover():
+    def _step(self) -> bool:
+        """Recover, once the last failure was long enough ago; then write one segment."""
+        if not self._is_recovered:
+            left = self._paused_until - time.monotonic()
             with self._books.lock:
-                if self._books.work.wait_for(lambda: self._stopping, _PAUSE_S):
-                    return
-        while (slot := self._next()) is not None:
+                if self._books.work.wait_for(lambda: self._stopping, max(0.0, left)):
+                    return False
+            self._paused_until = time.monotonic() + _PAUSE_S  # unless it succeeds
+            self._is_recovered = self._recover()
+            return True
+        slot = self._next()
+        if slot is None:
+            return False
+        written = False
+        try:
             written = self._write(slot)
+        finally:
             self._finish(slot, written)
+        return True
 
     def _recover(self) -> bool:
         """Whether the level knows all that the medium has; False when it could not be asked."""
@@ -81,6 +92,7 @@ class WriteBehind:
         except TierUnavailableError as error:
             self._pause(error)
             return False
+        self._paused_until = 0.0
         with books.lock:
             level.recovering = False
             books.work.notify_all()
@@ -119,6 +131,10 @@ class WriteBehind:
                 books.condemn(slot)
         except TierUnavailableError as error:
             self._pause(error)
+        except BaseException:
+            with books.lock:
+                level.write_failures += 1
+            raise
         else:
             self._warned = False
             return True
@@ -130,29 +146,45 @@ class WriteBehind:
         books, level = self._books, self._level
         with books.lock:
             missing = nbytes - (level.tier.capacity_bytes - level.tier.used_bytes)
-            victims = level.shelf.victims(missing, books.next_use(), ())
-            gone = [level.detach(key, evicted=True) for key in victims]
-        self._going += [stored for stored in gone if stored is not None]
+            for key in level.shelf.victims(missing, books.next_use(), ()):
+                if (stored := level.detach(key, evicted=True)) is not None:
+                    self._going.append(stored)
         while self._going:
-            level.tier.discard(self._going[-1])
-            self._going.pop()
+            stored = self._going.pop()
+            try:
+                level.tier.discard(stored)
+            except TierUnavailableError:
+                self._going.append(stored)
+                raise
 
     def _finish(self, slot: Slot, written: bool) -> None:
         books, level, spec = self._books, self._level, slot.spec
         unwanted = None
         with books.lock:
             level.writing = None
+            slot.borrows -= 1
+            books.work.notify_all()
+            published = slot.published
+            books.dram.free_if_unused(slot)
             if written:
                 level.written_bytes += spec.layout.nbytes
-            if written and not slot.published:  # removed while it was being written
+            if written and not published:  # removed while it was being written
                 unwanted = level.tier.detach(spec.key)
-            elif written and spec.key not in level.shelf and (entry := level.tier.entry(spec.key)):
-                level.shelf.add(entry)
-            slot.borrows -= 1
-            books.dram.free_if_unused(slot)
-            books.work.notify_all()
+            elif written and spec.key not in level.shelf:
+                self._shelve(spec.key)
         if unwanted is not None:
             discard(books, level, unwanted)
+
+    def _shelve(self, key: SegmentKey) -> None:
+        """Known here from now on, or not in the tier either. Called with the lock held."""
+        if (entry := self._level.tier.entry(key)) is None:
+            return
+        try:
+            self._level.shelf.add(entry)
+        except BaseException:
+            if (stored := self._level.tier.detach(key)) is not None:
+                self._going.append(stored)
+            raise
 
     def _pause(self, error: TierUnavailableError) -> None:
         """Leave a failing medium alone for a while; say so once until it works again."""

@@ -2,7 +2,6 @@
 
 import logging
 import queue
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -14,6 +13,7 @@ from actors.engine.generate import GenerateEngine, Sequence
 from actors.errors import ActorError, ExpiredError, OverloadedError, UnavailableError
 from actors.messages import FinishReason, GenerateChunk, GenerateRequest
 from actors.work_meter import StepCost, WorkMeter
+from kvstore.supervised import Supervisor, each
 
 T = TypeVar("T")
 
@@ -60,7 +60,9 @@ class _Aside:
 class Batcher:
     """Owns the engine thread. `submit` and `cancel` may be called from any thread."""
 
-    def __init__(self, engine: GenerateEngine, config: GeneratorConfig) -> None:
+    def __init__(
+        self, engine: GenerateEngine, config: GeneratorConfig, threads: Supervisor
+    ) -> None:
         self._engine, self._config = engine, config
         self._waiting: queue.Queue[Job | _Aside | None] = queue.Queue(config.max_waiting)
         self._active: list[tuple[Job, Sequence]] = []
@@ -69,12 +71,11 @@ class Batcher:
         self._cost = StepCost(config.max_batch)
         self.meter = WorkMeter()
         """In requests."""
-        self._thread = threading.Thread(target=self._run, name="generator-engine", daemon=True)
-        self._thread.start()
+        self._thread = threads.start("generator-engine", self._step)
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._thread.stats().up
 
     @property
     def num_waiting(self) -> int:
@@ -131,25 +132,42 @@ class Batcher:
         except queue.Full:
             raise OverloadedError("the generator's queue") from None
 
-    def _run(self) -> None:
-        while True:
+    def _step(self) -> bool:
+        """Take in what waits and has a place, then one more token for all. What fails here in
+        whatever way ends the requests of the batch, which are told."""
+        try:
             while len(self._active) < self._config.max_batch:
                 try:
                     item = self._waiting.get(block=not self._active)
                 except queue.Empty:
                     break
                 if item is None:
-                    return
-                self._admitting = True
-                started = time.monotonic() - self._stepping_s
-                if isinstance(item, _Aside):
-                    item.run()
-                else:
-                    self.meter.begin(1)
-                    self._admit(item)
-                self.meter.work(time.monotonic() - self._stepping_s - started)
-                self._admitting = False
+                    return False
+                self._take(item)
             self._advance()
+        except BaseException as error:
+            self._fail(error)
+            raise
+        return True
+
+    def _take(self, item: Job | _Aside) -> None:
+        self._admitting = True
+        try:
+            started = time.monotonic() - self._stepping_s
+            if isinstance(item, _Aside):
+                item.run()
+            else:
+                self.meter.begin(1)
+                self._admit(item)
+            self.meter.work(time.monotonic() - self._stepping_s - started)
+        finally:
+            self._admitting = False
+
+    def _fail(self, error: BaseException) -> None:
+        """All of the batch; one whose caller has gone keeps nobody from being told."""
+        jobs, self._active = [job for job, _ in self._active], []
+        failure = UnavailableError(f"generation failed: {type(error).__name__}: {error}")
+        each(jobs, lambda job: job.emit(failure))
 
     def _admit(self, job: Job) -> None:
         try:
@@ -180,9 +198,7 @@ class Batcher:
             self._engine.step([sequence for _, sequence in self._active])
         except Exception as error:  # the batch fails, the thread and the next batch go on
             log.exception("decoding failed")
-            for job, _ in self._active:
-                job.emit(UnavailableError(f"generation failed: {type(error).__name__}: {error}"))
-            self._active = []
+            self._fail(error)
             return True
         seconds = time.monotonic() - started
         self._stepping_s += seconds

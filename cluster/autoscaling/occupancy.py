@@ -1,7 +1,6 @@
 """Which replicas may hold a GPU: those that start, run or stop, as Serve knows them."""
 
 import logging
-import threading
 import time
 
 from ray import serve
@@ -10,6 +9,7 @@ from ray.serve.schema import DeploymentStatusOverview, ReplicaState
 
 from cluster.autoscaling.rebalancer import Occupied
 from cluster.autoscaling.splits import Split
+from kvstore.supervised import SupervisedThread
 
 _PERIOD_S = 0.5
 _UNASKED_S = 10.0
@@ -25,22 +25,21 @@ class Occupancy:
         self._app_name, self._names = app_name, (reranker, generator)
         self._latest: Occupied | None = None
         self._asked = time.monotonic()
-        threading.Thread(target=self._run, name="autoscaler-occupancy", daemon=True).start()
+        self._thread = SupervisedThread("autoscaler-occupancy", self._step, _PERIOD_S)
 
     def latest(self) -> Occupied | None:
         """None until the first answer. Never waits."""
         self._asked = time.monotonic()
         return self._latest
 
-    def _run(self) -> None:
-        while time.monotonic() < self._asked + _UNASKED_S:
-            try:
-                app = serve.status().applications[self._app_name]
-                rank, write = (_count(app.deployments[name]) for name in self._names)
-                self._latest = Occupied(Split(rank[0], write[0]), Split(rank[1], write[1]))
-            except (KeyError, RayError) as error:  # the application ends
-                _log.warning("replicas cannot be counted: %r", error)
-            time.sleep(_PERIOD_S)
+    def _step(self) -> bool:
+        try:
+            app = serve.status().applications[self._app_name]
+            rank, write = (_count(app.deployments[name]) for name in self._names)
+            self._latest = Occupied(Split(rank[0], write[0]), Split(rank[1], write[1]))
+        except (KeyError, RayError) as error:  # the application ends
+            _log.warning("replicas cannot be counted: %r", error)
+        return time.monotonic() < self._asked + _UNASKED_S
 
 
 def _count(deployment: DeploymentStatusOverview) -> tuple[int, int]:

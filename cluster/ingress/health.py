@@ -14,6 +14,7 @@ from cluster.ingress.auth import Tenant
 from cluster.ingress.context import ContextDep
 from cluster.ingress.errors import ApiError
 from cluster.services import Deployment, Services, Status, StoreService
+from kvstore.types import STORE_TIERS
 
 router = APIRouter()
 
@@ -95,10 +96,8 @@ def _tiers(store: Status) -> dict[str, dict[str, int]]:
     """The store's tiers, over all nodes."""
     found: dict[str, Counter[str]] = {}
     for node in store["nodes"]:
-        own = node["store"] if isinstance(node["store"], dict) else {}
-        for name, tier in own.items():
-            if isinstance(tier, dict):
-                found.setdefault(name, Counter()).update(tier)
+        for name in STORE_TIERS if isinstance(node["store"], dict) else ():
+            found.setdefault(name, Counter()).update(node["store"][name])
     return {name: dict(tier) for name, tier in found.items()}
 
 

@@ -33,6 +33,10 @@ DEVICE_TIER = (
     counter("hits", "device_tier_hits", "Segments that the store was not asked for"),
     counter("evictions", "device_tier_evictions", "Segments that had to make room"),
 )
+THREADS = (
+    gauge("up", "replica_thread_up", "Whether a background thread of a replica runs"),
+    counter("failures", "replica_thread_failures", "What failed in it and was skipped"),
+)
 COUNT = (gauge("replicas", "deployment_replicas", "Replicas of a deployment that answered"),)
 
 
@@ -45,9 +49,15 @@ def replica_families(states: Mapping[str, list[Status] | str]) -> list[Metric]:
         for replica in replicas
     ]
     tiers = [(labels, r["device_tier"]) for labels, r in reports if "device_tier" in r]
+    threads = [
+        ((*labels, name), thread)
+        for labels, r in reports
+        for name, thread in r.get("threads", {}).items()
+    ]
     counts = [((name,), {"replicas": len(replicas)}) for name, replicas in found.items()]
     return [
         *tabulated(REPLICAS, LABELS, reports),
         *tabulated(DEVICE_TIER, LABELS, tiers),
+        *tabulated(THREADS, (*LABELS, "thread"), threads),
         *tabulated(COUNT, ("deployment",), counts),
     ]

@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from cluster.metrics.families import counter, gauge, tabulated
 from cluster.services import Status
 from kvstore.membership import MemberState
+from kvstore.types import STORE_TIERS
 
 Report = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -49,6 +50,10 @@ NODES = (
     gauge("waiting_segments", "node_rebalance_waiting_segments", "Not confirmed by their owners"),
     gauge("unplaced_segments", "node_unplaced_segments", "Their owners had no room for them"),
 )
+THREADS = (
+    gauge("up", "thread_up", "Whether a background thread of the node's shard runs"),
+    counter("failures", "thread_failures", "What failed in it and was skipped"),
+)
 WHOLE = (
     gauge("epoch", "membership_epoch", "Memberships since the store began; each change is one"),
     gauge("moving", "membership_moving", "1 while segments move to new owners"),
@@ -68,6 +73,7 @@ def store_families(status: Status) -> list[Metric]:
         *tabulated(COUNTERS, ("node",), own),
         *tabulated(NODES, ("node",), [((node["name"],), node) for node in nodes]),
         *tabulated((gauge("up", "node_up", "Whether the node's shard answered"),), ("node",), up),
+        *tabulated(THREADS, ("node", "thread"), _threads(answered)),
         *tabulated(WHOLE, (), [((), status)]),
         _members(nodes),
     ]
@@ -76,9 +82,15 @@ def store_families(status: Status) -> list[Metric]:
 def _tiers(nodes: list[Status]) -> Iterator[Report]:
     """Those that are configured."""
     for node in nodes:
-        for name, tier in node["store"].items():
-            if isinstance(tier, dict) and tier["capacity_bytes"] > 0:
+        for name in STORE_TIERS:
+            if (tier := node["store"][name])["capacity_bytes"] > 0:
                 yield (node["name"], name), tier
+
+
+def _threads(nodes: list[Status]) -> Iterator[Report]:
+    for node in nodes:
+        for name, thread in node["store"]["threads"].items():
+            yield (node["name"], name), thread
 
 
 def _members(nodes: list[Status]) -> Metric:

@@ -93,9 +93,9 @@ class DramTier(Tier):
     def complete(self, spec: SegmentSpec, extent: Extent, crcs: Sequence[int]) -> Slot:
         """The reserved extent holds the segment. The slot is not visible and must be held at
         once."""
-        self._reserved.remove(extent)
         slot = Slot(spec, extent, tuple(crcs))
         self._withdrawn.add(slot)
+        self._reserved.remove(extent)
         return slot
 
     def publish(self, slot: Slot) -> None:
@@ -121,12 +121,15 @@ class DramTier(Tier):
         return self._published.get(key)
 
     def slots(self) -> list[Slot]:
-        """All that is published."""
+        """All that is published. One copy of a dict's values, which needs no lock."""
         return list(self._published.values())
 
     def all_slots(self) -> list[Slot]:
         """The withdrawn ones too."""
         return [*self._published.values(), *self._withdrawn]
+
+    def is_reserved(self, extent: Extent) -> bool:
+        return extent in self._reserved
 
     def reserved(self) -> set[Extent]:
         return set(self._reserved)

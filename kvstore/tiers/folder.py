@@ -141,7 +141,7 @@ class Folder(Medium):
             self._folders.make(path.parent)
             self._files.rename(temporary, path)
             self._files.sync_folder(path.parent)
-        except OSError:
+        except BaseException:
             for leftover in (temporary, path):
                 with suppress(OSError):  # a disk that fails keeps it until the next start
                     self._files.unlink(leftover)

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from cluster.autoscaling.reporting import Reporter
+from cluster.metrics import replicas
 from cluster.metrics.families import Figure
 from cluster.metrics.replicas import COUNT, DEVICE_TIER, REPLICAS
 from cluster.metrics.request import Instruments
-from cluster.metrics.store import COUNTERS, NODES, TIERS, WHOLE
+from cluster.metrics.store import COUNTERS, NODES, THREADS, TIERS, WHOLE
 from tests.infra.promql import DASHBOARDS, PROMETHEUS, Panel, alerts, needs_prometheus, panels
 
 METRIC = re.compile(r"\b(?:ray_)?hyperrag_[a-z_]+")
@@ -46,9 +47,14 @@ def test_every_alert_is_tested_and_says_what_to_do() -> None:
     assert set(told) == set(alerts())
 
 
+def all_figures() -> list[Figure]:
+    of_store = [*TIERS, *COUNTERS, *NODES, *THREADS, *WHOLE]
+    return [*of_store, *REPLICAS, *DEVICE_TIER, *replicas.THREADS, *COUNT]
+
+
 def exported() -> set[str]:
     """Names that the service gives its series."""
-    figures: list[Figure] = [*TIERS, *COUNTERS, *NODES, *WHOLE, *REPLICAS, *DEVICE_TIER, *COUNT]
+    figures = all_figures()
     tables = {f.name + ("_total" if f.kind == "counter" else "") for f in figures}
     families = Instruments("1", 1).families()
     suffixes = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
@@ -72,7 +78,7 @@ def test_names_follow_the_conventions() -> None:
     """Base units in the name, `_total` for counters alone, and a help text for each."""
     for name in exported():
         assert not re.search(r"_(ms|milliseconds|mb|gb|kb)(_|$)", name), name
-    figures: list[Figure] = [*TIERS, *COUNTERS, *NODES, *WHOLE, *REPLICAS, *DEVICE_TIER, *COUNT]
+    figures = all_figures()
     for figure in figures:
         assert not figure.name.endswith("_total") and figure.help, figure.name
         assert all(getattr(figure, f.name) is not None for f in fields(figure))

@@ -25,13 +25,15 @@ class Actor:
         rng: random.Random,
         deadlines_s: Sequence[float] = (0.0, 0.001, 5.0),
         commit_share: float = 0.8,
+        streamed_share: float = 0.4,
     ) -> None:
         """`deadlines_s` are drawn from; short ones make tickets of what is not read in time. A
-        `commit_share` of the tickets is computed, parents or not."""
+        `commit_share` of the tickets is computed, parents or not. What is streamed arrives."""
         self._client = client
         self._rng = rng
         self._deadlines_s = deadlines_s
         self._commit_share = commit_share
+        self._streamed_share = streamed_share
         self._held: deque[tuple[Acquired, list[Ticket]]] = deque()
         self.num_arriving = 0
         """Hits that were still on their way."""
@@ -43,7 +45,7 @@ class Actor:
         request_id = f"r{rng.randrange(8)}"
         if rng.random() < 0.3:
             client.announce(request_id, paths, 0.5)
-        streamed = rng.random() < 0.4
+        streamed = rng.random() < self._streamed_share
         deadline_s = max(self._deadlines_s) if streamed else rng.choice(self._deadlines_s)
         acquired = client.acquire(paths, deadline_s, streamed)
         self.num_arriving += sum(hit.arriving for hit in acquired.hits.values())

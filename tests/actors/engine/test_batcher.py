@@ -12,6 +12,7 @@ from actors.engine.runtime import Runtime
 from actors.errors import ExpiredError, OverloadedError, RequestError
 from actors.messages import GenerateChunk, GenerateRequest, Message, Sampling
 from actors.work_meter import ARRIVED, BUSY_S, COMPLETED, WAITING
+from kvstore.supervised import Supervisor
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
 
 Start = Callable[[GeneratorConfig], Batcher]
@@ -24,7 +25,7 @@ def start(runtime: Runtime) -> Iterator[Start]:
 
     def make(config: GeneratorConfig) -> Batcher:
         engine = GenerateEngine(runtime, config, None)
-        running.append(Batcher(engine, config))
+        running.append(Batcher(engine, config, Supervisor()))
         return running[-1]
 
     yield make

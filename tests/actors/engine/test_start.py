@@ -16,6 +16,7 @@ from actors.engine.generate import GenerateEngine
 from actors.engine.overlap import LayerClock
 from actors.engine.runtime import Runtime
 from actors.engine.start import defer, needed
+from kvstore.supervised import Supervisor
 from tests.actors.engine.generating import request, started
 from tests.actors.engine.test_overlap import over_disk
 
@@ -108,7 +109,7 @@ def test_the_batcher_gives_the_tokens_of_others(runtime: Runtime, tmp_path: Path
         assert store.flush(10)
     with over_disk(tmp_path, "read rate 3e7") as (_, client):
         config = GeneratorConfig(overlap="request", stream_interval_s=0)
-        batcher = Batcher(GenerateEngine(runtime, config, client), config)
+        batcher = Batcher(GenerateEngine(runtime, config, client), config, Supervisor())
         order: list[str] = []
         ended = [threading.Event() for _ in range(2)]
 

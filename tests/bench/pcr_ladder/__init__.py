@@ -35,6 +35,7 @@ from actors.engine.generate import GenerateEngine
 from actors.engine.runtime import Runtime, load_runtime
 from kvstore.config import PolicyName, StoreConfig
 from kvstore.store import KVStore
+from kvstore.supervised import Supervisor
 from tests.bench.harness import Options, Result, folder_on_disk, tracked
 from tests.bench.pcr_ladder.links import Link, LinkedClient, LinkedTier
 from tests.bench.pcr_ladder.work import (
@@ -149,7 +150,7 @@ def _serving(arm: Arm, machine: Machine, folder: Path) -> Iterator[tuple[Batcher
     tier = LinkedTier(pool, tier_config, down)
     config = GeneratorConfig(overlap=arm.overlap, stream_interval_s=0)
     engine = GenerateEngine(machine.runtime, config, client, tier)
-    batcher = Batcher(engine, config)
+    batcher = Batcher(engine, config, Supervisor())
     try:
         assert store.flush(60)
         yield batcher, engine

@@ -7,7 +7,7 @@ from actors.counters import ReuseCounters
 from actors.messages import CacheReport
 from cluster.metrics.replicas import replica_families
 from cluster.services import Status
-from kvstore.types import TierStats
+from kvstore.types import ThreadStats, TierStats
 from tests.cluster.metrics.series import Series, moved, series_of
 
 LABELS = 'deployment="reranker",node="here",replica="r1"'
@@ -52,11 +52,16 @@ def test_what_requests_found_by_tier() -> None:
 
 def test_queues_batches_and_the_device_tier() -> None:
     tier = asdict(TierStats(100, 60, 3, 5, 2))
-    busy = reranker(ReuseCounters(), waiting=4, active=2, batches=9, device_tier=tier)
+    threads = {"reranker-engine": asdict(ThreadStats(up=True, failures=3))}
+    more = {"device_tier": tier, "threads": threads}
+    busy = reranker(ReuseCounters(), waiting=4, active=2, batches=9, **more)
     found = series(
         reranker=[busy], corpus=[{"replica": "c", "node": "there", "changes_waiting": 6}]
     )
     assert found[f"hyperrag_replica_queue_length{{{LABELS}}}"] == 4
+    assert found[f'hyperrag_replica_thread_up{{{LABELS},thread="reranker-engine"}}'] == 1
+    name = f'hyperrag_replica_thread_failures_total{{{LABELS},thread="reranker-engine"}}'
+    assert found[name] == 3
     assert found[f"hyperrag_replica_active_requests{{{LABELS}}}"] == 2
     assert found[f"hyperrag_replica_batches_total{{{LABELS}}}"] == 9
     assert found[f"hyperrag_device_tier_capacity_bytes{{{LABELS}}}"] == 100

@@ -9,7 +9,7 @@ from cluster.metrics.store import COUNTERS, NODES, TIERS, store_families
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from kvstore.types import StoreStats, TierStats
+from kvstore.types import StoreStats, ThreadStats, TierStats
 from tests.cluster.metrics.series import Series, moved, series_of
 from tests.kvstore.segments import TRUNK, chain_of, compute, passage, small_config
 
@@ -26,6 +26,7 @@ REPORT = ShardReport(
     waiting_segments=2,
     waiting_for={"there": 2},
     unplaced_segments=1,
+    threads_gone=(),
 )
 WHOLE: dict[str, Any] = {"epoch": 3, "replication": 1, "moving": True, "changes": []}
 
@@ -70,7 +71,8 @@ def test_every_figure_of_a_report_is_exported_under_its_own_name() -> None:
     """Each field gets a number that only it has: no two are swapped, none is left out."""
     tier = TierStats(*range(1, 1 + len(fields(TierStats))))
     numbers = {f.name: 100 + i for i, f in enumerate(fields(StoreStats)) if f.type is int}
-    stats = StoreStats(dram=tier, ssd=tier, remote=tier, **numbers)
+    threads = {"worker": ThreadStats(up=True, failures=7), "lost": ThreadStats(False, 0)}
+    stats = StoreStats(dram=tier, ssd=tier, remote=tier, threads=threads, **numbers)
     found = series(node(stats))
     for figure in TIERS:
         name = figure.name + ("_total" if figure.kind == "counter" else "")
@@ -82,6 +84,9 @@ def test_every_figure_of_a_report_is_exported_under_its_own_name() -> None:
         expected = {**asdict(REPORT), **numbers}[figure.field]
         assert found[f'{name}{{node="here"{labels}}}'] == expected
     assert {figure.field for figure in COUNTERS} == set(numbers)
+    assert found['hyperrag_thread_up{node="here",thread="worker"}'] == 1
+    assert found['hyperrag_thread_failures_total{node="here",thread="worker"}'] == 7
+    assert found['hyperrag_thread_up{node="here",thread="lost"}'] == 0
 
 
 def test_the_membership(tmp_path: Path) -> None:
