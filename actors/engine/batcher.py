@@ -1,7 +1,10 @@
-"""A continuous batcher: sequences join and leave the decoding batch between any two tokens."""
+"""A continuous batcher: sequences join and leave the decoding batch between any two tokens.
+
+What fails for one request ends that request alone. A pass that fails is repeated for each of its
+sequences, so that the one at fault is found and the others go on.
+"""
 
 import logging
-import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,10 +13,11 @@ from typing import Any, TypeVar
 
 from actors.engine.config import GeneratorConfig
 from actors.engine.generate import GenerateEngine, Sequence
+from actors.engine.waiting import WaitingQueue
 from actors.errors import ActorError, ExpiredError, OverloadedError, UnavailableError
 from actors.messages import FinishReason, GenerateChunk, GenerateRequest
 from actors.work_meter import StepCost, WorkMeter
-from kvstore.supervised import Supervisor, each
+from kvstore.supervised import Supervisor
 
 T = TypeVar("T")
 
@@ -64,14 +68,14 @@ class Batcher:
         self, engine: GenerateEngine, config: GeneratorConfig, threads: Supervisor
     ) -> None:
         self._engine, self._config = engine, config
-        self._waiting: queue.Queue[Job | _Aside | None] = queue.Queue(config.max_waiting)
+        self._waiting = WaitingQueue[Job | _Aside](config.max_waiting, "the generator's queue")
         self._active: list[tuple[Job, Sequence]] = []
-        self._admitting = False
+        self._admitting = self._closed = False
         self._stepping_s = 0.0
         self._cost = StepCost(config.max_batch)
         self.meter = WorkMeter()
         """In requests."""
-        self._thread = threads.start("generator-engine", self._step)
+        self._thread = threads.start("generator-engine", self._turn)
 
     @property
     def alive(self) -> bool:
@@ -79,7 +83,7 @@ class Batcher:
 
     @property
     def num_waiting(self) -> int:
-        return self._waiting.qsize()
+        return len(self._waiting)
 
     @property
     def num_active(self) -> int:
@@ -113,61 +117,53 @@ class Batcher:
         return done
 
     def cancel(self, job: Job) -> None:
-        """Nothing more is emitted; its place is free before the next token."""
+        """Nothing more is emitted; its place in the queue is free at once, its place in the batch
+        before the next token."""
         job.cancelled = True
+        if self._waiting.discard(job):
+            self.meter.begin(1)
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """End the thread after the current step; what is under way fails."""
-        for job, _ in self._active:
-            job.cancelled = True
-        self._waiting.put(None, timeout=timeout_s)
+        """End the thread after the current step; what is under way or waits fails."""
+        self._closed = True
+        self._thread.stop()
+        left = self._waiting.close()
         self._thread.join(timeout_s)
+        for item in [*left, *(job for job, _ in self._active)]:
+            if isinstance(item, Job):
+                item.emit(UnavailableError("the generator was stopped"))
+            else:
+                item.done.cancel()
         self._engine.close()
 
     def _put(self, item: Job | _Aside) -> None:
         if not self.alive:
             raise UnavailableError("the generator's engine thread has ended")
-        try:
-            self._waiting.put_nowait(item)
-        except queue.Full:
-            raise OverloadedError("the generator's queue") from None
+        self._waiting.put(item)
 
-    def _step(self) -> bool:
-        """Take in what waits and has a place, then one more token for all. What fails here in
-        whatever way ends the requests of the batch, which are told."""
-        try:
-            while len(self._active) < self._config.max_batch:
-                try:
-                    item = self._waiting.get(block=not self._active)
-                except queue.Empty:
-                    break
-                if item is None:
-                    return False
-                self._take(item)
+    def _turn(self) -> bool:
+        """Admit what there is room for, then one more token for all; False at the end."""
+        while not self._closed and len(self._active) < self._config.max_batch:
+            item = self._waiting.get(block=not self._active)
+            if item is None:
+                break
+            self._take(item)
+        if not self._closed:
             self._advance()
-        except BaseException as error:
-            self._fail(error)
-            raise
-        return True
+        return not self._closed
 
     def _take(self, item: Job | _Aside) -> None:
         self._admitting = True
+        started = time.monotonic() - self._stepping_s
         try:
-            started = time.monotonic() - self._stepping_s
             if isinstance(item, _Aside):
                 item.run()
             else:
                 self.meter.begin(1)
                 self._admit(item)
-            self.meter.work(time.monotonic() - self._stepping_s - started)
         finally:
             self._admitting = False
-
-    def _fail(self, error: BaseException) -> None:
-        """All of the batch; one whose caller has gone keeps nobody from being told."""
-        jobs, self._active = [job for job, _ in self._active], []
-        failure = UnavailableError(f"generation failed: {type(error).__name__}: {error}")
-        each(jobs, lambda job: job.emit(failure))
+            self.meter.work(time.monotonic() - self._stepping_s - started)
 
     def _admit(self, job: Job) -> None:
         try:
@@ -177,12 +173,8 @@ class Batcher:
             if time.monotonic() > job.deadline:
                 raise ExpiredError("the request's time was up while it waited for the generator")
             sequence = self._engine.start(job.request, job.deadline, self._advance)
-        except ActorError as error:
-            job.emit(error)
-            return
         except Exception as error:  # a request's failure must not end the engine's thread
-            log.exception("request %s failed in prefill", job.request.request_id)
-            job.emit(UnavailableError(f"generation failed: {type(error).__name__}: {error}"))
+            self._fail(job, error)
             return
         job.ttft_s = time.monotonic() - job.submitted
         if not self._deliver(job, sequence):
@@ -194,26 +186,58 @@ class Batcher:
         if not self._active:
             return False
         started = time.monotonic()
-        try:
-            self._engine.step([sequence for _, sequence in self._active])
-        except Exception as error:  # the batch fails, the thread and the next batch go on
-            log.exception("decoding failed")
-            self._fail(error)
-            return True
+        failed = self._step(self._active)
         seconds = time.monotonic() - started
         self._stepping_s += seconds
         self.meter.work(self._cost.in_full_batches(len(self._active), seconds))
-        self._active = [(job, s) for job, s in self._active if not self._deliver(job, s)]
+        for job, error in failed.values():
+            self._fail(job, error)
+        advanced = [(job, s) for i, (job, s) in enumerate(self._active) if i not in failed]
+        self._active = [(job, s) for job, s in advanced if not self._deliver(job, s)]
         return True
+
+    def _step(self, active: list[tuple[Job, Sequence]]) -> dict[int, tuple[Job, Exception]]:
+        """A token more for each; jobs with their errors, by index, of those that got none."""
+        try:
+            errors: dict[int, Exception] = {**self._engine.step([s for _, s in active])}
+        except ActorError as error:  # of the node, not of one of them: no compute slot
+            errors = dict.fromkeys(range(len(active)), error)
+        except Exception as error:  # the pass fails, the thread goes on
+            if len(active) == 1:
+                return {0: (active[0][0], error)}
+            log.exception("a pass over %d sequences failed: each is tried alone", len(active))
+            alone = {i: self._step([one]) for i, one in enumerate(active)}
+            return {i: failed[0] for i, failed in alone.items() if failed}
+        return {i: (active[i][0], error) for i, error in errors.items()}
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        """The request ends with its error; an unforeseen one is logged."""
+        if not isinstance(error, ActorError):
+            name = job.request.request_id
+            log.error("request %s failed", name, exc_info=error)
+            error = UnavailableError(f"generation failed: {type(error).__name__}: {error}")
+        try:
+            job.emit(error)
+        except Exception:  # who asked is gone: the thread goes on for the others
+            log.exception("nobody takes the error of request %s", job.request.request_id)
+
+    def _deliver(self, job: Job, sequence: Sequence) -> bool:
+        """Emit the newest token's text; whether the answer is complete, or has failed."""
+        try:
+            return self._emit(job, sequence)
+        except Exception as error:  # a request's failure must not end the engine's thread
+            self._fail(job, error)
+            return True
 
     def _dropped(self, job: Job) -> bool:
         if not job.cancelled and time.monotonic() > job.deadline:
-            job.emit(ExpiredError("the request's time was up while its answer was generated"))
+            error = ExpiredError("the request's time was up while its answer was generated")
+            self._fail(job, error)
             return True
         return job.cancelled
 
-    def _deliver(self, job: Job, sequence: Sequence) -> bool:
-        """Emit the newest token's text; whether the answer is complete."""
+    def _emit(self, job: Job, sequence: Sequence) -> bool:
+        """Whether the answer is complete."""
         ended = self._engine.ends(sequence.last)
         text = "" if ended else sequence.text.push(sequence.last)
         reason: FinishReason | None = None

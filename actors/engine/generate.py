@@ -21,7 +21,7 @@ from actors.engine.runtime import Runtime
 from actors.engine.sampling import Sampler, TextStream, validate
 from actors.engine.segments import Segments
 from actors.engine.start import Meanwhile, nothing
-from actors.errors import RequestError
+from actors.errors import RequestError, UnavailableError
 from actors.messages import CacheReport, FusedSegment, GenerateRequest, Neighbourhood
 from kvstore.client import StoreClient
 from kvstore.keys import fused_tag, make_root, tag
@@ -116,15 +116,23 @@ class GenerateEngine:
             cache=report,
         )
 
-    def step(self, sequences: Seq[Sequence]) -> None:
-        """One more token for every sequence, in one packed pass."""
+    def step(self, sequences: Seq[Sequence]) -> dict[int, UnavailableError]:
+        """One more token for every sequence, in one packed pass; by index, the errors of those
+        that got none because their logits are no numbers. When the pass itself raises, no sequence
+        has changed."""
         with self._slot.held():
             hidden = self._decoder.forward(Batch([s.lane() for s in sequences]))
             logits = self._decoder.logits(hidden)
-        for sequence, row in zip(sequences, logits, strict=True):
-            sequence.last = sequence.sampler.pick(row)
+        failed: dict[int, UnavailableError] = {}
+        for i, (sequence, row) in enumerate(zip(sequences, logits, strict=True)):
+            try:
+                sequence.last = sequence.sampler.pick(row)
+            except UnavailableError as error:
+                failed[i] = error
+                continue
             sequence.length += 1
             sequence.num_new += 1
+        return failed
 
     def close(self) -> None:
         """When what moves beside the passes has arrived. Idempotent."""

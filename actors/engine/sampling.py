@@ -1,16 +1,24 @@
 """Choosing the next token, and turning tokens into text that is safe to send."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 from torch import Tensor
 
-from actors.errors import RequestError
+from actors.errors import RequestError, UnavailableError
 from actors.messages import Sampling
 
 MAX_STOPS = 16
+SEEDS = range(-(2**63), 2**64)
+"""What a torch generator takes."""
+_GREEDY_BELOW = 1e-5
+"""A lower temperature gives the most likely token all of the probability, or overflows."""
+_MAX_INCOMPLETE = 16
+"""Tokens that are held back because their last character may be incomplete. One spans four at most,
+but a token of bytes may end one character and begin the next."""
+_REPLACEMENT = "\ufffd"
 
 
 def validate(sampling: Sampling, max_new_tokens: int) -> None:
@@ -23,12 +31,17 @@ def validate(sampling: Sampling, max_new_tokens: int) -> None:
         raise RequestError("temperature", f"is {sampling.temperature}, allowed: 0 to 2")
     if not 0 < sampling.top_p <= 1:
         raise RequestError("top_p", f"is {sampling.top_p}, allowed: above 0 to 1")
+    if sampling.seed is not None and sampling.seed not in SEEDS:
+        raise RequestError(
+            "seed", f"is {sampling.seed}, allowed: {SEEDS.start} to {SEEDS.stop - 1}"
+        )
     if len(sampling.stop) > MAX_STOPS or not all(sampling.stop):
         raise RequestError("stop", f"allowed: up to {MAX_STOPS} strings, none of them empty")
 
 
 class Sampler:
-    """Picks tokens of one sequence; greedy at temperature 0, else nucleus sampling with a seed."""
+    """Picks tokens of one sequence; greedy at a temperature of 0 or next to it, else nucleus
+    sampling with a seed."""
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
@@ -39,10 +52,15 @@ class Sampler:
             self._generator.manual_seed(sampling.seed)
 
     def pick(self, logits: Tensor) -> int:
-        """Next token of logits [vocabulary]."""
-        if self._sampling.temperature == 0:
-            return int(logits.argmax())
-        probs, order = (logits.cpu() / self._sampling.temperature).softmax(-1).sort(descending=True)
+        """Next token of logits [vocabulary]. Raises UnavailableError when they are no numbers."""
+        best, token = logits.max(-1)
+        if not math.isfinite(best):
+            raise UnavailableError("the model computed logits that are not finite")
+        if self._sampling.temperature < _GREEDY_BELOW:
+            return int(token)
+        # Below the largest: a quotient then overflows to -inf alone, which has no probability.
+        scaled = (logits - best).cpu() / self._sampling.temperature
+        probs, order = scaled.softmax(-1).sort(descending=True)
         # The token that crosses top_p stays in; the first one always does.
         probs = probs.masked_fill(probs.cumsum(-1) - probs >= self._sampling.top_p, 0.0)
         drawn = torch.multinomial(probs, 1, generator=self._generator)
@@ -52,21 +70,23 @@ class Sampler:
 class TextStream:
     """Text of a growing token sequence, held back where a stop string could still begin.
 
-    A character that spans tokens appears when it is whole.
+    A character that spans tokens appears when it is whole; bytes that are no text are U+FFFD. The
+    newest tokens are decoded behind those before them, as vLLM and TGI do: a decoder of byte
+    fallbacks gives other text to a run of bytes once the run turns out to be broken.
     """
 
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
         self._tokenizer, self._stops = tokenizer, stops
-        self._decode = DecodeStream(skip_special_tokens=True)
         self._ids: list[int] = []
-        self._num_decoded = 0
+        self._context = self._decoded = 0
+        # ids [context, decoded) stand before what is decoded next; their text is out.
         self._held = ""
         self.stopped = False
 
     def push(self, token: int) -> str:
         """Text that can be sent after this token; sets `stopped` when a stop string is complete."""
         self._ids.append(token)
-        self._hold(self._decode.step(self._tokenizer, token) or "")
+        self._held += self._decode(at_end=False)
         found = [i for stop in self._stops if (i := self._held.find(stop)) >= 0]
         if found:
             self.stopped = True
@@ -78,13 +98,18 @@ class TextStream:
 
     def flush(self) -> str:
         """What was held back, when no more tokens come; a character cut short is U+FFFD."""
-        self._hold(self._tokenizer.decode(self._ids)[self._num_decoded :])
-        text, self._held = self._held, ""
+        text, self._held = self._held + self._decode(at_end=True), ""
         return text
 
-    def _hold(self, text: str) -> None:
-        self._held += text
-        self._num_decoded += len(text)
+    def _decode(self, at_end: bool) -> str:
+        """Text of the tokens since `decoded`; empty while a character may still be incomplete."""
+        known = self._tokenizer.decode(self._ids[self._context : self._decoded])
+        text = self._tokenizer.decode(self._ids[self._context :])
+        may_grow = len(self._ids) - self._decoded < _MAX_INCOMPLETE and not at_end
+        if len(text) <= len(known) or (may_grow and text.endswith(_REPLACEMENT)):
+            return ""
+        self._context, self._decoded = self._decoded, len(self._ids)
+        return text[len(known) :]
 
     def _overlap(self) -> int:
         """Length of the longest end of the held text that begins some stop string."""

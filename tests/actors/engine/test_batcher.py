@@ -2,14 +2,15 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from actors.engine.batcher import Batcher
 from actors.engine.config import GeneratorConfig
-from actors.engine.generate import GenerateEngine
+from actors.engine.generate import GenerateEngine, Sequence
 from actors.engine.runtime import Runtime
-from actors.errors import ExpiredError, OverloadedError, RequestError
+from actors.errors import ExpiredError, OverloadedError, RequestError, UnavailableError
 from actors.messages import GenerateChunk, GenerateRequest, Message, Sampling
 from actors.work_meter import ARRIVED, BUSY_S, COMPLETED, WAITING
 from kvstore.supervised import Supervisor
@@ -127,7 +128,7 @@ def test_requests_behind_others_wait_and_begin_when_their_turn_comes(start: Star
     assert _collect(answers[0])[1].finish_reason == "length"
     with pytest.raises(ExpiredError):
         _collect(answers[2])
-    assert begun == [0, 1, 2] and not batcher.must_wait
+    assert begun == [0, 2] and not batcher.must_wait
 
 
 def test_cancelled_requests_leave_the_batch_and_emit_nothing_more(start: Start) -> None:
@@ -140,6 +141,100 @@ def test_cancelled_requests_leave_the_batch_and_emit_nothing_more(start: Start) 
     while batcher.num_active and time.monotonic() < deadline:
         time.sleep(0.01)
     assert batcher.num_active == 0
+
+
+def test_cancelled_requests_take_no_place_in_the_queue(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full", max_batch=1, max_waiting=4))
+    release, begun = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        begun.set()
+        return release.wait(60)
+
+    held = batcher.run(hold)
+    assert begun.wait(60)
+    silent: Chunks = queue.Queue()
+    for _ in range(3):
+        for job in [batcher.submit(_request(), silent.put) for _ in range(4)]:
+            batcher.cancel(job)
+    assert batcher.num_waiting == batcher.meter.stats()[WAITING] == 0
+    chunks: Chunks = queue.Queue()
+    batcher.submit(_request(max_tokens=2), chunks.put)
+    release.set()
+    assert held.result(60) and _collect(chunks)[1].completion_tokens == 2
+    assert silent.empty()
+
+
+def _no_numbers(sequence: Sequence) -> None:
+    sequence.kv.fill_(float("nan"))
+
+
+def _kv_of_another_shape(sequence: Sequence) -> None:
+    sequence.kv = sequence.kv[:, :, :, :, :8]
+
+
+def _no_text(sequence: Sequence) -> None:
+    sequence.text.push = sequence.text.flush = None  # type: ignore[assignment,method-assign]
+
+
+@pytest.mark.parametrize("spoil", [_no_numbers, _kv_of_another_shape, _no_text])
+def test_what_fails_for_one_ends_that_one_alone(
+    runtime: Runtime, spoil: Callable[[Sequence], None]
+) -> None:
+    config = GeneratorConfig(mode="full", max_batch=4)
+    engine = GenerateEngine(runtime, config, None)
+    begin = engine.start
+
+    def start(request: GenerateRequest, *rest: Any) -> Sequence:
+        sequence = begin(request, *rest)
+        if request.request_id == "r1":
+            spoil(sequence)
+        return sequence
+
+    batcher = Batcher(engine, config, Supervisor())
+    answers: list[Chunks] = [queue.Queue() for _ in range(8)]
+
+    def ask(i: int, chunks: Chunks) -> None:
+        batcher.submit(_request(i, seed=i, temperature=0.7), chunks.put)
+
+    for i in (0, 2, 3):
+        ask(i, answers[i])
+    alone = {i: _collect(answers[i])[0] for i in (0, 2, 3)}
+    engine.start = start  # type: ignore[method-assign]
+    for i in range(4):
+        ask(i, answers[4 + i])
+    assert {i: _collect(answers[4 + i])[0] for i in (0, 2, 3)} == alone
+    with pytest.raises(UnavailableError):
+        _collect(answers[5])
+    assert batcher.alive
+    batcher.close()
+
+
+def test_who_does_not_take_an_answer_hurts_nobody_else(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full", max_batch=2, stream_interval_s=0))
+
+    def refuse(item: GenerateChunk | Exception) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    chunks: Chunks = queue.Queue()
+    batcher.submit(_request(0), refuse)
+    batcher.submit(_request(1), chunks.put)
+    assert _collect(chunks)[1].completion_tokens == 10
+    assert batcher.alive and batcher.num_active == 0
+
+
+def test_closing_tells_who_is_answered_and_who_waits(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full", max_batch=1, max_new_tokens=512))
+    answers: list[Chunks] = [queue.Queue(), queue.Queue()]
+    for chunks in answers:
+        batcher.submit(_request(max_tokens=500, temperature=1.5), chunks.put)
+    assert isinstance(answers[0].get(timeout=60), GenerateChunk)
+    batcher.close()
+    for chunks in answers:
+        with pytest.raises(UnavailableError, match="stopped"):
+            _collect(chunks)
+    with pytest.raises(UnavailableError):
+        batcher.submit(_request(), answers[0].put)
 
 
 def test_expired_and_bad_requests_fail_alone(start: Start) -> None:

@@ -2,10 +2,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 
 from actors.engine.models import Decoder
 from actors.engine.sampling import Sampler, TextStream, validate
-from actors.errors import RequestError
+from actors.errors import RequestError, UnavailableError
 from actors.messages import Sampling
 
 
@@ -17,6 +18,8 @@ from actors.messages import Sampling
         (Sampling(temperature=-0.1), "temperature"),
         (Sampling(temperature=float("nan")), "temperature"),
         (Sampling(top_p=0.0), "top_p"),
+        (Sampling(seed=2**64), "seed"),
+        (Sampling(seed=-(2**63) - 1), "seed"),
         (Sampling(stop=("",)), "stop"),
         (Sampling(stop=("x",) * 17), "stop"),
     ],
@@ -66,3 +69,63 @@ def test_streamed_text_is_the_text_before_the_first_stop(
         sent += stream.flush()
     cut = [i for stop in stops if (i := whole.find(stop)) >= 0]
     assert sent == (whole[: min(cut)] if cut else whole)
+
+
+def _byte_fallback() -> Tokenizer:
+    """Decodes as the tokenizers of Llama 2, Mistral, Gemma and Phi 3 do."""
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "中", "▁sun", "s"]
+    tokenizer = Tokenizer(
+        models.BPE({piece: i for i, piece in enumerate(pieces)}, [], byte_fallback=True)
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    return tokenizer
+
+
+def _streamed(tokenizer: Tokenizer, ids: list[int]) -> str:
+    stream = TextStream(tokenizer, ())
+    return "".join(stream.push(token) for token in ids) + stream.flush()
+
+
+def test_bytes_that_are_no_text_are_replaced_and_the_text_goes_on() -> None:
+    """C3 98 is a letter; with 9F behind it the decoder takes all three for broken."""
+    tokenizer = _byte_fallback()
+    ids = [1 + 0xC3, 1 + 0x98, 1 + 0x9F, 257, 258, 259]
+    assert _streamed(tokenizer, ids) == "Ø\ufffd\ufffd中 suns"
+
+
+@given(st.lists(st.integers(1, 259), max_size=30))
+def test_any_bytes_can_be_streamed_and_what_follows_is_read(ids: list[int]) -> None:
+    tokenizer = _byte_fallback()
+    assert _streamed(tokenizer, [*ids, 257, 258, 259]).endswith("中 suns")
+
+
+@given(st.text(max_size=30))
+def test_text_in_bytes_is_the_text(text: str) -> None:
+    ids = [1 + byte for byte in text.encode()]
+    assert _streamed(_byte_fallback(), ids) == text.removeprefix(" ")
+
+
+@pytest.mark.parametrize("temperature", [1e-45, 3.1e-38, 1e-6, 1e-4, 0.01])
+def test_a_temperature_next_to_nothing_takes_the_largest(temperature: float) -> None:
+    sampler = Sampler(Sampling(temperature=temperature, seed=0))
+    assert [sampler.pick(torch.tensor([0.0, 30.0, 29.0, -40.0])) for _ in range(9)] == [1] * 9
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_no_numbers_are_an_error(temperature: float) -> None:
+    sampler = Sampler(Sampling(temperature=temperature, seed=0))
+    with pytest.raises(UnavailableError, match="not finite"):
+        sampler.pick(torch.tensor([0.0, float("nan"), 2.0]))
+
+
+@pytest.mark.parametrize("seed", [-(2**63), 2**64 - 1])
+def test_every_seed_that_is_allowed_can_be_used(seed: int) -> None:
+    validate(Sampling(seed=seed), max_new_tokens=100)
+    assert Sampler(Sampling(temperature=1.0, seed=seed)).pick(torch.zeros(9)) in range(9)
