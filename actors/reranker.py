@@ -58,8 +58,10 @@ class Reranker:
     async def precompute(self, request: PrecomputeRequest) -> CacheReport:
         """Fill the store for passages ahead of questions."""
         return await asyncio.wrap_future(
-            self._queue.run(
-                lambda: self._engine.precompute(request.tenant, request.texts, request.timeout_s)
+            self._queue.run_cancellable(
+                lambda abandoned: self._engine.precompute(
+                    request.tenant, request.texts, request.timeout_s, abandoned
+                )
             )
         )
 

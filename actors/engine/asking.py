@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from actors.engine.candidates import Candidate
@@ -10,6 +10,13 @@ from actors.engine.prompt import Tokens
 from actors.engine.scoring import Suffix
 from actors.errors import ActorError, ExpiredError, UnavailableError
 from actors.messages import CacheReport, RerankResult, Scale
+
+Abandoned = Callable[[], bool]
+"""Whether nobody waits for the answer any more: asked between passes."""
+
+
+def never() -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +26,7 @@ class Ask:
     question: str
     texts: Sequence[str]
     deadline: float
+    abandoned: Abandoned = never
 
 
 @dataclass(eq=False, slots=True)
@@ -33,6 +41,7 @@ class Job:
     prefix_tokens: int
     scale: Scale
     report: CacheReport
+    abandoned: Abandoned = never
     started: float = field(default_factory=time.monotonic)
     wanted: frozenset[Tokens] = field(init=False)
     scores: dict[Tokens, float] = field(default_factory=dict)
@@ -43,7 +52,9 @@ class Job:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is something left to score, and time to do so."""
+        """Whether there is something left to score, and time and reason to do so."""
+        if self.error is None and self.abandoned() and not self.is_scored:
+            self.error = ExpiredError("nobody waits for this answer any more")
         if self.error is None and time.monotonic() >= self.deadline and not self.is_scored:
             self.error = ExpiredError("the request's time was up before its answer was computed")
         return self.error is None and not self.is_scored

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from actors.engine.asking import Abandoned, never
 from actors.engine.config import RerankerConfig
 from actors.engine.families import Family, query_first_family
 from actors.engine.lanes import Lane
@@ -19,6 +20,7 @@ from actors.engine.prompt import Prompt, Tokens
 from actors.engine.runtime import Runtime
 from actors.engine.scoring import YesNo, finite, require_vocabulary_head, single_token
 from actors.engine.segments import remaining
+from actors.errors import ExpiredError
 from actors.messages import CacheReport, RerankResult
 
 _log = logging.getLogger(__name__)
@@ -44,16 +46,18 @@ class QueryFirst:
             family.name,
         )
 
-    def score(self, question: str, texts: Sequence[str], timeout_s: float) -> RerankResult:
+    def score(
+        self, question: str, texts: Sequence[str], timeout_s: float, abandoned: Abandoned = never
+    ) -> RerankResult:
         """Score every text, in the order given; equal texts are scored once.
 
-        Raises ExpiredError when `timeout_s` passes.
+        Raises ExpiredError when `timeout_s` passes, or nobody waits for the result any more.
         """
         start = time.monotonic()
         shared = self.pieces.shared(question)
         lanes = [self.pieces.lane(text) for text in texts]
         distinct = list(dict.fromkeys(lanes))
-        scores = self._scores(shared, distinct, start + timeout_s) if lanes else {}
+        scores = self._scores(shared, distinct, start + timeout_s, abandoned) if lanes else {}
         return RerankResult(
             log_likelihoods=tuple(scores[lane] for lane in lanes),
             num_tokens=sum(len(shared) + len(lane) for lane in lanes),
@@ -67,7 +71,7 @@ class QueryFirst:
         )
 
     def _scores(
-        self, shared: Tokens, lanes: Sequence[Tokens], deadline: float
+        self, shared: Tokens, lanes: Sequence[Tokens], deadline: float, abandoned: Abandoned
     ) -> dict[Tokens, float]:
         scores: dict[Tokens, float] = {}
         remaining(deadline)
@@ -76,6 +80,8 @@ class QueryFirst:
             self._decoder.forward(Batch([Lane(shared, sinks=(kv,))]))
         for part in self._passes(lanes):
             remaining(deadline)
+            if abandoned():
+                raise ExpiredError("nobody waits for this answer any more")
             batch = Batch([Lane(lane) for lane in part], kv)
             with self._slot.held():
                 hidden = self._decoder.forward(batch)

@@ -9,11 +9,11 @@ tokens are computed, for the candidates of all questions at hand in one packed p
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
 
-from actors.engine.asking import Ask, Job, Row, rows_of
+from actors.engine.asking import Abandoned, Ask, Job, Row, never, rows_of
 from actors.engine.candidates import Candidate, CandidateSegments, Group, Stage
 from actors.engine.config import RerankerConfig
 from actors.engine.device import create_device_tier
@@ -80,8 +80,8 @@ class RerankEngine:
                 yield index, error
         score = self._score_reusing if self._segments.on else self._score_in_full
         for group in self._groups(tenant, jobs):
-            if any(job.is_open for job in jobs):
-                for _ in score(group, jobs):
+            with closing(score(group, jobs)) as passes:
+                while any(job.is_open for job in jobs) and next(passes, True) is None:
                     done = [job for job in jobs if not job.is_open]
                     yield from ((job.index, job.outcome()) for job in done)
                     jobs = [job for job in jobs if job not in done]
@@ -105,16 +105,20 @@ class RerankEngine:
         """Of the device tier. From any thread."""
         return self._segments.stats()
 
-    def precompute(self, tenant: str, texts: Sequence[str], timeout_s: float) -> CacheReport:
-        """Fill the store for these passages, without scoring anything."""
+    def precompute(
+        self, tenant: str, texts: Sequence[str], timeout_s: float, abandoned: Abandoned = never
+    ) -> CacheReport:
+        """Fill the store for these passages, without scoring anything. Ends early, with what was
+        done, when nobody waits for it any more."""
         deadline = time.monotonic() + timeout_s
         if not self._segments.on:
             return CacheReport(store="off")
         report = CacheReport()
         passages = list(dict.fromkeys(self._prompt.passage(t) for t in texts))
         for group in self._cut(self._made(tenant, passages)):
-            for stage in self._candidates.stages(group, deadline):
-                report += stage.report(stage.kvs)
+            with closing(self._candidates.stages(group, deadline)) as stages:
+                while not abandoned() and (stage := next(stages, None)):
+                    report += stage.report(stage.kvs)
         return report
 
     def forget(self, tenant: str, texts: Sequence[str]) -> int:
@@ -126,7 +130,8 @@ class RerankEngine:
     def _question_first(self, engine: QueryFirst, ask: Ask) -> RerankResult | ActorError:
         try:
             self._validate(ask)
-            return engine.score(ask.question, ask.texts, remaining(ask.deadline))
+            left_s = remaining(ask.deadline)
+            return engine.score(ask.question, ask.texts, left_s, ask.abandoned)
         except ActorError as error:
             return error
 
@@ -150,7 +155,7 @@ class RerankEngine:
         passages = [self._prompt.passage(text) for text in ask.texts]
         report = CacheReport() if self._segments.on else CacheReport(store="off")
         num_prefix, scale = len(self._prompt.prefix), self._rule.scale
-        return Job(index, ask.deadline, suffix, passages, num_prefix, scale, report)
+        return Job(index, ask.deadline, suffix, passages, num_prefix, scale, report, ask.abandoned)
 
     def _made(self, tenant: str, passages: Sequence[Tokens]) -> list[Candidate]:
         root = make_root(self._decoder.fingerprint, tenant)
@@ -175,7 +180,7 @@ class RerankEngine:
         if group:
             yield Group(group)
 
-    def _score_in_full(self, group: Group, jobs: Sequence[Job]) -> Iterator[None]:
+    def _score_in_full(self, group: Group, jobs: Sequence[Job]) -> Generator[None]:
         """The baseline: every token of every candidate, in packed passes."""
         prefix = self._prompt.prefix
 
@@ -189,7 +194,7 @@ class RerankEngine:
                 row.job.take(row.passage, score)
             yield
 
-    def _score_reusing(self, group: Group, jobs: Sequence[Job]) -> Iterator[None]:
+    def _score_reusing(self, group: Group, jobs: Sequence[Job]) -> Generator[None]:
         deadline = max(job.deadline for job in jobs)
         with closing(self._candidates.stages(group, deadline)) as stages:
             for stage in stages:

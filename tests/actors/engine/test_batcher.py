@@ -200,7 +200,7 @@ def test_what_fails_for_one_ends_that_one_alone(
     for i in (0, 2, 3):
         ask(i, answers[i])
     alone = {i: _collect(answers[i])[0] for i in (0, 2, 3)}
-    engine.start = start  # type: ignore[method-assign]
+    engine.start = start  # type: ignore[assignment,method-assign]
     for i in range(4):
         ask(i, answers[4 + i])
     assert {i: _collect(answers[4 + i])[0] for i in (0, 2, 3)} == alone
