@@ -37,10 +37,21 @@ def prepare(source: str, cache_dir: str = DEFAULT_CACHE, progress: Progress | No
     if local.is_dir():
         if not (local / "config.json").is_file():
             raise UnavailableError(f"model directory {local} has no config.json")
-        return local
+        return _whole(local)
     if source.startswith((".", "/", "~")):
         raise UnavailableError(f"model directory {local} does not exist")
-    return download(source, ["*.json", "*.safetensors", "*.jinja"])
+    return _whole(download(source, ["*.json", "*.safetensors", "*.jinja"]))
+
+
+def _whole(folder: Path) -> Path:
+    """Raises UnavailableError for an adapter: the weights below it are elsewhere, where they can
+    change unseen."""
+    if (folder / "adapter_config.json").is_file():
+        raise UnavailableError(
+            f"{folder} holds an adapter (adapter_config.json), whose base model is elsewhere: "
+            f"merge the two and give the merged model"
+        )
+    return folder
 
 
 def load_tokenizer(source: str, cache_dir: str = DEFAULT_CACHE) -> Tokenizer:

@@ -9,7 +9,6 @@ similarities within 0.008.)
 import threading
 from collections.abc import Sequence
 from functools import cached_property
-from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -17,7 +16,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.engine.fingerprint import add_file
+from actors.engine.fingerprint import files_digest
 from actors.engine.weights import download
 from actors.errors import UnavailableError
 
@@ -147,13 +146,8 @@ def _load(source: str, folder: Path) -> Any:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Digest of every file that decides a vector: weights, tokenizer, modules, settings."""
-    state = sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in _FILES and path.is_file():
-            state.update(f"{path.relative_to(folder)} {path.stat().st_size}\0".encode())
-            add_file(state, path)
-    return state.hexdigest()[:32]
+    """Digest of every file that can decide a vector: weights, tokenizer, modules, settings."""
+    return files_digest(folder).hex()[:32]
 
 
 def _computes_bfloat16() -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.engine.config import ModelConfig, PromptConfig
-from actors.engine.fingerprint import weights_digest
+from actors.engine.fingerprint import files_digest
 from actors.engine.weights import prepare
 from actors.errors import RequestError
 from actors.retrieval.embedding import Embeds
@@ -103,7 +103,7 @@ def _settings(
         "model": model.source,
         "dtype": model.dtype,
         "device": model.device,
-        "weights": weights_digest(prepare(model.source, model.cache_dir)).hex()[:32],
+        "weights": files_digest(prepare(model.source, model.cache_dir)).hex()[:32],
         "examples": examples.digest,
         "embedder": embedder.fingerprint,
         "prompt": asdict(prompt),

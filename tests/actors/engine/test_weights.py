@@ -45,6 +45,13 @@ def test_a_directory_without_a_model_is_named(tmp_path: Path) -> None:
         prepare(str(tmp_path))
 
 
+def test_an_adapter_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "elsewhere"}')
+    with pytest.raises(UnavailableError, match="merge the two"):
+        prepare(str(tmp_path))
+
+
 def test_a_wrong_hub_id_names_what_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(UnavailableError, match="package:<name>"):
