@@ -139,18 +139,18 @@ class ClusterStoreClient:
     def release(self, lease_id: LeaseId) -> None:
         """What is on its way to other nodes stays pinned until it got there."""
         self._leave([lease_id])
-        unsent = self._deliveries.unsent(lease_id)
-        if unsent:
-            self._local.trim({lease_id: unsent})
-            self._deliveries.release(lease_id)
+        protected = self._deliveries.protect({lease_id: ()})
+        if protected[lease_id]:
+            self._local.trim(protected)
         else:
             self._local.release(lease_id)
 
     def trim(
         self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey] = ()
     ) -> None:
+        """What is on its way to other nodes stays pinned until it got there."""
         self._leave(kept)
-        self._local.trim(kept, used)
+        self._local.trim(self._deliveries.protect(kept), used)
 
     def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
         """To this node, and to the first owner of each chain."""

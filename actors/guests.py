@@ -83,8 +83,9 @@ class Guests:
         return tuple(self._parcels(self._client, self._stays.acquired(lease_id), keys))
 
     def deliver(self, lease_id: LeaseId | None, parcels: Sequence[Parcel]) -> int:
-        """Keep what a guest computed; how many were new and sound. What was not claimed under a
-        lease that lasts is taken in under a ticket of its own."""
+        """Keep what a guest computed; how many were new and sound. What was not claimed under this
+        lease, or has no lease that lasts, fills the ticket of whoever claimed it, or one of its
+        own."""
         return sum(parcel.fits and self._deliver(lease_id, parcel) for parcel in parcels)
 
     def take_over(self, parcels: Sequence[Parcel]) -> TakenOver:
@@ -147,11 +148,10 @@ class Guests:
 
     def _deliver(self, lease_id: LeaseId | None, parcel: Parcel) -> bool:
         try:
-            if lease_id is not None:
-                with self._stays.filling(lease_id, parcel.spec) as filling:
-                    if filling:
-                        self._fill(self._client, filling, parcel)
-                        return True
+            with self._stays.filling(lease_id, parcel.spec) as filling:
+                if filling:
+                    self._fill(self._client, filling, parcel)
+                    return True
             with self._taken_in(parcel) as is_new:
                 return is_new
         except (KVStoreError, ValueError):  # damaged, no room, or it was removed meanwhile

@@ -22,7 +22,8 @@ Calls = dict[str, ObjectRef]
 
 
 class Peers:
-    """Handles of other nodes' shards, by node. Not for an event loop."""
+    """Handles of other nodes' shards, by node. Not for an event loop. Thread-safe: any thread may
+    lose a node while another calls it."""
 
     def __init__(self, namespace: str = NAMESPACE) -> None:
         self._namespace = namespace
@@ -34,10 +35,11 @@ class Peers:
         if time.monotonic() < self._again_at.get(node_id, 0.0):
             return None
         try:
-            if node_id not in self._handles:
-                name = shard_name(node_id)
-                self._handles[node_id] = ray.get_actor(name, namespace=self._namespace)
-            ref: ObjectRef = getattr(self._handles[node_id], method).remote(*args)
+            handle = self._handles.get(node_id)
+            if handle is None:
+                handle = ray.get_actor(shard_name(node_id), namespace=self._namespace)
+                self._handles[node_id] = handle
+            ref: ObjectRef = getattr(handle, method).remote(*args)
         except (ValueError, RayError):  # no such actor, or not any more
             self.lost(node_id)
             return None

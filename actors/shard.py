@@ -2,6 +2,7 @@
 killed."""
 
 import os
+import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -83,6 +84,7 @@ class KVShardShell:
         self._guests = Guests(self._store, config.dram_dir, config.ticket_ttl_s)
         self._peers, rate = Peers(namespace), config.rebalance_bytes_per_s
         self._mover = Mover(node, self._store, self._guests, self._peers, rate)
+        self._following = threading.Lock()
         self._membership = Membership(0, ())
         interval_s = config.reap_interval_s
         self._watch = Watch(node, self._store, self._guests, self._peers, interval_s)
@@ -169,17 +171,20 @@ class KVShardShell:
 
     def follow(self, membership: Membership) -> ShardReport:
         """Own what this membership says, if it is the latest; and how things stand."""
-        if membership.epoch > self._membership.epoch:
-            self._membership = membership
-
-            @lru_cache(_PLACEMENTS)
-            def owns(placement: bytes) -> bool:
-                return self._node in membership.owners(placement)
-
-            self._store.own(lambda key: owns(key.placement))
-            self._mover.follow(membership)
-            self._watch.follow(membership)
+        with self._following:  # or an older one could have the last word
+            if membership.epoch > self._membership.epoch:
+                self._membership = membership
+                self._obey(membership)
         return self.report()
+
+    def _obey(self, membership: Membership) -> None:
+        @lru_cache(_PLACEMENTS)
+        def owns(placement: bytes) -> bool:
+            return self._node in membership.owners(placement)
+
+        self._store.own(lambda key: owns(key.placement))
+        self._mover.follow(membership)
+        self._watch.follow(membership)
 
     def report(self) -> ShardReport:
         stats = self._store.stats()

@@ -55,6 +55,8 @@ class Stays:
         self._client, self._lease_s = client, lease_s
         self._changed = threading.Condition()
         self._stays: dict[LeaseId, _Stay] = {}
+        self._claimed: dict[SegmentKey, _Stay] = {}
+        """Of each ticket that no delivery has taken: whose it is, the latest one."""
         self._closed = False
 
     def __len__(self) -> int:
@@ -67,6 +69,7 @@ class Stays:
         with self._changed:
             if not self._closed:
                 self._stays[acquired.lease_id] = stay
+                self._claimed |= dict.fromkeys(unfilled, stay)
                 return
         self._release(stay)
         raise StoreUnavailableError("the store is closing")
@@ -80,9 +83,10 @@ class Stays:
             return stay.acquired
 
     @contextmanager
-    def filling(self, lease_id: LeaseId, spec: SegmentSpec) -> Iterator[Filling | None]:
-        """The ticket of this segment, whose extent is the caller's to write until the block ends.
-        None where the lease has ended or has no such ticket, or another delivery took it."""
+    def filling(self, lease_id: LeaseId | None, spec: SegmentSpec) -> Iterator[Filling | None]:
+        """The ticket of this segment under the lease, or else under any other: its extent is the
+        caller's to write until the block ends. None where there is no such ticket, or another
+        delivery took it."""
         with self._changed:
             stay, ticket = self._take(lease_id, spec)
         if stay is None or ticket is None:
@@ -105,6 +109,8 @@ class Stays:
             if stay is None or stay.ended:
                 return
             stay.ended = True
+            for key in stay.unfilled:
+                self._disclaim(key, stay)
             if stay.num_fills:
                 return
         self._release(stay)
@@ -136,17 +142,23 @@ class Stays:
         with self._changed:
             return self._changed.wait_for(lambda: not self._stays, timeout_s)
 
-    def _take(self, lease_id: LeaseId, spec: SegmentSpec) -> tuple[_Stay | None, Ticket | None]:
-        stay = self._stays.get(lease_id)
-        if stay is None or stay.ended:
+    def _take(
+        self, lease_id: LeaseId | None, spec: SegmentSpec
+    ) -> tuple[_Stay | None, Ticket | None]:
+        stay = self._stays.get(lease_id) if lease_id is not None else None
+        if stay is None or stay.ended or spec.key not in stay.unfilled:
+            stay = self._claimed.get(spec.key)
+        if stay is None or stay.unfilled[spec.key].spec != spec:
             return None, None
-        ticket = stay.unfilled.get(spec.key)
-        if ticket is None or ticket.spec != spec:
-            return None, None
-        del stay.unfilled[spec.key]
+        ticket = stay.unfilled.pop(spec.key)
+        self._disclaim(spec.key, stay)
         stay.num_fills += 1
         stay.expires_at = time.monotonic() + self._lease_s
         return stay, ticket
+
+    def _disclaim(self, key: SegmentKey, stay: _Stay) -> None:
+        if self._claimed.get(key) is stay:
+            del self._claimed[key]
 
     def _release(self, stay: _Stay) -> None:
         """Before it is forgotten: until then it counts as one whose memory is in use."""

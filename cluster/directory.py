@@ -87,7 +87,8 @@ class KVDirectoryShell:
 
     def status(self) -> dict[str, Any]:
         """Members with what their shards said last, and the latest changes, as plain data."""
-        membership = self._membership
+        with self._lock:
+            membership, changes = self._membership, list(self._changes)
         return {
             "epoch": membership.epoch,
             "replication": membership.copies,
@@ -96,7 +97,7 @@ class KVDirectoryShell:
                 {**asdict(member), **self._report_of(member.node_id)}
                 for member in membership.members
             ],
-            "changes": [asdict(change) for change in self._changes],
+            "changes": [asdict(change) for change in changes],
             "threads": {name: asdict(stats) for name, stats in self._threads.stats().items()},
         }
 

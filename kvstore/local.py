@@ -52,5 +52,9 @@ class LocalStoreClient(MappedClient):
     def remove_tags(self, tags: Collection[bytes]) -> int:
         return self._store.remove_tags(tags)
 
+    def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
+        """Of the layers of what is in DRAM, as it came there."""
+        return self._store.checksums(keys)
+
     def stats(self) -> StoreStats:
         return self._store.stats()

@@ -98,6 +98,17 @@ def test_a_ticket_is_filled_by_one_delivery_once(node: Node) -> None:
     assert node.store.stats().leases == 0
 
 
+def test_what_another_guest_claimed_meanwhile_is_filled_by_who_has_it(node: Node) -> None:
+    claimed = claim(node)
+    assert node.guests.deliver(None, [parcel(spec) for spec in PATH]) == 2
+    assert node.guests.deliver(claimed.lease_id, [parcel(spec) for spec in PATH]) == 0
+    acquired = node.client.acquire([PATH], 5.0)
+    assert len(acquired.hits) == 2 and node.store.stats().open_tickets == 0
+    assert_right_bytes(node.client, acquired)
+    node.client.release(acquired.lease_id)
+    node.guests.leave(claimed.lease_id)
+
+
 def test_a_delivery_under_a_lease_that_has_ended_writes_into_no_memory_of_it(node: Node) -> None:
     claimed = claim(node)
     node.guests.leave(claimed.lease_id)

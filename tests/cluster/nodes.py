@@ -58,6 +58,14 @@ class Engine:
         """How many segments it was told to compute; it does nothing about them."""
         return len(self._client.acquire(paths, 5.0).tickets)
 
+    def leave_at_once(self, *paths: Path) -> None:
+        """Computes, and needs nothing more, as a request does when it ends."""
+        acquired = self._client.acquire(paths, 5.0)
+        kept = [t for t in acquired.tickets.values() if t.extent is not None]
+        fill(self._client, acquired, kept)
+        self._client.commit(acquired, kept)
+        self._client.trim({acquired.lease_id: ()})
+
     def die(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,5 +1,7 @@
 """The store over three Ray nodes on one machine: shares, flights, losses, arrivals."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -41,6 +43,27 @@ def test_what_one_node_computed_others_read_wherever_it_lies(three: Nodes) -> No
     stats = {n: ray.get(three.shard(n).stats.remote(), timeout=20) for n in "ab"}
     assert stats["b"].copies_bytes > 0, "of what it read from others"
     assert stats["a"].copies_bytes > 0, "of what it computed for others"
+
+
+def test_what_was_computed_for_an_owner_that_is_slow_gets_there_after_its_request(
+    three: Nodes,
+) -> None:
+    """Although the request has ended, and others have needed all of the memory since."""
+    one = three.engine("a")
+    theirs = three.owned_by("b", [chain_of(TRUNK, passage(n)) for n in range(601, 631)])[:8]
+    flood = three.owned_by("a", [chain_of(TRUNK, passage(n)) for n in range(631, 1000)])
+    process = ray.get(three.shard("b").process_id.remote(), timeout=20)
+    ray.get(one.call.remote("stats"), timeout=60)
+    os.kill(process, signal.SIGSTOP)
+    try:
+        ray.get(one.leave_at_once.remote(*theirs), timeout=60)
+        for i in range(0, len(flood), 30):
+            ray.get(one.use.remote(*flood[i : i + 30]), timeout=60)
+    finally:
+        os.kill(process, signal.SIGCONT)
+    assert ray.get(one.call.remote("flush", 60.0), timeout=90)
+    found = ray.get(three.shard("b").locate.remote([p[-1].key for p in theirs]), timeout=20)
+    assert len(found) == len(theirs)
 
 
 def test_two_nodes_that_miss_it_at_once_compute_it_once(three: Nodes) -> None:
