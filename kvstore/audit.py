@@ -2,7 +2,7 @@
 
 from kvstore.books import Books
 from kvstore.disposal import discard
-from kvstore.errors import CorruptSegmentError, TierUnavailableError
+from kvstore.errors import AuthenticationError, CorruptSegmentError, TierUnavailableError
 from kvstore.levels import Level
 from kvstore.loads import Loads
 from kvstore.scrub import damage_of
@@ -55,8 +55,11 @@ class Audit:
             )
         for level in books.levels:
             entries = level.tier.keys()
-            settled = sum(entry.nbytes for entry in entries if entry.key != level.writing)
-            problems += level.shelf.check(level.name, settled)
+            settled = [entry for entry in entries if entry.key != level.writing]
+            foreign = sum(entry.nbytes for entry in settled if entry.key in level.foreign)
+            own = sum(entry.nbytes for entry in settled) - foreign
+            problems += level.shelf.check(level.name, own)
+            problems += level.foreign.check(f"{level.name}, others' objects", foreign)
         return problems
 
     def _check_slot(self, slot: Slot) -> None:
@@ -73,7 +76,7 @@ class Audit:
 
     def _check_object(self, level: Level, spec: SegmentSpec) -> None:
         books = self._books
-        problem = None
+        problem, is_damage = None, False
         try:
             reader = level.tier.open(spec.key)
             if reader is None:  # evicted meanwhile, or it vanished
@@ -85,8 +88,9 @@ class Audit:
                     reader.layer(layer)
         except (CorruptSegmentError, TierUnavailableError) as error:
             problem = f"{level.name}: {error}"
+            is_damage = not isinstance(error, AuthenticationError)
         self._count(spec, problem)
-        if problem and self._repair:
+        if is_damage and self._repair:
             with books.lock:
                 stored = level.detach(spec.key)
             if stored is not None:

@@ -40,6 +40,7 @@ class Counters:
     aborts: int = 0
     no_room: int = 0
     corrupt: int = 0
+    unauthenticated: int = 0
     prefetch_reads: int = 0
     prefetch_used: int = 0
     prefetch_late: int = 0
@@ -64,7 +65,7 @@ class Books:
         """Notified when there is something to write, and when there is nothing left."""
         self.threads = Supervisor()
         """All that works for this store; it has a lock of its own."""
-        slow = _slow_tiers(config)
+        slow = _slow_tiers(config, node)
         try:
             self.holders = Holders(config.dram_dir)
             self.dram = create_dram_tier(config, node)
@@ -159,7 +160,8 @@ class Books:
 
     def touch(self, leaf_first: Sequence[SegmentKey]) -> None:
         """A use of each, in every tier that has it."""
-        for shelf in (self.dram_shelf, *(level.shelf for level in self.levels)):
+        slow = (shelf for level in self.levels for shelf in level.shelves)
+        for shelf in (self.dram_shelf, *slow):
             shelf.touch(leaf_first)
         self.copies.touch(leaf_first)
 
@@ -167,11 +169,11 @@ class Books:
         """A tier that nodes share is asked by the owner for what it never showed; others ask the
         owner."""
         asks = level.tier.exclusive or self.owns(key)
-        return level.may_have(key) if asks else key in level.shelf
+        return level.may_have(key) if asks else key in level
 
     def stored_in(self, key: SegmentKey) -> Level | None:
         """The fastest slow tier that is known to have it."""
-        return next((level for level in self.levels if key in level.shelf), None)
+        return next((level for level in self.levels if key in level), None)
 
     def end_ticket(self, ticket: OpenTicket) -> None:
         """Nothing comes of it, and nobody writes into its extent any more."""
@@ -258,10 +260,10 @@ def _profile(config: StoreConfig) -> PrefillProfile:
     return PrefillProfile.read(Path(config.prefill_profile).expanduser())
 
 
-def _slow_tiers(config: StoreConfig) -> list[SlowTier]:
+def _slow_tiers(config: StoreConfig, node: str) -> list[SlowTier]:
     tiers = [create_ssd_tier(config)] if config.ssd_dir else []
     try:
-        return tiers + ([create_remote_tier(config)] if config.remote else [])
+        return tiers + ([create_remote_tier(config, node)] if config.remote else [])
     except BaseException:
         for tier in tiers:
             tier.close()

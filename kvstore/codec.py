@@ -2,7 +2,7 @@
 
     offset        size  what
     0                8  magic b"HRKVSEGM"
-    8                4  version, u32 = 2
+    8                4  version, u32 = 3
     12               4  size of the header in bytes, u32, a multiple of 4096
     16               8  key: placement
     24              32  key: digest
@@ -15,7 +15,11 @@
     116              4  head_dim, u32
     120              4  dtype, u32: 1 float32, 2 bfloat16, 3 float16
     124              4  codec of the payload, u32: 0 raw, 1 int8, 2 fp8 (`kvstore/compression.py`)
-    128   4 x num_layers  CRC32C per layer over (key, layer index as u32, the layer's bytes here)
+    128              8  writer: identity of the store that wrote it; zero on a store's own disk
+    136              8  seal: digest of the key of the MACs; zero without them
+    144   4 x num_layers  CRC32C per layer over (key, layer index as u32, the layer's bytes here)
+    ...   16 x num_layers  MAC per layer, where there is a seal (`kvstore/seal.py`)
+    ...             16  MAC of all header bytes before it, where there is a seal
     ...                 zero
     size - 4         4  CRC32C of all header bytes before it
     size      payload   layers in order, each [2, num_kv_heads, num_tokens, head_dim], encoded
@@ -29,6 +33,7 @@ object of another version is told from a damaged one, and is discarded as a miss
 """
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import crc32c
@@ -39,12 +44,39 @@ from kvstore.types import Dtype, Layout, SegmentKey, SegmentSpec
 
 PAGE = 4096
 _MAGIC = b"HRKVSEGM"
-_VERSION = 2
-_FIXED = struct.Struct("<8sII8s32s32s8s8sIIIIII")
+VERSION = 3
+_FIXED = struct.Struct("<8sII8s32s32s8s8sIIIIII8s8s")
+MAC_NBYTES = 16
 _CRC = struct.Struct("<I")
-_DTYPES: dict[Dtype, int] = {"float32": 1, "bfloat16": 2, "float16": 3}
-_DTYPE_NAMES: dict[int, Dtype] = {code: name for name, code in _DTYPES.items()}
-MAX_HEADER_NBYTES = 20480
+DTYPES: dict[Dtype, int] = {"float32": 1, "bfloat16": 2, "float16": 3}
+DTYPE_NAMES: dict[int, Dtype] = {code: name for name, code in DTYPES.items()}
+MAX_HEADER_NBYTES = 131072
+LABEL_NBYTES = _FIXED.size
+WRITER_AT = 128
+NOBODY = bytes(8)
+"""Writer of what one store alone can write, and seal of what has no MACs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What an object is, apart from its bytes and their checksums."""
+
+    spec: SegmentSpec
+    codec: Codec = RAW
+    writer: bytes = NOBODY
+    """8 bytes, the identity of the store that wrote it."""
+    seal: bytes = NOBODY
+    """8 bytes, the digest of the key under which its MACs were made."""
+
+    @property
+    def header_nbytes(self) -> int:
+        return header_nbytes(self.spec.layout.num_layers, self.seal != NOBODY)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the whole object."""
+        layout = self.spec.layout
+        return self.header_nbytes + layout.num_layers * self.codec.encoded_layer_nbytes(layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,32 +85,69 @@ class Header:
     crcs: tuple[int, ...]
     """Of the layers as they are encoded."""
     codec: Codec = RAW
+    writer: bytes = NOBODY
+    seal: bytes = NOBODY
+    macs: tuple[bytes, ...] = ()
+    """Of the layers as they are encoded, where there is a seal."""
+
+    @property
+    def label(self) -> Label:
+        return Label(self.spec, self.codec, self.writer, self.seal)
 
 
-def header_nbytes(num_layers: int) -> int:
-    used = _FIXED.size + 4 * num_layers + _CRC.size
+MacOf = Callable[[bytes], bytes]
+"""The MAC of a header's bytes."""
+
+
+def header_nbytes(num_layers: int, sealed: bool = False) -> int:
+    macs_nbytes = MAC_NBYTES * (num_layers + 1) if sealed else 0
+    used = _FIXED.size + 4 * num_layers + macs_nbytes + _CRC.size
     return -(-used // PAGE) * PAGE
 
 
 def file_nbytes(spec: SegmentSpec, codec: Codec = RAW) -> int:
-    """Size of the segment's whole file; raw is the largest."""
-    layout = spec.layout
-    layer_nbytes = codec.encoded_layer_nbytes(layout)
-    return header_nbytes(layout.num_layers) + layout.num_layers * layer_nbytes
+    """Size of the segment's whole file without MACs; raw is the largest."""
+    return Label(spec, codec).nbytes
 
 
-def encode_header(header: Header) -> bytes:
-    spec, layout = header.spec, header.spec.layout
-    size = header_nbytes(layout.num_layers)
+def encode_header(header: Header, mac_of: MacOf | None = None) -> bytes:
+    """`mac_of` is given where there is a seal."""
+    spec, layout, size = header.spec, header.spec.layout, header.label.header_nbytes
     fixed = _FIXED.pack(
-        _MAGIC, _VERSION, size, spec.key.placement, spec.key.digest, spec.parent, spec.tag,
+        _MAGIC, VERSION, size, spec.key.placement, spec.key.digest, spec.parent, spec.tag,
         spec.tenant, layout.num_layers, layout.num_kv_heads, layout.num_tokens, layout.head_dim,
-        _DTYPES[layout.dtype], header.codec.code,
+        DTYPES[layout.dtype], header.codec.code, header.writer, header.seal,
     )  # fmt: skip
-    body = (fixed + struct.pack(f"<{layout.num_layers}I", *header.crcs)).ljust(
-        size - _CRC.size, b"\0"
-    )
+    body = fixed + struct.pack(f"<{layout.num_layers}I", *header.crcs) + b"".join(header.macs)
+    if mac_of is not None:
+        body += mac_of(body)
+    body = body.ljust(size - _CRC.size, b"\0")
     return body + _CRC.pack(crc32c.crc32c(body))
+
+
+def signed_part(data: bytes, label: Label) -> tuple[bytes, bytes]:
+    """The bytes of an encoded header that its own MAC covers, and that MAC."""
+    end = _FIXED.size + (4 + MAC_NBYTES) * label.spec.layout.num_layers
+    return data[:end], data[end : end + MAC_NBYTES]
+
+
+def decode_label(data: bytes, name: str) -> Label:
+    """Label at the start of `data`, whose checksum is not looked at. Raises
+    CorruptSegmentError."""
+    if len(data) < LABEL_NBYTES or data[:8] != _MAGIC:
+        raise CorruptSegmentError(name, "is not a segment file")
+    _, version, size, placement, digest, parent, tag, tenant, *rest = _FIXED.unpack_from(data)
+    layers, heads, tokens, head_dim, dtype, codec, writer, seal = rest
+    if version != VERSION:
+        raise OtherVersionError(name, f"has version {version}, this is version {VERSION}")
+    if dtype not in DTYPE_NAMES or header_nbytes(layers, seal != NOBODY) != size:
+        raise CorruptSegmentError(name, f"has dtype {dtype} and {layers} layers in {size} bytes")
+    layout = Layout(layers, heads, tokens, head_dim, DTYPE_NAMES[dtype])
+    spec = SegmentSpec(SegmentKey(placement, digest), parent, tag, tenant, layout)
+    try:
+        return Label(spec, codec_of(codec), writer, seal)
+    except ValueError as error:
+        raise CorruptSegmentError(name, f"has an unknown codec: {error}") from error
 
 
 def decode_header(data: bytes, name: str) -> Header:
@@ -86,20 +155,18 @@ def decode_header(data: bytes, name: str) -> Header:
     header of another version is an OtherVersionError."""
     if len(data) < PAGE or data[:8] != _MAGIC:
         raise CorruptSegmentError(name, "is not a segment file")
-    _, version, size, placement, digest, parent, tag, tenant, *numbers = _FIXED.unpack_from(data)
+    size = int.from_bytes(data[12:16], "little")
     if not PAGE <= size <= min(len(data), MAX_HEADER_NBYTES):
         raise CorruptSegmentError(name, f"has a header of {size} bytes, {len(data)} are there")
     body = data[: size - _CRC.size]
     if crc32c.crc32c(body) != _CRC.unpack_from(data, size - _CRC.size)[0]:
         raise CorruptSegmentError(name, "has a header with a wrong checksum")
-    if version != _VERSION:
-        raise OtherVersionError(name, f"has version {version}, this is version {_VERSION}")
-    layers, heads, tokens, head_dim, dtype, codec = numbers
-    if dtype not in _DTYPE_NAMES or header_nbytes(layers) != size:
-        raise CorruptSegmentError(name, f"has dtype {dtype} and {layers} layers in {size} bytes")
-    layout = Layout(layers, heads, tokens, head_dim, _DTYPE_NAMES[dtype])
-    spec = SegmentSpec(SegmentKey(placement, digest), parent, tag, tenant, layout)
-    try:
-        return Header(spec, struct.unpack_from(f"<{layers}I", data, _FIXED.size), codec_of(codec))
-    except ValueError as error:
-        raise CorruptSegmentError(name, f"has an unknown codec: {error}") from error
+    label = decode_label(data, name)
+    layers = label.spec.layout.num_layers
+    crcs = struct.unpack_from(f"<{layers}I", data, _FIXED.size)
+    macs: tuple[bytes, ...] = ()
+    if label.seal != NOBODY:
+        start = _FIXED.size + 4 * layers
+        ends = (start + MAC_NBYTES * i for i in range(layers))
+        macs = tuple(data[at : at + MAC_NBYTES] for at in ends)
+    return Header(label.spec, crcs, label.codec, label.writer, label.seal, macs)

@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 PolicyName = Literal["lru", "lfu", "gdsf", "pgdsf", "lookahead_lru", "lookahead_pgdsf"]
 POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
+RemoteEviction = Literal["owner", "none"]
+REMOTE_EVICTIONS: tuple[RemoteEviction, ...] = get_args(RemoteEviction)
 Admission = Literal["all", "second_use"]
 ADMISSIONS: tuple[Admission, ...] = get_args(Admission)
 VerifyDram = Literal["fill", "always"]
@@ -15,7 +17,7 @@ CODECS: tuple[CodecName, ...] = get_args(CodecName)
 GIB = 2**30
 _CHOICES: dict[str, tuple[str, ...]] = {
     "policy": POLICIES, "ssd_admission": ADMISSIONS, "codec": CODECS,
-    "verify_dram": VERIFY_DRAM,
+    "verify_dram": VERIFY_DRAM, "remote_eviction": REMOTE_EVICTIONS,
 }  # fmt: skip
 _POSITIVE = (
     "dram_bytes", "ssd_bytes", "remote_bytes", "remote_timeout_s", "read_timeout_s",
@@ -58,7 +60,13 @@ class StoreConfig:
     remote_secret_file: str = ""
     """File with its password (or `user:password`, `access key:secret key`), which no URL holds."""
     remote_bytes: int = 64 * GIB
-    """Upper bound of what this store knows to be there."""
+    """Upper bound of what this store has written there."""
+    remote_eviction: RemoteEviction = "owner"
+    """What keeps the remote tier bounded: each store evicts what it wrote itself, by the uses that
+    it saw; or, with none, a lifecycle of the bucket or the server's own eviction alone."""
+    remote_mac_key_file: str = ""
+    """File of 32 bytes or more, readable by its owner alone: KV there is signed with it, and none
+    is used that is not. Stores with the same file use each other's; empty: checksums alone."""
     remote_timeout_s: float = 2.0
     """A call that takes longer failed; after a few of them the tier is left alone for a while."""
     read_timeout_s: float = 5.0

@@ -3,7 +3,8 @@
 KVStoreError
 ├── CapacityError           no room, even after eviction
 ├── CorruptSegmentError     checksum, header or layout mismatch; never a miss inside a tier
-│   └── OtherVersionError   sound, of another version of the format: a miss, and no damage
+│   ├── OtherVersionError   sound, of another version of the format: a miss, and no damage
+│   └── AuthenticationError  no MAC, or a wrong one: a miss, and somebody else's to delete
 ├── TierUnavailableError    the medium itself is full, read-only or gone
 ├── StoreUnavailableError   the shard cannot be reached, or is another incarnation by now
 ├── DeadlineError           a wait passed its deadline
@@ -34,6 +35,10 @@ class CorruptSegmentError(KVStoreError):
 
 
 class OtherVersionError(CorruptSegmentError):
+    pass
+
+
+class AuthenticationError(CorruptSegmentError):
     pass
 
 

@@ -5,14 +5,14 @@ The metadata lock guards all of it; calls to the tier's medium happen outside of
 
 from collections import OrderedDict
 
-from kvstore.codec import file_nbytes
 from kvstore.config import Admission
-from kvstore.policies import EvictionPolicy
+from kvstore.policies import EvictionPolicy, create_policy
 from kvstore.shelf import Shelf
 from kvstore.tiers.dram import Slot
 from kvstore.tiers.segment_object import Stored
+from kvstore.tiers.sharing import MAX_FOREIGN
 from kvstore.tiers.slow import SlowTier
-from kvstore.types import SegmentKey, TierName, TierStats
+from kvstore.types import SegmentKey, SegmentSpec, TierName, TierStats
 
 _SEEN = 65_536
 """Keys of which the admission filter remembers that they were seen once."""
@@ -24,6 +24,8 @@ class Level:
     ) -> None:
         self.tier = tier
         self.shelf = Shelf(policy)
+        self.foreign = Shelf(create_policy("lru"))
+        """What other stores wrote to a shared tier and was seen here: not this store's to evict."""
         self.unwritten: OrderedDict[SegmentKey, Slot] = OrderedDict()
         """Published, waiting to be written; first come, first written."""
         self.writing: SegmentKey | None = None
@@ -47,18 +49,30 @@ class Level:
         """Recovered, and everything was written or given up."""
         return not self.recovering and not self.unwritten and self.writing is None
 
+    @property
+    def shelves(self) -> tuple[Shelf, Shelf]:
+        return self.shelf, self.foreign
+
+    def __contains__(self, key: SegmentKey) -> bool:
+        return key in self.shelf or key in self.foreign
+
+    def spec(self, key: SegmentKey) -> SegmentSpec | None:
+        return self.shelf.spec(key) or self.foreign.spec(key)
+
     def may_have(self, key: SegmentKey) -> bool:
-        """On the shelf, or perhaps on the medium: not listed yet, or written by another store."""
-        return key in self.shelf or not self.tier.complete
+        """Known, or perhaps on the medium: not listed yet, or written by another store."""
+        return key in self or not self.tier.complete
 
     def offer(self, slot: Slot) -> bool:
         """A segment that was published or used: whether it is to be written now."""
         key = slot.spec.key
-        if key in self.shelf or key in self.unwritten or key == self.writing:
+        if key in self or key in self.unwritten or key == self.writing:
             return False
         if not self._admits(key):
             return False
-        too_big = file_nbytes(slot.spec) > self.tier.usable_bytes and not self.recovering
+        too_big = (
+            self.tier.object_nbytes(slot.spec) > self.tier.usable_bytes and not self.recovering
+        )
         if too_big or len(self.unwritten) >= self._write_queue:
             self.writes_dropped += 1
             return False
@@ -77,32 +91,50 @@ class Level:
         without the lock."""
         if self.tier.adopt(stored, recovered):
             try:
-                self.shelf.add(stored.entry, recovered=recovered)
+                self.know(stored, recovered)
             except BaseException:
                 self.tier.detach(stored.entry.key)
                 raise
             return None
         return stored if self.tier.is_leaving(stored) else None
 
+    def know(self, stored: Stored, recovered: bool = False) -> None:
+        """The tier has it: put it on its shelf. Of others' objects the least recently used that are
+        too many are forgotten."""
+        shelf = self.shelf if stored.own else self.foreign
+        shelf.add(stored.entry, recovered=recovered)
+        if len(self.foreign) > MAX_FOREIGN:
+            for key in self.foreign.victims(1, {}, ()):
+                self.drop(key)
+
+    def drop(self, key: SegmentKey) -> None:
+        """Know nothing of it any more; its object stays."""
+        for shelf in self.shelves:
+            if key in shelf:
+                shelf.remove(key)
+                self.tier.drop(key)
+
     def detach(self, key: SegmentKey, evicted: bool = False) -> Stored | None:
         """Out of sight; the caller discards the object without the lock."""
-        if key not in self.shelf:
-            return None
-        self.shelf.remove(key, evicted)
-        return self.tier.detach(key)
+        for shelf in self.shelves:
+            if key in shelf:
+                shelf.remove(key, evicted)
+                return self.tier.detach(key)
+        return None
 
     def forget(self, key: SegmentKey) -> bool:
         """The tier found that its object is gone; whether that was news here."""
-        gone = key in self.shelf and not self.tier.contains(key)
-        if gone:
-            self.shelf.remove(key)
+        gone = key in self and not self.tier.contains(key)
+        for shelf in self.shelves if gone else ():
+            if key in shelf:
+                shelf.remove(key)
         return gone
 
     def stats(self) -> TierStats:
         return TierStats(
             self.tier.capacity_bytes,
             self.tier.used_bytes,
-            len(self.shelf),
+            len(self.shelf) + len(self.foreign),
             self.shelf.hits,
             self.shelf.evictions,
             self.read_bytes,

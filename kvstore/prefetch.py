@@ -51,7 +51,7 @@ class Prefetcher:
                 if books.dram.contains(key) or self._loads.is_flying(key):
                     continue
                 level = books.stored_in(key)
-                spec = level.shelf.spec(key) if level and not level.slow else None
+                spec = level.spec(key) if level and not level.slow else None
                 if spec is None or spec.parent in missing or key in self._tried:
                     missing.add(key.digest)  # what follows cannot be matched before it is there
                     continue

@@ -1,5 +1,6 @@
 """The threads that read one slow tier: layer by layer, each verified, straight into the arena."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
@@ -7,10 +8,12 @@ from queue import SimpleQueue
 from kvstore.books import Books
 from kvstore.checksum import layer_bytes
 from kvstore.disposal import discard
-from kvstore.errors import CorruptSegmentError, TierUnavailableError
+from kvstore.errors import AuthenticationError, CorruptSegmentError, TierUnavailableError
 from kvstore.levels import Level
 from kvstore.load import Load
 from kvstore.types import SegmentKey
+
+logger = logging.getLogger(__name__)
 
 _NUM_THREADS = 4
 """Of each tier: what a slow one keeps waiting keeps nobody from a faster one."""
@@ -94,6 +97,8 @@ class Reading:
                     return False
                 if load.is_unasked and self._stands_aside(load):
                     return False
+        except AuthenticationError as error:
+            self._distrust(load.spec.key, error)
         except CorruptSegmentError:
             self._set_aside(load.spec.key)
         except TierUnavailableError:
@@ -122,7 +127,7 @@ class Reading:
             if books.closed or not load.is_wanted(books.window):
                 return
             data = books.dram.view(load.extent)
-            known = key in level.shelf
+            known = key in level
         if not known and not self._find(key):
             return
         reader = level.tier.open(key)
@@ -158,6 +163,13 @@ class Reading:
         if double is not None:
             discard(self._books, self._level, double)
         return True
+
+    def _distrust(self, key: SegmentKey, error: AuthenticationError) -> None:
+        """Not used, and not deleted either: it may be good to those who have another key."""
+        logger.warning("%s: not used: %s", self._level.name, error)
+        with self._books.lock:
+            self._books.counters.unauthenticated += 1
+            self._level.drop(key)
 
     def _set_aside(self, key: SegmentKey) -> None:
         books = self._books

@@ -41,7 +41,7 @@ def _family(books: Books, loads: Loads, tags: frozenset[bytes]) -> set[SegmentKe
     moving_children: dict[bytes, list[SegmentSpec]] = defaultdict(list)
     for spec in moving:
         moving_children[spec.parent].append(spec)
-    shelves = [books.dram_shelf, *(level.shelf for level in books.levels)]
+    shelves = [books.dram_shelf, *(shelf for level in books.levels for shelf in level.shelves)]
     todo = [spec for tag in tags for shelf in shelves for spec in shelf.tagged(tag)]
     todo += [spec for spec in moving if spec.tag in tags]
     family: set[SegmentKey] = set()

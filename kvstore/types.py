@@ -179,6 +179,8 @@ class StoreStats:
     aborts: int
     no_room: int
     corrupt: int
+    unauthenticated: int
+    """Objects of a remote tier that were not used, for want of the right MAC."""
     prefetch_reads: int
     """Segments that were read ahead for queued requests."""
     prefetch_used: int

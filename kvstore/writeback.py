@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import closing
 
 from kvstore.books import Books
-from kvstore.codec import file_nbytes
 from kvstore.disposal import discard
 from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableError
 from kvstore.levels import Level
@@ -53,6 +52,7 @@ class WriteBehind:
                 lambda: not level.unwritten and level.writing is None, timeout_s
             )
             self._stopping = True
+            level.tier.stop()
             self._books.work.notify_all()
         self._thread.join(give_up - time.monotonic())
 
@@ -88,6 +88,8 @@ class WriteBehind:
                         double = level.adopt(stored, recovered=True)
                     if double is not None:
                         discard(books, level, double)
+            if self._stopping:
+                return False
             self._make_room(0)  # a predecessor may have had more of it
         except TierUnavailableError as error:
             self._pause(error)
@@ -120,7 +122,7 @@ class WriteBehind:
         """Whether the tier has it now. What goes wrong is counted."""
         books, level = self._books, self._level
         try:
-            self._make_room(file_nbytes(slot.spec))
+            self._make_room(level.tier.object_nbytes(slot.spec))
             level.tier.put(slot.spec, books.dram.view(slot.extent), slot.crcs)
         except CapacityError:
             with books.lock:
@@ -170,20 +172,20 @@ class WriteBehind:
                 level.written_bytes += spec.layout.nbytes
             if written and not published:  # removed while it was being written
                 unwanted = level.tier.detach(spec.key)
-            elif written and spec.key not in level.shelf:
+            elif written and spec.key not in level:
                 self._shelve(spec.key)
         if unwanted is not None:
             discard(books, level, unwanted)
 
     def _shelve(self, key: SegmentKey) -> None:
         """Known here from now on, or not in the tier either. Called with the lock held."""
-        if (entry := self._level.tier.entry(key)) is None:
+        if (stored := self._level.tier.stored(key)) is None:
             return
         try:
-            self._level.shelf.add(entry)
+            self._level.know(stored)
         except BaseException:
-            if (stored := self._level.tier.detach(key)) is not None:
-                self._going.append(stored)
+            if (gone := self._level.tier.detach(key)) is not None:
+                self._going.append(gone)
             raise
 
     def _pause(self, error: TierUnavailableError) -> None:

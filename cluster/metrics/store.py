@@ -32,6 +32,11 @@ COUNTERS = (
     counter("aborts", "store_aborts", "Claims of which nothing came"),
     counter("no_room", "store_no_room", "Segments for which DRAM had no room"),
     counter("corrupt", "store_corrupt_segments", "Segments whose checksum was wrong"),
+    counter(
+        "unauthenticated",
+        "store_unauthenticated_segments",
+        "Objects of the remote tier that were not used for want of the right MAC",
+    ),
     counter("prefetch_reads", "store_prefetch_reads", "Segments read ahead for queued requests"),
     counter("prefetch_used", "store_prefetched", "What became of those", outcome="used"),
     counter("prefetch_late", "store_prefetched", "What became of those", outcome="late"),

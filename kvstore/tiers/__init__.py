@@ -3,14 +3,19 @@
 from pathlib import Path
 
 from kvstore.arena import Arena
+from kvstore.codec import MAX_HEADER_NBYTES, NOBODY
 from kvstore.compression import create_codec
 from kvstore.config import StoreConfig
 from kvstore.errors import StoreConfigError
+from kvstore.seal import Seal
 from kvstore.tiers.base import Entry, Reader, Tier
 from kvstore.tiers.dram import DramTier
 from kvstore.tiers.faults import Fault, FaultyFiles
 from kvstore.tiers.files import Files
 from kvstore.tiers.folder import Folder
+from kvstore.tiers.identity import identity
+from kvstore.tiers.remote import create_medium, with_secret
+from kvstore.tiers.sharing import Sharing
 from kvstore.tiers.slow import SlowTier
 
 __all__ = [
@@ -46,10 +51,16 @@ def create_ssd_tier(config: StoreConfig) -> SlowTier:
         raise
 
 
-def create_remote_tier(config: StoreConfig) -> SlowTier:
-    """Raises StoreConfigError for a URL that cannot be used here."""
-    from kvstore.tiers.remote import create_medium, with_secret  # packages that others lack
-
+def create_remote_tier(config: StoreConfig, node: str) -> SlowTier:
+    """Behind the SSD tier, whose folder it needs (`identity.py`). Raises StoreConfigError for a URL
+    that cannot be used here."""
+    seal = Seal.read(config.remote_mac_key_file) if config.remote_mac_key_file else None
     url = with_secret(config.remote, config.remote_secret_file)
-    medium = create_medium(url, config.remote_timeout_s)
-    return SlowTier(medium, config.remote_bytes, codec=create_codec(config.codec))
+    medium = create_medium(url, config.remote_timeout_s, seal.digest if seal else NOBODY)
+    sharing = Sharing(
+        writer=identity(config, node),
+        evicts=config.remote_eviction == "owner",
+        seal=seal,
+        max_object_bytes=config.dram_bytes + MAX_HEADER_NBYTES,
+    )
+    return SlowTier(medium, config.remote_bytes, codec=create_codec(config.codec), sharing=sharing)

@@ -1,100 +1,110 @@
-"""Segments in a folder or bucket of any file system pyarrow reaches: local, NFS, S3, GCS, HDFS.
+"""Segments in a bucket or folder that several stores, of one cluster or of many, share.
 
-    <base>/<xy>/<placement>-<digest>.segment    xy: first two hex digits of the digest
-    <base>/tmp/<name>.<nonce>                   being written, where a file system can rename
+    <base>/HYPERRAG-STORE                       says that what is here is ours to delete
+    <base>/<ab>/<cd>/<name>                     ab, cd: first hex digits of the segment's digest
+    <base>/tmp/<writer>.<nonce>                 being written, where a file system can rename
     <base>/quarantine/<name>                    damaged objects, the newest few, for an operator
 
-A name follows from the key, so one question tells whether an object is there. Where a rename is
-atomic (local, NFS, HDFS) an object is written in `tmp` and moved; an object store shows an object
-when its upload is complete. Local and NFS files are synced before they get their names, since
-pyarrow does not do it; HDFS promises no more than a closed file. What is lost or torn all the same
-fails the reader's checksums: a miss.
+A name carries all that a listing wants to know, with the store that wrote the object
+(`object_name.py`); so what one store deletes by its name is never another's. The folder follows
+from the key, and the few names in it are one request: that says whether an object is there. Two
+stores that write one key at the same moment leave two objects, each whole and its writer's.
+
+Names of any other form, here or in `tmp` and `quarantine`, are left alone, and a base that is
+neither empty nor marked is not used at all. Where a rename is atomic (local, NFS, HDFS) an object
+is written in `tmp` and moved; an object store shows an object when its upload is complete. Local
+and NFS files are synced before they get their names; HDFS promises no more than a closed file. What
+is lost or torn all the same fails the reader's checksums: a miss.
 """
 
 import errno
-import os
+import re
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Any
+from contextlib import suppress
 
-from kvstore.tiers.bucket_url import connect
-from kvstore.tiers.files import Files
-from kvstore.tiers.medium import Listed, Medium, Source
+from kvstore.codec import NOBODY, Label, decode_header
+from kvstore.tiers.medium import Listed, Medium, Source, Written
+from kvstore.tiers.object_name import decode_name, encode_name
+from kvstore.tiers.place import Found, Place
+from kvstore.tiers.store_folder import MARK
 from kvstore.types import SegmentKey, TierName
 
-SUFFIX = ".segment"
 MAX_ASIDE = 8
 LEFTOVER_S = 3600.0
 """A file in `tmp` of this age has no writer any more."""
+IN_OTHER_USE = (
+    f"it is neither empty nor marked as a store's by an object {MARK}: choose a folder or prefix "
+    "of its own, in which nothing else is kept"
+)
+_MARK_TEXT = b"Stores of HyperRAG keep KV segments here, and delete them.\n"
+_FOLDER = re.compile(r"[0-9a-f]{2}")
+_TEMPORARY = re.compile(r"[0-9a-f]{16}\.[0-9a-f]{16}")
 
 
 class Bucket(Medium):
-    """A call can last as long as the file system hangs: pyarrow knows no deadline, but for S3 and
-    GCS a bound of what one try takes."""
-
     tier: TierName = "remote"
     exclusive = False
 
-    def __init__(self, url: str, timeout_s: float) -> None:
-        """Connects when it is first used, except to HDFS. Raises ValueError for a URL that cannot
-        work, OSError when the file system's library or name node is missing."""
-        self._fs, base = connect(url, timeout_s)
-        self._base = base.rstrip("/")
-        if not self._base:
-            raise ValueError("names no folder or bucket")
-        self._local = self._fs.type_name == "local"
-        self._renames = self._fs.type_name in ("local", "hdfs")
+    def __init__(self, place: Place, seal: bytes = NOBODY) -> None:
+        """`seal`: objects of other seals are not found, for they could not be verified."""
+        self._place = place
+        self._seal = seal
+        self._claimed = False
         self._aside_bytes = 0
 
-    def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> str:
+    def claim(self) -> bool:
+        """Mark the base as ours, once; False when it is neither empty nor marked."""
+        if self._claimed:
+            return True
+        if not self._place.exists(MARK) and self._place.is_empty():
+            self._place.mark(MARK, _MARK_TEXT)
+        self._claimed = self._place.exists(MARK)  # others may have marked it between the two looks
+        return self._claimed
+
+    def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> Written:
         """A whole object that is there stays: its readers have its checksums, and another node's
         KV of the same tokens may differ in a late bit."""
-        name = _name(key)
+        label = decode_header(header, str(key)).label
         try:
-            with self.errors():
-                info = self._info(name)
-                if not info.is_file or info.size != len(header) + payload.nbytes:
-                    self._put(name, header, payload)
+            self._require_claim()
+            if present := self._find(key, label.seal):
+                return Written(present.name, is_new=False)
+            name = f"{_folder_of(key)}/{_file_name(label)}"
+            self._put(name, label.writer, header, payload)
         except FileNotFoundError as error:  # the place, not an object, is gone
             raise OSError(errno.ENXIO, error.strerror) from error
-        return name
+        return Written(name, is_new=True)
 
     def open(self, name: str) -> Source:
-        with self.errors(name):
-            return _BucketSource(self, name, self._fs.open_input_file(self._path(name)))
+        return self._place.open(name)
 
-    def find(self, key: SegmentKey) -> str | None:
-        name = _name(key)
-        with self.errors():
-            return name if self._info(name).is_file else None
+    def find(self, key: SegmentKey) -> Listed | None:
+        self._require_claim()
+        return self._find(key, self._seal)
 
     def list(self) -> Iterator[Listed]:
-        """Folder by folder, 256 at most. Removes what crashed writers left."""
-        for folder in self._entries("", folders=True):
-            if folder.base_name == "tmp":
+        """Folder by folder, 256 at most, of each the names alone. Removes what crashed writers
+        left."""
+        self._require_claim()
+        for folder in self._place.folders():
+            if folder == "tmp":
                 self._sweep()
-            elif folder.base_name == "quarantine":
+            elif folder == "quarantine":
                 self._trim_aside()
-            elif len(folder.base_name) == 2:
-                for entry in self._entries(folder.base_name):
-                    if entry.base_name.endswith(SUFFIX):
-                        name = f"{folder.base_name}/{entry.base_name}"
-                        yield Listed(name, entry.size, _mtime(entry))
+            elif _FOLDER.fullmatch(folder):
+                for found in self._place.files(folder, recursive=True):
+                    if listed := _listed(found):
+                        yield listed
 
     def delete(self, name: str) -> None:
-        with suppress(FileNotFoundError), self.errors(name):
-            self._fs.delete_file(self._path(name))
+        self._place.delete(name)
 
     def set_aside(self, name: str) -> None:
         """Keeps the eight newest."""
-        aside = f"quarantine/{name.rpartition('/')[2]}"
         try:
-            with self.errors(name):
-                self._make_folder("quarantine")
-                self._fs.move(self._path(name), self._path(aside))
+            self._place.move(name, f"quarantine/{name.rpartition('/')[2]}")
         except FileNotFoundError:
             return
         except OSError as error:
@@ -111,117 +121,64 @@ class Bucket(Medium):
     def close(self) -> None:
         """The file system closes with the last of its open objects."""
 
-    @contextmanager
-    def errors(self, name: str = "") -> Iterator[None]:
-        """Whatever pyarrow raises as OSError with a number and a text.
+    def _require_claim(self) -> None:
+        """Raises OSError where nothing of ours may be."""
+        if not self.claim():
+            raise OSError(errno.EPERM, IN_OTHER_USE)
 
-        FileNotFoundError when the object `name` turns out to be gone: of that, a bucket's failed
-        read or copy and a stale handle of NFS say each something else.
-        """
-        from pyarrow import ArrowException
+    def _find(self, key: SegmentKey, seal: bytes) -> Listed | None:
+        found = self._place.files(_folder_of(key))
+        ours = [each for each in found if each.name.startswith(f"{key}-")]
+        for each in sorted(ours, key=lambda each: each.name):
+            if (listed := _listed(each)) and listed.label and listed.label.seal == seal:
+                return listed
+        return None
 
+    def _put(self, name: str, writer: bytes, header: bytes, payload: memoryview) -> None:
+        renames = self._place.renames
+        target = f"tmp/{writer.hex()}.{secrets.token_hex(8)}" if renames else name
         try:
-            yield
-        except NotImplementedError as error:  # one of pyarrow's
-            raise OSError(errno.ENOTSUP, str(error)) from error
-        except (ArrowException, OSError) as error:
-            if name and self._is_gone(name):
-                raise FileNotFoundError(errno.ENOENT, f"{name} is gone") from error
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise OSError(errno.EIO, str(error)) from error
-
-    def _is_gone(self, name: str) -> bool:
-        with suppress(OSError), self.errors():
-            return not self._info(name).is_file
-        return False
-
-    def _put(self, name: str, header: bytes, payload: memoryview) -> None:
-        target = f"tmp/{name[3:]}.{secrets.token_hex(4)}" if self._renames else name
-        try:
-            self._make_folder("tmp")
-            with self._fs.open_output_stream(self._path(target)) as stream:
-                stream.write(header)
-                stream.write(payload)
-            if self._renames:
-                self._publish(target, name)
+            self._place.write(target, (header, payload))
+            if renames:
+                self._place.move(target, name)
         except BaseException:  # closing the stream may have published the half that it had
             with suppress(OSError):
                 self.delete(target)
             raise
 
-    def _publish(self, temporary: str, name: str) -> None:
-        self._make_folder(name[:2])
-        if self._local:
-            _sync(self._path(temporary))
-        self._fs.move(self._path(temporary), self._path(name))
-        if self._local:
-            Files().sync_folder(Path(self._path(name[:2])))
-
-    def _make_folder(self, name: str) -> None:
-        """Where there are folders; an object store has none."""
-        if self._renames and self._info(name).type.name == "NotFound":
-            self._fs.create_dir(self._path(name), recursive=True)
-            if self._local:
-                Files().sync_folder(Path(self._base))
-
     def _sweep(self) -> None:
-        for entry in self._entries("tmp"):
-            if time.time() - _mtime(entry) > LEFTOVER_S:
-                self.delete(f"tmp/{entry.base_name}")
+        for found in self._place.files("tmp"):
+            is_ours = _TEMPORARY.fullmatch(found.name)
+            if is_ours and time.time() - found.mtime > LEFTOVER_S:
+                self.delete(found.path)
 
     def _trim_aside(self) -> None:
-        aside = sorted(self._entries("quarantine"), key=_mtime, reverse=True)
-        for entry in aside[MAX_ASIDE:]:
-            self.delete(f"quarantine/{entry.base_name}")
-        self._aside_bytes = sum(entry.size for entry in aside[:MAX_ASIDE])
-
-    def _entries(self, folder: str, folders: bool = False) -> Iterator[Any]:
-        """The files in a folder, or its folders."""
-        from pyarrow.fs import FileSelector
-
-        with self.errors():
-            found = self._fs.get_file_info(FileSelector(self._path(folder), allow_not_found=True))
-        return (entry for entry in found if entry.is_file != folders)
-
-    def _info(self, name: str) -> Any:
-        return self._fs.get_file_info(self._path(name))
-
-    def _path(self, name: str) -> str:
-        return f"{self._base}/{name}".rstrip("/")
+        found = self._place.files("quarantine")
+        ours = [each for each in found if decode_name(each.name) is not None]
+        ours.sort(key=lambda each: each.mtime, reverse=True)
+        for each in ours[MAX_ASIDE:]:
+            self.delete(each.path)
+        self._aside_bytes = sum(each.nbytes for each in ours[:MAX_ASIDE])
 
 
-class _BucketSource(Source):
-    """For one thread: a read moves the file's position."""
-
-    def __init__(self, bucket: Bucket, name: str, file: Any) -> None:
-        self._bucket, self._name, self._file = bucket, name, file
-        self.nbytes = file.size()
-
-    def read(self, into: memoryview, offset: int) -> int:
-        if offset >= self.nbytes:  # which a bucket refuses
-            return 0
-        with self._bucket.errors(self._name):
-            self._file.seek(offset)
-            return int(self._file.readinto(into))
-
-    def close(self) -> None:
-        self._file.close()
+def _listed(found: Found) -> Listed | None:
+    """None for what has another name than ours, is in another folder, or has another size than its
+    name says: a torn object is nobody's hit."""
+    label = decode_name(found.name)
+    if label is None or label.nbytes != found.nbytes:
+        return None
+    if found.path != f"{_folder_of(label.spec.key)}/{found.name}":
+        return None
+    return Listed(found.path, found.nbytes, found.mtime, label)
 
 
-def _name(key: SegmentKey) -> str:
-    return f"{key.digest.hex()[:2]}/{key}{SUFFIX}"
+def _folder_of(key: SegmentKey) -> str:
+    digits = key.digest.hex()
+    return f"{digits[:2]}/{digits[2:4]}"
 
 
-def _mtime(entry: Any) -> float:
-    """0 where the file system knows none."""
-    return float(entry.mtime_ns or 0) / 1e9
-
-
-def _sync(path: str) -> None:
-    files = Files()
-    fd = files.open(Path(path))
+def _file_name(label: Label) -> str:
     try:
-        files.sync(fd)
-    finally:
-        os.close(fd)
+        return encode_name(label)
+    except ValueError as error:
+        raise OSError(errno.ENAMETOOLONG, str(error)) from error

@@ -1,16 +1,38 @@
-"""Which file system a bucket's URL means, with the time-outs that it can be given."""
+"""Which place a bucket's URL means, with the time-outs that it can be given."""
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+from kvstore.tiers.arrow_place import ArrowPlace
+from kvstore.tiers.local_place import LocalPlace
+from kvstore.tiers.place import Place
 
 _S3_OPTIONS = {"region", "scheme", "endpoint_override"}
 
 
-def connect(url: str, timeout_s: float) -> tuple[Any, str]:
-    """The `pyarrow.fs.FileSystem` of a URL, and the folder in it.
+def connect(url: str, timeout_s: float) -> Place:
+    """Connects when it is first used, except to HDFS.
 
     Raises ValueError for a URL that cannot work, OSError when a library or name node is missing.
     """
+    if url.startswith("file:"):
+        return LocalPlace(_local_base(url))
+    fs, base = _file_system(url, timeout_s)
+    if not (base := base.rstrip("/")):
+        raise ValueError("names no folder or bucket")
+    return ArrowPlace(fs, base)
+
+
+def _local_base(url: str) -> Path:
+    parts = urlsplit(url)
+    base = Path(unquote(parts.path))
+    if parts.netloc or parts.query or base == Path("/") or not base.is_absolute():
+        raise ValueError("is not file:///FOLDER")
+    return base
+
+
+def _file_system(url: str, timeout_s: float) -> tuple[Any, str]:
     from pyarrow.fs import FileSystem
 
     if url.startswith("s3:"):

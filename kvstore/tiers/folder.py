@@ -28,7 +28,7 @@ from kvstore.locks import is_own_file
 from kvstore.tiers import segment_files
 from kvstore.tiers.files import Files
 from kvstore.tiers.folders import Folders
-from kvstore.tiers.medium import Listed, Medium, Source
+from kvstore.tiers.medium import Listed, Medium, Source, Written
 from kvstore.tiers.quarantine import Quarantine
 from kvstore.tiers.store_folder import StoreFolder
 from kvstore.types import SegmentKey, TierName
@@ -64,7 +64,7 @@ class Folder(Medium):
             self.close()
             raise
 
-    def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> str:
+    def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> Written:
         """Write, sync, rename, sync the name; what fails leaves nothing behind. A folder that
         somebody removed is made anew, once."""
         try:
@@ -81,14 +81,11 @@ class Folder(Medium):
             self._files, f"{self._folder}/{name}"
         )  # making a Path takes as long as opening
 
-    def find(self, key: SegmentKey) -> str | None:
+    def find(self, key: SegmentKey) -> Listed | None:
         folder, start = segment_files.folder_of(key), f"{key}."
-        try:
-            names = os.listdir(self._folder / folder)
-        except FileNotFoundError:
-            return None
-        ours = (n for n in names if n.startswith(start) and segment_files.has_own_name(n))
-        return next((f"{folder}/{n}" for n in ours), None)
+        for name, facts in segment_files.own_files(f"{self._folder}/{folder}", start):
+            return Listed(f"{folder}/{name}", facts.st_size, facts.st_mtime)
+        return None
 
     def list(self) -> Iterator[Listed]:
         for folder in segment_files.BELOW:
@@ -126,7 +123,7 @@ class Folder(Medium):
     def close(self) -> None:
         self._held.close()
 
-    def _write(self, key: SegmentKey, header: bytes, payload: memoryview) -> str:
+    def _write(self, key: SegmentKey, header: bytes, payload: memoryview) -> Written:
         file = segment_files.new_name(key)
         name = f"{segment_files.folder_of(key)}/{file}"
         temporary, path = self._folder / "tmp" / file, self._folder / name
@@ -146,7 +143,7 @@ class Folder(Medium):
                 with suppress(OSError):  # a disk that fails keeps it until the next start
                     self._files.unlink(leftover)
             raise
-        return name
+        return Written(name, is_new=True)
 
     def _write_all(self, fd: int, data: memoryview) -> None:
         while data.nbytes:

@@ -9,11 +9,12 @@ from typing import TypeVar
 
 from kvstore.tiers.breaker import Breaker
 from kvstore.tiers.deadline import AbandonedError, Deadline
-from kvstore.tiers.medium import Listed, Medium, Source
+from kvstore.tiers.medium import Listed, Medium, Source, Written
 from kvstore.types import SegmentKey
 
 T = TypeVar("T")
 _THREADS = 8
+_LISTINGS = 2
 _PAGE = 512  # objects that a listing hands over at once
 
 
@@ -32,11 +33,16 @@ class Guarded(Medium):
         pause_s: float,
         deadline_s: float | None,
         clock: Callable[[], float] = time.monotonic,
+        listing_s: float | None = None,
     ) -> None:
+        """`listing_s` bounds a step of a listing, where one takes longer than any other call."""
         self.tier, self.exclusive = medium.tier, medium.exclusive
         self._medium = medium
         self._breaker = Breaker(failures, pause_s, clock)
         self._deadline = None if deadline_s is None else Deadline(deadline_s, _THREADS)
+        self._listing = self._deadline
+        if listing_s is not None:
+            self._listing = Deadline(listing_s, _LISTINGS)
         self._page_s = math.inf if deadline_s is None else deadline_s / 4
 
     @property
@@ -49,7 +55,7 @@ class Guarded(Medium):
         """Seconds until the next trial; 0 when a call may pass."""
         return self._breaker.open_for_s
 
-    def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> str:
+    def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> Written:
         with self._breaker.call():
             if self._deadline is None:
                 return self._medium.write(key, header, payload)
@@ -63,13 +69,13 @@ class Guarded(Medium):
             source = self._deadline.run(lambda: self._medium.open(name), _close)
             return _TimedSource(source, self._breaker, self._deadline)
 
-    def find(self, key: SegmentKey) -> str | None:
+    def find(self, key: SegmentKey) -> Listed | None:
         return self._call(lambda: self._medium.find(key))
 
     def list(self) -> Iterator[Listed]:
         """In pages, each a call: of so many objects or of a quarter of the deadline."""
         listed = self._medium.list()
-        while page := self._call(lambda: _page(listed, self._page_s)):
+        while page := self._step(lambda: _page(listed, self._page_s)):
             yield from page
 
     def settle(self) -> None:
@@ -94,6 +100,11 @@ class Guarded(Medium):
             return self._medium.close()
         with suppress(OSError):
             self._deadline.run(self._medium.close)
+
+    def _step(self, call: Callable[[], T]) -> T:
+        """Of a listing."""
+        with self._breaker.call():
+            return call() if self._listing is None else self._listing.run(call)
 
     def _call(self, call: Callable[[], T]) -> T:
         with self._breaker.call():

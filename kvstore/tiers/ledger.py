@@ -1,18 +1,16 @@
 """What a slow tier knows of its medium: every object, in which state, and the bytes of all."""
 
 import threading
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from kvstore.tiers.base import Entry
-from kvstore.tiers.medium import Listed
 from kvstore.tiers.segment_object import Stored
-from kvstore.types import SegmentKey, SegmentSpec
+from kvstore.types import SegmentKey
 
 
 class Ledger:
-    """Thread-safe. `used` is the sum of all that is stored, on its way in or out, or listed and not
-    read yet: what an operation may leave behind is counted until it is known to be gone."""
+    """Thread-safe. `used` is the sum of all that is stored and this store's own, on its way in or
+    out, or listed and not read yet: what an operation may leave behind is counted until it is known
+    to be gone. What other stores wrote is known, and counts nothing."""
 
     def __init__(self, exclusive: bool) -> None:
         """`exclusive`: nobody else writes, so what was listed is all there is."""
@@ -59,14 +57,12 @@ class Ledger:
             self._writing[key] = nbytes
         return True
 
-    def end(self, spec: SegmentSpec, name: str | None) -> None:
-        """The write that was begun is over; without a name it failed and left nothing."""
+    def end(self, key: SegmentKey, stored: Stored | None) -> None:
+        """The write that was begun is over, with what it left."""
         with self._lock:
-            nbytes = self._writing.pop(spec.key)
-            if name is None or spec.key in self._stored:  # else a reader adopted it already
-                self.used -= nbytes
-            else:
-                self._stored[spec.key] = Stored(Entry(spec, nbytes, time.time()), name)
+            self.used -= self._writing.pop(key)
+            if stored is not None and key not in self._stored:  # else a reader adopted it already
+                self._add(stored)
 
     def detach(self, key: SegmentKey) -> Stored | None:
         """Out of sight, still counted."""
@@ -80,13 +76,19 @@ class Ledger:
         """A detached one's bytes are gone."""
         with self._lock:
             self._leaving.discard(stored)
-            self.used -= stored.entry.nbytes
+            self.used -= stored.charged_bytes
 
-    def listed(self, objects: Iterable[Listed]) -> None:
-        """Count what a listing shows and nobody knows."""
+    def drop(self, key: SegmentKey) -> None:
+        """Know nothing of it any more; it stays where it is."""
+        with self._lock:
+            if stored := self._stored.pop(key, None):
+                self.used -= stored.charged_bytes
+
+    def listed(self, charges: Mapping[str, int]) -> None:
+        """Count what a listing shows and nobody knows: bytes by name."""
         with self._lock:
             known = {stored.name for stored in (*self._stored.values(), *self._leaving)}
-            self._unread = {it.name: it.nbytes for it in objects if it.name not in known}
+            self._unread = {name: n for name, n in charges.items() if name not in known}
             self.used += sum(self._unread.values())
             self._is_listed = True
 
@@ -106,19 +108,26 @@ class Ledger:
                 return False
             if known is not None and known.name == stored.name:
                 return False
-            self.used += stored.entry.nbytes - self._unread.pop(stored.name, 0)
+            if known is not None and not stored.own:  # another store's double is no concern here
+                return False
+            self.used -= self._unread.pop(stored.name, 0)
             if known is None:
-                self._stored[key] = stored
+                self._add(stored)
             else:  # a crash between a new object and the end of the old one
+                self.used += stored.charged_bytes
                 self._leaving.add(stored)
         return known is None
 
     def imbalance(self) -> str:
         """What does not add up; empty is right."""
         with self._lock:
-            moving = sum(self._writing.values()) + sum(s.entry.nbytes for s in self._leaving)
+            moving = sum(self._writing.values()) + sum(s.charged_bytes for s in self._leaving)
             moving += sum(self._unread.values())
-            total = sum(s.entry.nbytes for s in self._stored.values()) + moving
+            total = sum(s.charged_bytes for s in self._stored.values()) + moving
             if total != self.used:
                 return f"{len(self._stored)} objects of {total} bytes, counted {self.used}"
         return ""
+
+    def _add(self, stored: Stored) -> None:
+        self._stored[stored.entry.key] = stored
+        self.used += stored.charged_bytes

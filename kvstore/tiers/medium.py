@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kvstore.codec import Label
 from kvstore.tiers.closable import Closable
 from kvstore.types import SegmentKey, TierName
 
@@ -20,6 +21,15 @@ class Listed:
     nbytes: int
     last_use: float
     """Seconds since the epoch, as far as the medium knows."""
+    label: Label | None = None
+    """Where the listing shows it; else it is in the object's header. Nobody has verified it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    name: str
+    is_new: bool
+    """Not one of this key that was there already."""
 
 
 class Source(Closable):
@@ -41,7 +51,7 @@ class Medium(ABC):
     """Whether nobody else writes here: then what was listed, and written since, is all there is."""
 
     @abstractmethod
-    def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> str:
+    def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> Written:
         """The object's name. It is there whole and to stay on return, or not at all. On a shared
         medium one of this key that is there already stays as it is: its readers have its
         checksums."""
@@ -50,8 +60,8 @@ class Medium(ABC):
     def open(self, name: str) -> Source: ...
 
     @abstractmethod
-    def find(self, key: SegmentKey) -> str | None:
-        """Name of an object of this key, if there is one: for what no listing has shown yet."""
+    def find(self, key: SegmentKey) -> Listed | None:
+        """An object of this key, if there is one: for what no listing has shown yet."""
 
     @abstractmethod
     def list(self) -> Iterator[Listed]:
@@ -67,7 +77,8 @@ class Medium(ABC):
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """One that is gone already is no error."""
+        """One that is gone already is no error. On a shared medium a name is one writer's: another
+        store's object of the same key stays."""
 
     @abstractmethod
     def set_aside(self, name: str) -> None:

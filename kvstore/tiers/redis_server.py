@@ -1,17 +1,22 @@
 """Segments on one Redis or Valkey server, which several nodes share.
 
-    <prefix>:<placement>-<digest>       header and payload, one string value
+    <prefix>:v3:<seal>:<placement>-<digest>     header and payload, one string value
 
 One value is one object: SET makes it visible whole, GETRANGE reads a layer of it. A server that
 evicts or restarts empty makes misses, nothing worse. How lasting a write is, the server's
 configuration decides (`appendonly`); KV that can be computed again needs none of it.
+
+An object's name is its key with its writer behind it: a delete compares the writer on the server,
+so an object that another store wrote under the same key meanwhile stays. A listing reads the label
+of each value (144 bytes) in the round trip that asks for its size, 512 at a time. Keys of another
+form, and values that are no strings, are left alone.
 """
 
 import errno
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -20,7 +25,9 @@ from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
 
-from kvstore.tiers.medium import Listed, Medium, Source
+from kvstore.codec import LABEL_NBYTES, NOBODY, VERSION, WRITER_AT, decode_header, decode_label
+from kvstore.errors import CorruptSegmentError
+from kvstore.tiers.medium import Listed, Medium, Source, Written
 from kvstore.types import SegmentKey, TierName
 
 MAX_VALUE_BYTES = 512 * 2**20
@@ -29,6 +36,12 @@ _TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs"}
 _CODES = {exceptions.OutOfMemoryError: errno.ENOSPC, exceptions.ReadOnlyError: errno.EROFS}
 _CONNECTIONS = 8
 _STEP = 512  # keys that one step of a listing looks at
+_DELETE = f"""
+if redis.call('GETRANGE', KEYS[1], {WRITER_AT}, {WRITER_AT + 7}) == ARGV[1] then
+    return redis.call('UNLINK', KEYS[1])
+end
+return 0
+"""
 
 
 class RedisMedium(Medium):
@@ -38,7 +51,7 @@ class RedisMedium(Medium):
     tier: TierName = "remote"
     exclusive = False
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, seal: bytes = NOBODY) -> None:
         """`redis://[user:password@]host[:port][/db][?prefix=NAME]`, `rediss://` for TLS; clusters
         that share a server differ in the prefix. Connects when it is first used.
 
@@ -49,7 +62,8 @@ class RedisMedium(Medium):
         self._shown = f"redis server {host}:{port}"
         self._secret = str(settings.get("password", ""))
         self._timeout_s = timeout_s
-        self._prefix = str(settings.pop("prefix", "hyperrag"))
+        self._prefix = f"{settings.pop('prefix', 'hyperrag')}:v{VERSION}:"
+        self._seal = seal
         self._client = Redis(
             connection_pool=BlockingConnectionPool(
                 max_connections=_CONNECTIONS,
@@ -64,54 +78,58 @@ class RedisMedium(Medium):
             )
         )
 
-    def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> str:
+    def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> Written:
         """An object that is there stays: its readers have its checksums, and another node's KV of
         the same tokens may differ in a late bit."""
         if (nbytes := len(header) + payload.nbytes) > MAX_VALUE_BYTES:
             raise OSError(errno.EFBIG, f"{key}: {nbytes} bytes, {self._shown} takes 512 MiB")
-        name = self._name(key)
+        label = decode_header(header, str(key)).label
+        place = self._place(key, label.seal)
         with self._errors():
-            self._client.set(name, b"".join((header, payload)), nx=True)
-        return name
+            is_new = bool(self._client.set(place, b"".join((header, payload)), nx=True))
+        present = None if is_new else self._find(place)
+        return Written(present.name if present else _name(place, label.writer), is_new)
 
     def open(self, name: str) -> Source:
         with self._errors():
-            nbytes = self._client.strlen(name)
-        if not nbytes:
+            nbytes = self._client.strlen(_place_of(name))
+        if not isinstance(nbytes, int) or not nbytes:
             raise self._gone(name)
         return _RedisSource(self, name, nbytes)
 
     def read(self, name: str, into: memoryview, offset: int) -> int:
         """What an open source reads: in one round trip, bytes that were there."""
         with self._errors():
-            data = self._client.getrange(name, offset, offset + into.nbytes - 1)
+            data = self._client.getrange(_place_of(name), offset, offset + into.nbytes - 1)
         if not data:
             raise self._gone(name)
+        if len(data) > into.nbytes:
+            raise OSError(errno.EPROTO, f"{self._shown} sent {len(data)} bytes of {into.nbytes}")
         into[: len(data)] = data
         return len(data)
 
-    def find(self, key: SegmentKey) -> str | None:
-        name = self._name(key)
-        with self._errors():
-            return name if self._client.exists(name) else None
+    def find(self, key: SegmentKey) -> Listed | None:
+        return self._find(self._place(key, self._seal))
 
     def list(self) -> Iterator[Listed]:
         """In small steps, between which the server does its other work."""
-        ours = re.compile(re.escape(self._prefix.encode()) + rb":[0-9a-f]{16}-[0-9a-f]{64}")
-        match = re.sub(r"([*?\[\]\\^-])", r"\\\1", self._prefix) + ":*"
+        key = rb"[0-9a-f]{16}:[0-9a-f]{16}-[0-9a-f]{64}"
+        ours = re.compile(re.escape(self._prefix.encode()) + key)
+        match = re.sub(r"([*?\[\]\\^-])", r"\\\1", self._prefix) + "*"
         seen: set[str] = set()  # a step may repeat names of an earlier one
         cursor = -1
         while cursor != 0:
             with self._errors():
                 cursor, found = self._client.scan(max(cursor, 0), match=match, count=_STEP)
-                names = {name.decode() for name in found if ours.fullmatch(name)} - seen
-                listed = _look_up(self._client, names)
-            seen |= names
-            yield from listed
+                places = {place.decode() for place in found if ours.fullmatch(place)}
+                listed = _look_up(self._client, places)
+            yield from (each for each in listed if each.name not in seen)
+            seen = {each.name for each in listed}
 
     def delete(self, name: str) -> None:
-        with self._errors():
-            self._client.unlink(name)
+        writer = bytes.fromhex(name.rpartition("@")[2])
+        with suppress(FileNotFoundError), self._errors():
+            self._client.eval(_DELETE, 1, _place_of(name), writer)
 
     def set_aside(self, name: str) -> None:
         """Deletes: the server's memory is no place to keep what is damaged."""
@@ -124,8 +142,13 @@ class RedisMedium(Medium):
     def close(self) -> None:
         self._client.connection_pool.disconnect()
 
-    def _name(self, key: SegmentKey) -> str:
-        return f"{self._prefix}:{key}"
+    def _place(self, key: SegmentKey, seal: bytes) -> str:
+        """The server's key of it."""
+        return f"{self._prefix}{seal.hex()}:{key}"
+
+    def _find(self, place: str) -> Listed | None:
+        with self._errors():
+            return next(iter(_look_up(self._client, {place})), None)
 
     def _gone(self, name: str) -> FileNotFoundError:
         return FileNotFoundError(errno.ENOENT, f"{self._shown} has no {name}")
@@ -142,6 +165,8 @@ class RedisMedium(Medium):
             text = f"{self._shown}: {error}"
             if self._secret:
                 text = text.replace(self._secret, "***")
+            if str(error).startswith("WRONGTYPE"):
+                raise FileNotFoundError(errno.ENOENT, text) from None
             if isinstance(error, exceptions.ConnectionError):
                 raise ConnectionError(errno.ENOTCONN, text) from None
             code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), None)
@@ -163,23 +188,43 @@ class _RedisSource(Source):
         pass
 
 
-def _look_up(client: Redis, names: set[str]) -> list[Listed]:
-    """Those that are still there, with size and last use, in one round trip."""
+def _look_up(client: Redis, places: set[str]) -> list[Listed]:
+    """Those that are there, with size, last use and label, in one round trip."""
     pipeline = client.pipeline(transaction=False)
     # Asking for a size counts as a use, after which the server's own eviction would know no order
     # any more: a server before 7.2 cannot help that and refuses the first command.
     pipeline.execute_command("CLIENT NO-TOUCH", "ON")
-    for name in names:
-        pipeline.object("IDLETIME", name)
-        pipeline.strlen(name)
+    for place in places:
+        pipeline.object("IDLETIME", place)
+        pipeline.strlen(place)
+        pipeline.getrange(place, 0, LABEL_NBYTES - 1)
     pipeline.execute_command("CLIENT NO-TOUCH", "OFF")
     _, *answers, _ = pipeline.execute(raise_on_error=False)
-    now = time.time()
-    return [
-        Listed(name, nbytes, now - (idle_s if isinstance(idle_s, int) else 0))
-        for name, idle_s, nbytes in zip(names, answers[::2], answers[1::2], strict=True)
-        if isinstance(nbytes, int) and nbytes
-    ]
+    each = zip(places, answers[::3], answers[1::3], answers[2::3], strict=True)
+    return [listed for answer in each if (listed := _listed(*answer))]
+
+
+def _listed(place: str, idle_s: object, nbytes: object, start: object) -> Listed | None:
+    """None for what is gone, no string, or not what its key and its label say: that is nobody's
+    hit."""
+    if not isinstance(start, bytes):
+        return None
+    try:
+        label = decode_label(start, place)
+    except CorruptSegmentError:
+        return None
+    if nbytes != label.nbytes or not place.endswith(f":{label.seal.hex()}:{label.spec.key}"):
+        return None
+    last_use = time.time() - (idle_s if isinstance(idle_s, int) else 0)
+    return Listed(_name(place, label.writer), label.nbytes, last_use, label)
+
+
+def _name(place: str, writer: bytes) -> str:
+    return f"{place}@{writer.hex()}"
+
+
+def _place_of(name: str) -> str:
+    return name.rpartition("@")[0]
 
 
 def _settings(url: str) -> dict[str, Any]:

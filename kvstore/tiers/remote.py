@@ -1,20 +1,31 @@
 """The medium of a remote tier, by the scheme of `store.remote`."""
 
+import logging
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from kvstore.codec import NOBODY
 from kvstore.errors import StoreConfigError
+from kvstore.tiers.bucket import IN_OTHER_USE, Bucket
+from kvstore.tiers.bucket_url import connect
+from kvstore.tiers.deadline import Deadline
 from kvstore.tiers.guarded import Guarded
+
+logger = logging.getLogger(__name__)
 
 FAILURES = 3
 """In a row, after which the medium is left alone."""
 PAUSE_S = 10.0
+LISTING_S = 60.0
+"""For the names of one of a bucket's 256 folders."""
 _BUCKETS = ("file", "s3", "gs", "hdfs")
 _SERVERS = ("redis", "rediss", "valkey")
 
 
-def create_medium(url: str, timeout_s: float) -> Guarded:
-    """`timeout_s` bounds each call to a bucket, each wait for a server.
+def create_medium(url: str, timeout_s: float, seal: bytes = NOBODY) -> Guarded:
+    """`timeout_s` bounds each call to a bucket, each wait for a server. `seal`: which objects are
+    found (`kvstore/seal.py`).
 
     Raises StoreConfigError, which shows nothing of the URL's user, password and options.
     """
@@ -23,7 +34,8 @@ def create_medium(url: str, timeout_s: float) -> Guarded:
         forms = ", ".join(f"{known}://" for known in _BUCKETS + _SERVERS)
         raise StoreConfigError(f"store.remote is {_shown(url)}, must begin with one of {forms}")
     try:
-        return _server(url, timeout_s) if scheme in _SERVERS else _bucket(url, timeout_s)
+        make = _server if scheme in _SERVERS else _bucket
+        return make(url, timeout_s, seal)
     except ImportError as error:
         package = "redis" if scheme in _SERVERS else "pyarrow"
         raise StoreConfigError(
@@ -54,18 +66,45 @@ def with_secret(url: str, secret_file: str) -> str:
     )
 
 
-def _bucket(url: str, timeout_s: float) -> Guarded:
-    from kvstore.tiers.bucket import Bucket  # pyarrow, for those alone who keep segments there
+def _bucket(url: str, timeout_s: float, seal: bytes) -> Guarded:
+    """Raises ValueError for a bucket that is in other use; one that does not answer now is
+    asked again before it is used."""
+    bucket = Bucket(connect(url, timeout_s), seal)
+    # These calls can hang for good: a mount without its server, a library that tries again.
+    try:
+        if not Deadline(timeout_s, 1).run(bucket.claim):
+            raise ValueError(IN_OTHER_USE)
+    except OSError as error:
+        logger.warning("store.remote %s does not answer yet: %s", _shown(url), error)
+    return Guarded(bucket, FAILURES, PAUSE_S, deadline_s=timeout_s, listing_s=LISTING_S)
 
-    # What pyarrow calls can hang for good: a mount without its server, a library that tries again.
-    return Guarded(Bucket(url, timeout_s), FAILURES, PAUSE_S, deadline_s=timeout_s)
 
-
-def _server(url: str, timeout_s: float) -> Guarded:
+def _server(url: str, timeout_s: float, seal: bytes) -> Guarded:
     from kvstore.tiers.redis_server import RedisMedium  # likewise redis
 
-    medium = RedisMedium(url.replace("valkey://", "redis://", 1), timeout_s)
+    _warn_of_plain_text(url)
+    medium = RedisMedium(url.replace("valkey://", "redis://", 1), timeout_s, seal)
     return Guarded(medium, FAILURES, PAUSE_S, deadline_s=None)
+
+
+def _warn_of_plain_text(url: str) -> None:
+    """KV and a password that everybody on the way can read."""
+    parts = urlsplit(url)
+    reasons = []
+    if parts.password:
+        reasons.append("the password")
+    if not _is_loopback(parts.hostname or ""):
+        reasons.append("KV")
+    if parts.scheme != "rediss" and reasons:
+        text = "store.remote %s sends %s in plain text: rediss:// encrypts"
+        logger.warning(text, _shown(url), " and ".join(reasons))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _shown(url: str) -> str:

@@ -29,16 +29,18 @@ def has_own_name(name: str) -> bool:
     return _FILE.fullmatch(name) is not None
 
 
-def own_files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Names and facts of the segment files in a folder: regular files of this user, under names
-    that only the store gives. None of a folder that is not there."""
+def own_files(folder: str, start: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """Names and facts of the segment files in a folder whose names begin with `start`: regular
+    files of this user, under names that only the store gives. None of a folder that is not
+    there."""
     try:
         found = os.scandir(folder)
     except FileNotFoundError:
         return
     with found:
         for file in found:
-            if has_own_name(file.name) and (facts := own_facts(file.path)):
+            ours = file.name.startswith(start) and has_own_name(file.name)
+            if ours and (facts := own_facts(file.path)):
                 yield file.name, facts
 
 

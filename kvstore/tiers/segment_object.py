@@ -1,20 +1,22 @@
 """One segment in a medium: its header is read first, its layers one by one, each verified."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvstore.checksum import layer_bytes, layer_crc, verify_layer
 from kvstore.codec import (
+    MAX_HEADER_NBYTES,
+    NOBODY,
     PAGE,
     Header,
+    Label,
     decode_header,
     encode_header,
-    file_nbytes,
-    header_nbytes,
 )
-from kvstore.compression import Codec
+from kvstore.compression import RAW, Codec
 from kvstore.errors import CorruptSegmentError, TierUnavailableError
+from kvstore.seal import Seal
 from kvstore.tiers.base import Entry, Reader
 from kvstore.tiers.medium import Listed, Medium, Source
 from kvstore.types import SegmentSpec, TierName
@@ -26,23 +28,38 @@ class Stored:
 
     entry: Entry
     name: str
+    own: bool = True
+    """Whether this store wrote it, counts its bytes and may evict it."""
+    writer: bytes = NOBODY
+
+    @property
+    def charged_bytes(self) -> int:
+        return self.entry.nbytes if self.own else 0
 
 
 class ObjectReader(Reader):
     """Owns the source from here on."""
 
-    def __init__(self, source: Source, expected: SegmentSpec, tier: TierName, name: str) -> None:
-        """Raises OSError, or CorruptSegmentError when the object is not this segment's."""
+    def __init__(
+        self,
+        source: Source,
+        stored: Stored,
+        tier: TierName,
+        seal: Seal | None = None,
+    ) -> None:
+        """Raises OSError, or CorruptSegmentError when the object is another one. With a seal
+        nothing of it is used whose MAC is not right: AuthenticationError."""
         try:
-            header = read_header(source, name)
-            if header.spec != expected:
-                raise CorruptSegmentError(str(expected.key), f"{name} holds {header.spec.key}")
+            header = read_header(source, stored.name, seal)
+            if (header.spec, header.writer) != (stored.entry.spec, stored.writer):
+                text = f"{stored.name} holds {header.spec.key} of {header.writer.hex()}"
+                raise CorruptSegmentError(str(stored.entry.key), text)
         except BaseException:
             source.close()
             raise
         super().__init__(header.spec, header.crcs)
         self._source, self._tier, self._codec = source, tier, header.codec
-        self._stored_crcs = header.crcs
+        self._header, self._seal = header, seal
 
     def layer(self, index: int, into: memoryview | None = None) -> memoryview:
         layout = self.spec.layout
@@ -59,21 +76,28 @@ class ObjectReader(Reader):
 
     def _read(self, index: int, data: memoryview) -> None:
         """One layer as it is stored, verified."""
-        offset = header_nbytes(self.spec.layout.num_layers) + index * data.nbytes
+        offset = self._header.label.header_nbytes + index * data.nbytes
         try:
             done = _read_all(self._source, data, offset)
         except OSError as error:
             raise TierUnavailableError(self._tier, f"{self.spec.key}: {error}") from error
         if done != data.nbytes:
             raise CorruptSegmentError(str(self.spec.key), f"layer {index} ends after {done} bytes")
-        verify_layer(self.spec.key, index, data, self._stored_crcs[index])
+        if self._seal is not None:
+            self._seal.verify_layer(self._header, index, data)
+        verify_layer(self.spec.key, index, data, self._header.crcs[index])
 
     def close(self) -> None:
         self._source.close()
 
 
 def encode_segment(
-    spec: SegmentSpec, data: memoryview, crcs: Sequence[int], codec: Codec
+    spec: SegmentSpec,
+    data: memoryview,
+    crcs: Sequence[int],
+    codec: Codec,
+    writer: bytes = NOBODY,
+    seal: Seal | None = None,
 ) -> tuple[bytes, memoryview]:
     """Header and payload of a segment with the checksums `crcs`. What the codec cannot represent is
     written raw."""
@@ -82,32 +106,51 @@ def encode_segment(
         with suppress(ValueError):
             encoded = [codec.encode_layer(spec.layout, layer) for layer in layers]
             coded = tuple(layer_crc(spec.key, i, layer) for i, layer in enumerate(encoded))
-            return encode_header(Header(spec, coded, codec)), memoryview(b"".join(encoded))
-    return encode_header(Header(spec, tuple(crcs))), data
+            header = Header(spec, coded, codec, writer)
+            return _sealed(header, encoded, seal), memoryview(b"".join(encoded))
+    layers = (layer_bytes(spec, data, i) for i in range(spec.layout.num_layers))
+    return _sealed(Header(spec, tuple(crcs), RAW, writer), layers, seal), data
 
 
-def identify(medium: Medium, listed: Listed) -> Stored:
-    """What an object is, by its header. Raises OSError, or CorruptSegmentError when header, size
-    and name do not agree."""
-    with medium.open(listed.name) as source:
-        spec, nbytes = read_header(source, listed.name).spec, source.nbytes
-    if spec.key.placement.hex() not in listed.name or spec.key.digest.hex() not in listed.name:
-        raise CorruptSegmentError(str(spec.key), f"is in an object named {listed.name}")
-    return Stored(Entry(spec, nbytes, listed.last_use), listed.name)
+def _sealed(header: Header, layers: Iterable[memoryview], seal: Seal | None) -> bytes:
+    if seal is None:
+        return encode_header(header)
+    macs = tuple(seal.layer_mac(header.spec.key, i, layer) for i, layer in enumerate(layers))
+    return encode_header(replace(header, seal=seal.digest, macs=macs), seal.header_mac)
 
 
-def read_header(source: Source, name: str) -> Header:
+def identify(medium: Medium, listed: Listed, owns: Callable[[Label], bool]) -> Stored:
+    """What an object is: by what the listing shows of it, else by its header. `owns`: whether this
+    store wrote it, on a medium with several writers. Raises OSError, or CorruptSegmentError when
+    header, size and name do not agree."""
+    nbytes, label = listed.nbytes, listed.label
+    if label is None:
+        with medium.open(listed.name) as source:
+            label, nbytes = read_header(source, listed.name).label, source.nbytes
+        key = label.spec.key
+        if key.placement.hex() not in listed.name or key.digest.hex() not in listed.name:
+            raise CorruptSegmentError(str(key), f"is in an object named {listed.name}")
+    if medium.exclusive and label.writer != NOBODY:
+        raise CorruptSegmentError(str(label.spec.key), f"has the writer {label.writer.hex()}")
+    entry = Entry(label.spec, nbytes, listed.last_use)
+    return Stored(entry, listed.name, medium.exclusive or owns(label), label.writer)
+
+
+def read_header(source: Source, name: str, seal: Seal | None = None) -> Header:
     """Raises OSError, or CorruptSegmentError when header, name and size do not agree."""
     data = bytearray(PAGE)
     done = _read_all(source, memoryview(data), 0)
     size = int.from_bytes(data[12:16], "little")
-    if PAGE < size <= source.nbytes:
+    if PAGE < size <= min(source.nbytes, MAX_HEADER_NBYTES):
         data = bytearray(size)
         done = _read_all(source, memoryview(data), 0)
     header = decode_header(bytes(data[:done]), name)
-    expected = file_nbytes(header.spec, header.codec)
-    if source.nbytes != expected:
-        raise CorruptSegmentError(name, f"{source.nbytes} bytes, expected {expected}")
+    if source.nbytes != header.label.nbytes:
+        raise CorruptSegmentError(name, f"{source.nbytes} bytes, expected {header.label.nbytes}")
+    if seal is not None:
+        seal.verify_header(header, bytes(data), name)
+    elif header.seal != NOBODY:
+        raise CorruptSegmentError(name, "has MACs of a key that is not known here")
     return header
 
 

@@ -3,14 +3,16 @@
 What a predecessor left, or another store writes to a shared medium, is found in two ways: `recover`
 lists it, beside serving, and `find` asks the medium for one key that no listing has shown yet. The
 caller adopts what it wants to know of; so the tier and whoever keeps its order of eviction always
-know the same.
+know the same. On a shared medium the bound is that of what this store wrote (`sharing.py`).
 """
 
 import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 
 from kvstore.checksum import verify_segment
+from kvstore.codec import NOBODY, Label
 from kvstore.compression import RAW, Codec
 from kvstore.errors import (
     CapacityError,
@@ -23,6 +25,7 @@ from kvstore.tiers.base import Entry, Reader, Tier
 from kvstore.tiers.ledger import Ledger
 from kvstore.tiers.medium import Listed, Medium
 from kvstore.tiers.segment_object import ObjectReader, Stored, encode_segment, identify
+from kvstore.tiers.sharing import Sharing, Survey
 from kvstore.types import SegmentKey, SegmentSpec
 
 logger = logging.getLogger(__name__)
@@ -40,17 +43,20 @@ class SlowTier(Tier):
         max_bytes: int,
         free_share: float = 1.0,
         codec: Codec = RAW,
+        sharing: Sharing = Sharing(),  # noqa: B008  # a value
     ) -> None:
         """`free_share` is of what is free, or ours, on a medium that knows that. `codec` is that of
-        what is written from now on; what is there is read with its own."""
+        what is written from now on; what is there is read with its own. `sharing`: of a medium that
+        others write to."""
         self.name = medium.tier
         self._medium = medium
         self._codec = codec
+        self._sharing = sharing
         self._max_bytes = max_bytes
         self._free_share = free_share
         self._free_bytes = medium.free_bytes()
         self._found_bytes = 0
-        self._recovered = False
+        self._recovered = self._stopped = False
         self._ledger = Ledger(medium.exclusive)
 
     @property
@@ -82,28 +88,40 @@ class SlowTier(Tier):
     def contains(self, key: SegmentKey) -> bool:
         return self._ledger.find(key) is not None
 
-    def entry(self, key: SegmentKey) -> Entry | None:
-        stored = self._ledger.find(key)
-        return None if stored is None else stored.entry
+    def stored(self, key: SegmentKey) -> Stored | None:
+        return self._ledger.find(key)
+
+    def object_nbytes(self, spec: SegmentSpec) -> int:
+        """What an object of it takes at most: when it is written raw."""
+        seal = self._sharing.seal
+        return Label(spec, seal=seal.digest if seal else NOBODY).nbytes
 
     def put(self, spec: SegmentSpec, data: memoryview, crcs: Sequence[int]) -> None:
         """Returns when the object is there to stay. After recovery: before it, what counts
         towards the bound is not known."""
         verify_segment(spec, data, crcs)
-        header, payload = encode_segment(spec, data, crcs, self._codec)
+        sharing = self._sharing
+        header, payload = encode_segment(
+            spec, data, crcs, self._codec, sharing.writer, sharing.seal
+        )
         nbytes = len(header) + payload.nbytes
         begun = self._ledger.begin(spec.key, nbytes, self.usable_bytes)
         if begun is None:
             raise CapacityError(nbytes, self.capacity_bytes - self.used_bytes)
         if not begun:
             return
-        name = None
+        stored = None
         try:
-            name = self._medium.write(spec.key, header, payload)
+            written = self._medium.write(spec.key, header, payload)
+            if written.is_new:
+                entry = Entry(spec, nbytes, time.time())
+                stored = Stored(entry, written.name, sharing.evicts, sharing.writer)
         except OSError as error:
             raise TierUnavailableError(self.name, f"{spec.key}: {error}") from error
         finally:
-            self._ledger.end(spec, name)
+            self._ledger.end(spec.key, stored)
+        if stored is None and (present := self.find(spec.key)):
+            self._ledger.adopt(present, recovered=False)
 
     def open(self, key: SegmentKey) -> Reader | None:
         stored = self._ledger.find(key)
@@ -111,7 +129,7 @@ class SlowTier(Tier):
             return None
         try:
             source = self._medium.open(stored.name)
-            return ObjectReader(source, stored.entry.spec, self.name, stored.name)
+            return ObjectReader(source, stored, self.name, self._sharing.seal)
         except FileNotFoundError:  # somebody tidied up, or a removal won the race
             if gone := self.detach(key):
                 self._ledger.left(gone)
@@ -126,6 +144,10 @@ class SlowTier(Tier):
     def detach(self, key: SegmentKey) -> Stored | None:
         """First half of `remove`, in memory alone: out of sight, its bytes still counted."""
         return self._ledger.detach(key)
+
+    def drop(self, key: SegmentKey) -> None:
+        """Know nothing of it any more; it stays on the medium."""
+        self._ledger.drop(key)
 
     def is_leaving(self, stored: Stored) -> bool:
         return self._ledger.is_leaving(stored)
@@ -150,31 +172,55 @@ class SlowTier(Tier):
     def find(self, key: SegmentKey) -> Stored | None:
         """Ask the medium for what the books do not have. Raises TierUnavailableError."""
         try:
-            name = self._medium.find(key)
-            found = None if name is None else self._read(Listed(name, 0, time.time()))
+            listed = self._medium.find(key)
+            if listed is None or not self._sharing.can_use(listed):
+                return None
+            found = self._read(replace(listed, last_use=time.time()))
         except OSError as error:
             raise TierUnavailableError(self.name, f"{key}: {error}") from error
         return found if found is None or found.entry.key == key else None
 
     def recover(self) -> Generator[Stored]:
-        """What the medium has and nobody adopted, most recently used first. From the first one on
-        all of it counts. Raises TierUnavailableError when the medium cannot be listed."""
+        """What the medium has and nobody adopted, most recently used first: all of it, or what this
+        store wrote to a shared one, and a part of the rest. From the first one on all of it counts.
+        Ends early after `stop`. Raises TierUnavailableError when the medium cannot be listed."""
         try:
             self._medium.settle()
-            listed = sorted(self._medium.list(), key=lambda it: it.last_use, reverse=True)
+            found = self._recover_all() if self._medium.exclusive else self._survey()
         except OSError as error:
             raise TierUnavailableError(self.name, f"cannot be listed: {error}") from error
-        self._ledger.listed(listed)
+        yield from found
+        self._recovered = not self._stopped
+
+    def stop(self) -> None:
+        """End a listing under way: the store is closing."""
+        self._stopped = True
+
+    def _recover_all(self) -> Generator[Stored]:
+        listed = sorted(self._medium.list(), key=lambda it: it.last_use, reverse=True)
+        self._ledger.listed({it.name: it.nbytes for it in listed})
         self._found_bytes = self._ledger.used
         starts = range(0, len(listed), _HEADERS_AT_ONCE)
-        batches = [listed[i : i + _HEADERS_AT_ONCE] for i in starts]
+        return self._read_headers([listed[i : i + _HEADERS_AT_ONCE] for i in starts])
+
+    def _survey(self) -> Iterator[Stored]:
+        survey = Survey(self._sharing, self._max_bytes)
+        for listed in self._medium.list():
+            if self._stopped:
+                return iter(())
+            for name in survey.see(listed):
+                self._medium.delete(name)
+        kept = survey.kept()
+        self._ledger.listed({stored.name: stored.charged_bytes for stored in kept})
+        return iter(kept)
+
+    def _read_headers(self, batches: Sequence[Sequence[Listed]]) -> Generator[Stored]:
         pool = DaemonExecutor(_RECOVERY_THREADS, f"kvstore-recover-{self.name}")
         try:
             for found in pool.map(self._read_all, batches):
                 yield from found
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        self._recovered = True
 
     def adopt(self, stored: Stored, recovered: bool = False) -> bool:
         """Know of it from now on. False when it was adopted, or is gone, already; or when the key
@@ -249,7 +295,7 @@ class SlowTier(Tier):
         """None for one that is gone; one that is damaged is set aside now, one of another version
         deleted."""
         try:
-            return identify(self._medium, listed)
+            return identify(self._medium, listed, self._sharing.owns)
         except FileNotFoundError:
             pass
         except OtherVersionError:

@@ -6,11 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from pyarrow.fs import LocalFileSystem
 
-from kvstore.codec import decode_header, header_nbytes
+from kvstore.codec import Label, decode_header, header_nbytes
+from kvstore.tiers.arrow_place import ArrowPlace
 from kvstore.tiers.bucket import Bucket
 from kvstore.tiers.folder import Folder
 from kvstore.tiers.guarded import Guarded
+from kvstore.tiers.local_place import LocalPlace
 from kvstore.tiers.medium import Medium
 from kvstore.tiers.redis_server import RedisMedium
 from tests.kvstore.media import header_of, object_of, read_all, read_object, write
@@ -18,6 +21,7 @@ from tests.kvstore.redis_server import RedisServer, redis_server
 from tests.kvstore.segments import chain_of, passage, payload
 
 SPEC = chain_of(passage(1))[0]
+ONE, TWO = b"store  1", b"store  2"
 SPECS = [chain_of(passage(number))[0] for number in range(12)]
 
 
@@ -29,7 +33,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @pytest.fixture
 def bucket(tmp_path: Path) -> Medium:
-    return Bucket(f"file://{tmp_path}/segments", 10.0)
+    return Bucket(LocalPlace(tmp_path / "segments"))
+
+
+@pytest.fixture
+def arrow_bucket(tmp_path: Path) -> Medium:
+    """As it reaches S3, GCS and HDFS."""
+    return Bucket(ArrowPlace(LocalFileSystem(), f"{tmp_path}/segments"))
 
 
 @pytest.fixture
@@ -52,7 +62,9 @@ def folder(tmp_path: Path) -> Medium:
     return Folder(tmp_path / "segments", 8 * len(object_of(SPEC)))
 
 
-@pytest.fixture(params=["folder", "bucket", "redis_medium", "guarded_bucket", "guarded_redis"])
+@pytest.fixture(
+    params=["folder", "bucket", "arrow_bucket", "redis_medium", "guarded_bucket", "guarded_redis"]
+)
 def medium(request: pytest.FixtureRequest) -> Iterator[Medium]:
     medium: Medium = request.getfixturevalue(request.param)
     yield medium
@@ -105,8 +117,9 @@ def test_find_names_what_was_written(medium: Medium) -> None:
     assert medium.find(SPEC.key) is None
     name = write(medium, SPEC)
     found = medium.find(SPEC.key)
-    assert found is not None and read_object(medium, found) == object_of(SPEC)
-    assert found == name or medium.exclusive
+    assert found is not None and read_object(medium, found.name) == object_of(SPEC)
+    assert found.name == name and found.nbytes == len(object_of(SPEC))
+    assert found.label is None or found.label == Label(SPEC)
 
 
 def test_a_listing_shows_every_object_and_its_names_open(medium: Medium) -> None:
@@ -156,7 +169,7 @@ def test_setting_aside_what_is_gone_is_no_error(medium: Medium) -> None:
 def test_writers_of_one_key_leave_one_whole_object(medium: Medium) -> None:
     with ThreadPoolExecutor(4) as pool:
         names = list(pool.map(lambda _: write(medium, SPEC), range(12)))
-    for name in names if medium.exclusive else names[:1]:
+    for name in set(names):
         assert read_object(medium, name) == object_of(SPEC)
     if not medium.exclusive:
         assert [each.name for each in medium.list()] == [names[0]]
@@ -173,7 +186,35 @@ def test_threads_read_and_write_side_by_side(medium: Medium) -> None:
 
 def test_a_write_keeps_nothing_of_its_callers_memory(medium: Medium) -> None:
     data = bytearray(payload(SPEC))
-    name = medium.write(SPEC.key, header_of(SPEC), memoryview(data))
+    name = medium.write(SPEC.key, header_of(SPEC), memoryview(data)).name
     data[:] = bytes(len(data))
     data.clear()  # a view that is still held makes this fail
     assert read_object(medium, name) == object_of(SPEC)
+
+
+@pytest.fixture(params=["bucket", "arrow_bucket", "redis_medium", "guarded_bucket"])
+def shared(request: pytest.FixtureRequest) -> Iterator[Medium]:
+    medium: Medium = request.getfixturevalue(request.param)
+    yield medium
+    medium.close()
+
+
+def test_a_listing_of_a_shared_medium_says_what_every_object_is(shared: Medium) -> None:
+    for spec in SPECS:
+        write(shared, spec, ONE)
+    assert {each.label for each in shared.list()} == {Label(spec, writer=ONE) for spec in SPECS}
+
+
+def test_an_object_that_another_store_wrote_stays_as_it_is(shared: Medium) -> None:
+    name = write(shared, SPEC, ONE)
+    written = shared.write(SPEC.key, header_of(SPEC, TWO), memoryview(payload(SPEC)))
+    assert not written.is_new and written.name == name
+    assert [each.label for each in shared.list()] == [Label(SPEC, writer=ONE)]
+
+
+def test_a_deleted_name_takes_no_other_stores_object_along(shared: Medium) -> None:
+    name = write(shared, SPEC, ONE)
+    shared.delete(name)
+    others = write(shared, SPEC, TWO)
+    shared.delete(name)
+    assert read_object(shared, others) == header_of(SPEC, TWO) + payload(SPEC)

@@ -1,13 +1,13 @@
 """Real segments as the objects of a medium, and a clock for what waits on one."""
 
-from kvstore.codec import Header, encode_header
+from kvstore.codec import NOBODY, Header, encode_header
 from kvstore.tiers.medium import Medium, Source
 from kvstore.types import SegmentSpec
 from tests.kvstore.segments import crcs_of, payload
 
 
-def header_of(spec: SegmentSpec) -> bytes:
-    return encode_header(Header(spec, crcs_of(spec)))
+def header_of(spec: SegmentSpec, writer: bytes = NOBODY) -> bytes:
+    return encode_header(Header(spec, crcs_of(spec), writer=writer))
 
 
 def object_of(spec: SegmentSpec) -> bytes:
@@ -15,8 +15,8 @@ def object_of(spec: SegmentSpec) -> bytes:
     return header_of(spec) + payload(spec)
 
 
-def write(medium: Medium, spec: SegmentSpec) -> str:
-    return medium.write(spec.key, header_of(spec), memoryview(payload(spec)))
+def write(medium: Medium, spec: SegmentSpec, writer: bytes = NOBODY) -> str:
+    return medium.write(spec.key, header_of(spec, writer), memoryview(payload(spec))).name
 
 
 def read_all(source: Source, nbytes: int, offset: int = 0) -> bytes:

@@ -1,10 +1,15 @@
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from kvstore.codec import Label
 from kvstore.tiers.bucket import LEFTOVER_S, MAX_ASIDE, Bucket
+from kvstore.tiers.bucket_url import connect
+from kvstore.tiers.object_name import encode_name
+from kvstore.tiers.store_folder import MARK
 from tests.kvstore.media import object_of, read_all, read_object, write
 from tests.kvstore.segments import chain_of, passage
 
@@ -18,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bucket(folder: Path) -> Bucket:
-    return Bucket(folder.as_uri(), 5.0)
+    return Bucket(connect(folder.as_uri(), 5.0))
 
 
 def files_in(folder: Path) -> set[str]:
@@ -27,15 +32,17 @@ def files_in(folder: Path) -> set[str]:
 
 def test_an_object_is_a_file_named_by_its_key(bucket: Bucket, folder: Path) -> None:
     name = write(bucket, SPEC)
-    assert name == f"{SPEC.key.digest.hex()[:2]}/{SPEC.key}.segment"
-    assert files_in(folder) == {name}
+    digits = SPEC.key.digest.hex()
+    assert name == f"{digits[:2]}/{digits[2:4]}/{encode_name(Label(SPEC))}"
+    assert files_in(folder) == {name, MARK}
     assert (folder / name).read_bytes() == object_of(SPEC)
 
 
 def test_two_of_one_folder_share_it(bucket: Bucket, folder: Path) -> None:
     name = write(bucket, SPEC)
-    other = Bucket(folder.as_uri() + "/", 5.0)
-    assert other.find(SPEC.key) == name and read_object(other, name) == object_of(SPEC)
+    other = Bucket(connect(folder.as_uri() + "/", 5.0))
+    found = other.find(SPEC.key)
+    assert found is not None and found.name == name and read_object(other, name) == object_of(SPEC)
     other.delete(name)
     assert bucket.find(SPEC.key) is None
 
@@ -62,18 +69,24 @@ def test_a_listing_skips_what_is_being_written_and_removes_what_was_left(
     bucket: Bucket, folder: Path
 ) -> None:
     name = write(bucket, SPEC)
-    fresh, stale = folder / "tmp/fresh.1234", folder / "tmp/stale.1234"
-    fresh.write_bytes(b"half")
-    stale.write_bytes(b"half")
-    os.utime(stale, (time.time() - 2 * LEFTOVER_S,) * 2)
+    fresh, stale = (folder / f"tmp/{'0' * 16}.{n}" for n in ("1" * 16, "2" * 16))
+    strange = folder / "tmp/thesis.doc"
+    for path in (fresh, stale, strange):
+        path.write_bytes(b"half")
+        if path != fresh:
+            os.utime(path, (time.time() - 2 * LEFTOVER_S,) * 2)
     assert [each.name for each in bucket.list()] == [name]
-    assert fresh.exists() and not stale.exists()
+    assert fresh.exists() and strange.exists() and not stale.exists()
 
 
 def test_a_listing_skips_files_of_strangers(bucket: Bucket, folder: Path) -> None:
     name = write(bucket, SPEC)
     (folder / "README").write_text("ours")
     (folder / name[:2] / "notes.txt").write_text("ours")
+    (folder / name[:5] / "notes.txt").write_text("ours")
+    (folder / name[:5] / name[6:].replace(".v3.", ".v2.")).write_bytes(object_of(SPEC))
+    other = chain_of(passage(2))[0]
+    (folder / name[:5] / encode_name(Label(other))).write_bytes(object_of(other))
     assert [each.name for each in bucket.list()] == [name]
 
 
@@ -83,10 +96,10 @@ def test_the_newest_damaged_objects_are_kept(bucket: Bucket, folder: Path) -> No
         name = write(bucket, spec)
         os.utime(folder / name, (1e9 - age,) * 2)
         bucket.set_aside(name)
-    kept = {f"quarantine/{spec.key}.segment" for spec in specs[-MAX_ASIDE:]}
-    assert files_in(folder) == kept
+    kept = {f"quarantine/{encode_name(Label(spec))}" for spec in specs[-MAX_ASIDE:]}
+    assert files_in(folder) == kept | {MARK}
     assert bucket.aside_bytes == sum((folder / name).stat().st_size for name in kept)
-    again = Bucket(folder.as_uri(), 5.0)
+    again = Bucket(connect(folder.as_uri(), 5.0))
     assert list(again.list()) == [] and again.aside_bytes == bucket.aside_bytes
 
 
@@ -108,19 +121,70 @@ def test_a_failed_write_leaves_nothing_and_is_no_missing_object(
         "s3://key:secret@bucket/x?regoin=us-east-1",
         "s3://",
         "file://nas/segments",
+        "file:///",
+        "file:///tmp/segments?mode=0644",
         "ftp://host/segments",
     ],
 )
 def test_a_url_that_cannot_work_is_refused(url: str) -> None:
     with pytest.raises(ValueError) as caught:
-        Bucket(url, 1.0)
+        connect(url, 1.0)
     assert "secret" not in str(caught.value)
 
 
 def test_a_bucket_that_cannot_be_reached_fails_with_a_number_and_a_text() -> None:
     url = "s3://key:secret@bucket/x?scheme=http&endpoint_override=127.0.0.1:1&region=us-east-1"
-    bucket = Bucket(url, 1.0)
+    bucket = Bucket(connect(url, 1.0))
     with pytest.raises(OSError) as caught:
         bucket.find(SPEC.key)
     assert caught.value.errno and caught.value.strerror
     assert "secret" not in str(caught.value)
+
+
+def test_what_is_set_aside_pushes_no_file_of_a_stranger_out(bucket: Bucket, folder: Path) -> None:
+    strangers = [folder / f"quarantine/{number}.pdf" for number in range(MAX_ASIDE + 3)]
+    write(bucket, SPEC)
+    strangers[0].parent.mkdir()
+    for path in strangers:
+        path.write_text("not ours")
+        os.utime(path, (1e9, 1e9))
+    bucket.set_aside(write(bucket, SPEC))
+    assert list(bucket.list()) == [] and all(path.exists() for path in strangers)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_base_in_other_use_is_refused_and_left_alone(
+    bucket: Bucket, folder: Path, kind: str
+) -> None:
+    (folder / "tmp").mkdir(parents=True)
+    thesis = folder / "tmp/thesis" if kind == "folder" else folder / "thesis"
+    thesis.write_text("of somebody")
+    os.utime(thesis, (1e9, 1e9))
+    assert not bucket.claim()
+    calls = (
+        lambda: write(bucket, SPEC),
+        lambda: bucket.find(SPEC.key),
+        lambda: next(bucket.list()),
+    )
+    for call in calls:
+        with pytest.raises(OSError, match="neither empty nor marked"):
+            call()
+    assert files_in(folder) == {str(thesis.relative_to(folder))}
+
+
+def test_a_marked_base_stays_ours(bucket: Bucket, folder: Path) -> None:
+    assert bucket.claim()
+    (folder / "notes.txt").write_text("of somebody")
+    again = Bucket(connect(folder.as_uri(), 5.0))
+    assert read_object(again, write(again, SPEC)) == object_of(SPEC)
+
+
+def test_stores_that_begin_at_once_all_claim_an_empty_base(folder: Path) -> None:
+    def claims(number: int) -> list[bool]:
+        base = (folder / str(number)).as_uri()
+        buckets = [Bucket(connect(base, 5.0)) for _ in range(4)]
+        return list(pool.map(lambda bucket: bucket.claim(), buckets))
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(50):
+            assert all(claims(number))

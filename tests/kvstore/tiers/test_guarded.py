@@ -9,7 +9,8 @@ import pytest
 
 from kvstore.tiers.bucket import Bucket
 from kvstore.tiers.guarded import Guarded
-from kvstore.tiers.medium import Listed, Source
+from kvstore.tiers.local_place import LocalPlace
+from kvstore.tiers.medium import Listed, Source, Written
 from kvstore.tiers.redis_server import RedisMedium
 from kvstore.types import SegmentKey
 from tests.kvstore.media import Clock, header_of, object_of, read_all, read_object, write
@@ -25,7 +26,7 @@ class HangingBucket(Bucket):
     """A folder whose server is away, as NFS has it: every call waits until it is back."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder.as_uri(), DEADLINE_S)
+        super().__init__(LocalPlace(folder / "segments"))
         self.back = threading.Event()
         self.back.set()
         self.closed = threading.Event()
@@ -35,7 +36,7 @@ class HangingBucket(Bucket):
         self.calls += 1
         assert self.back.wait(WAIT_S)
 
-    def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> str:
+    def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> Written:
         self.strike()
         return super().write(key, header, payload)
 
@@ -43,7 +44,7 @@ class HangingBucket(Bucket):
         self.strike()
         return HangingSource(self, super().open(name))
 
-    def find(self, key: SegmentKey) -> str | None:
+    def find(self, key: SegmentKey) -> Listed | None:
         self.strike()
         return super().find(key)
 
@@ -148,9 +149,9 @@ def test_a_late_write_writes_what_its_caller_had(bucket: HangingBucket, guarded:
     data[:] = bytes(len(data))
     bucket.back.set()
     end = time.monotonic() + WAIT_S
-    while (name := guarded.find(SPEC.key)) is None and time.monotonic() < end:
+    while (found := guarded.find(SPEC.key)) is None and time.monotonic() < end:
         time.sleep(0.01)
-    assert name is not None and read_object(guarded, name) == object_of(SPEC)
+    assert found is not None and read_object(guarded, found.name) == object_of(SPEC)
 
 
 def test_a_source_that_opens_late_is_closed(bucket: HangingBucket, guarded: Guarded) -> None:

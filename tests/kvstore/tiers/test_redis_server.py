@@ -2,6 +2,7 @@ import errno
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from redis import Redis
 from kvstore.tiers.redis_server import MAX_VALUE_BYTES, RedisMedium
 from tests.kvstore.media import header_of, object_of, read_all, read_object, write
 from tests.kvstore.redis_server import RedisServer, redis_server
-from tests.kvstore.segments import chain_of, passage
+from tests.kvstore.segments import chain_of, passage, payload
 
 SPEC, OTHER = chain_of(passage(1))[0], chain_of(passage(2))[0]
 TIMEOUT_S = 1.0
@@ -32,10 +33,11 @@ def medium(server: RedisServer) -> Iterator[RedisMedium]:
 
 def test_an_object_is_one_string_named_by_its_key(server: RedisServer, medium: RedisMedium) -> None:
     name = write(medium, SPEC)
-    assert name == f"test:{SPEC.key}"
+    key = f"test:v3:{'0' * 16}:{SPEC.key}"
+    assert name == f"{key}@{'0' * 16}"
     with Redis(port=server.port) as client:
-        assert client.keys() == [name.encode()]
-        assert client.get(name) == object_of(SPEC)
+        assert client.keys() == [key.encode()]
+        assert client.get(key) == object_of(SPEC)
 
 
 def test_clusters_with_other_prefixes_do_not_see_each_other(server: RedisServer) -> None:
@@ -54,16 +56,54 @@ def test_a_listing_skips_keys_of_strangers(server: RedisServer, medium: RedisMed
     name = write(medium, SPEC)
     with Redis(port=server.port) as client:
         client.set("test:notes", "ours")
-        client.rpush(f"test:{OTHER.key}", "of another type")
+        client.set(f"test:v2:{'0' * 16}:{SPEC.key}", object_of(SPEC))
+        client.rpush(f"test:v3:{'0' * 16}:{OTHER.key}", "of another type")
     assert [each.name for each in medium.list()] == [name]
 
 
-def test_a_long_listing_shows_each_object_once(server: RedisServer, medium: RedisMedium) -> None:
-    names = {f"test:{number:016x}-{number:064x}" for number in range(2000)}
+def test_a_value_of_another_type_is_a_miss(server: RedisServer, medium: RedisMedium) -> None:
+    name = write(medium, OTHER)
     with Redis(port=server.port) as client:
-        client.mset(dict.fromkeys(names, b"x"))
-    listed = [each.name for each in medium.list()]
-    assert len(listed) == len(names) and set(listed) == names
+        client.flushall()
+        client.rpush(name.partition("@")[0], "of another type")
+        assert medium.find(OTHER.key) is None
+        with pytest.raises(FileNotFoundError):
+            medium.open(name)
+        medium.delete(name)
+        assert client.dbsize() == 1
+
+
+def test_a_value_of_another_size_than_it_says_is_a_miss(
+    server: RedisServer, medium: RedisMedium
+) -> None:
+    key = write(medium, SPEC).partition("@")[0]
+    with Redis(port=server.port) as client:
+        client.setrange(key, 2**24, b"x")  # 16 MiB behind a sound header
+    assert medium.find(SPEC.key) is None and list(medium.list()) == []
+
+
+def test_an_answer_that_is_too_long_is_an_error(
+    medium: RedisMedium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that ignores the range: only a fake one does."""
+    with medium.open(write(medium, SPEC)) as source:
+        monkeypatch.setattr(medium._client, "getrange", lambda *_: bytes(11))
+        with pytest.raises(OSError) as caught:
+            source.read(memoryview(bytearray(10)), 0)
+        assert caught.value.errno == errno.EPROTO
+
+
+def test_a_long_listing_shows_each_object_once(server: RedisServer, medium: RedisMedium) -> None:
+    head = header_of(SPEC)
+    keys = [replace(SPEC.key, digest=number.to_bytes(32, "big")) for number in range(2000)]
+    headers = {key: header_of(replace(SPEC, key=key)) for key in keys}
+    assert {len(header) for header in headers.values()} == {len(head)}
+    with Redis(port=server.port) as client:
+        client.mset(
+            {f"test:v3:{'0' * 16}:{key}": head + payload(SPEC) for key, head in headers.items()}
+        )
+    listed = [each.label.spec.key for each in medium.list() if each.label]
+    assert sorted(listed) == keys
 
 
 def test_a_listing_knows_when_an_object_was_last_used(medium: RedisMedium) -> None:

@@ -31,7 +31,7 @@ def test_a_server(tmp_path: Path, scheme: str) -> None:
     ["s3://key:s3cret@bucket/x", "gs://anonymous@bucket/x", "rediss://:s3cret@host", "valkey://h"],
 )
 def test_a_place_that_is_not_there_yet_is_no_error(url: str) -> None:
-    create_medium(url, 5.0).close()
+    create_medium(url, 0.5).close()
 
 
 @pytest.mark.parametrize("url", ["", "/mnt/nfs", "ftp://me:s3cret@host", "file:/x", "redis:host"])
@@ -66,7 +66,7 @@ def test_a_url_that_cannot_work_is_told_without_its_secrets(url: str) -> None:
     ("url", "package", "module"),
     [
         ("redis://host", "redis", "kvstore.tiers.redis_server"),
-        ("file:///x", "pyarrow", "kvstore.tiers.bucket"),
+        ("s3://bucket/x", "pyarrow", "kvstore.tiers.bucket_url"),
     ],
 )
 def test_a_missing_package_is_named_with_its_remedy(
@@ -78,3 +78,37 @@ def test_a_missing_package_is_named_with_its_remedy(
     monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(StoreConfigError, match=f"pip install {package}"):
         create_medium(url, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("redis://:s3cret@localhost", "the password in plain text"),
+        ("redis://cache.internal", "KV in plain text"),
+        ("valkey://:s3cret@10.0.0.1:7000/1", "the password and KV in plain text"),
+        ("rediss://:s3cret@cache.internal", ""),
+        ("redis://127.0.0.1", ""),
+        ("redis://[::1]:7000", ""),
+    ],
+)
+def test_plain_text_on_a_network_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture, url: str, what: str
+) -> None:
+    create_medium(url, 0.5).close()
+    assert [what in text and "rediss://" in text for text in caplog.messages] == [True] * bool(what)
+    assert "s3cret" not in caplog.text
+
+
+def test_a_folder_in_other_use_is_refused_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "thesis").write_text("of somebody")
+    with pytest.raises(StoreConfigError, match=r"store\.remote is file:.*neither empty nor marked"):
+        create_medium(f"file://{tmp_path}", 5.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
+
+
+def test_a_bucket_that_does_not_answer_is_no_error_yet(caplog: pytest.LogCaptureFixture) -> None:
+    url = "s3://key:s3cret@bucket/x?scheme=http&endpoint_override=127.0.0.1:1&region=us-east-1"
+    medium = create_medium(url, 1.0)
+    assert "does not answer yet" in caplog.text and "s3cret" not in caplog.text
+    with pytest.raises(OSError):
+        medium.find(SPEC.key)

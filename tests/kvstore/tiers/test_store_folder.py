@@ -107,7 +107,7 @@ def test_what_leads_elsewhere_is_refused_and_not_followed(tmp_path: Path, kind: 
 
 def test_only_own_files_are_emptied_trimmed_and_listed(tmp_path: Path) -> None:
     medium = Folder(tmp_path, 0)
-    name = medium.write(KEY, b"header", memoryview(b"payload"))
+    name = medium.write(KEY, b"header", memoryview(b"payload")).name
     medium.close()
     strangers = [
         path / stranger
@@ -184,9 +184,9 @@ def test_a_folder_that_was_removed_is_made_anew_by_the_next_write(
     tmp_path: Path, gone: str
 ) -> None:
     medium = Folder(tmp_path / "ssd", 2**20)
-    name = medium.write(KEY, b"header", memoryview(b"payload"))
+    name = medium.write(KEY, b"header", memoryview(b"payload")).name
     shutil.rmtree(tmp_path / "ssd" / (name[0] if gone == "below" else gone))
-    name = medium.write(KEY, b"header", memoryview(b"payload"))
+    name = medium.write(KEY, b"header", memoryview(b"payload")).name
     assert name in [listed.name for listed in medium.list()]
     medium.set_aside(name)
     assert medium.aside_bytes == 13 and name not in [listed.name for listed in medium.list()]
