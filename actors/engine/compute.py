@@ -5,6 +5,7 @@ file is the slot: the kernel frees it when its holder dies.
 """
 
 import fcntl
+import logging
 import os
 import threading
 import time
@@ -15,15 +16,20 @@ from pathlib import Path
 import torch
 
 from actors.engine.config import EngineConfig
+from actors.engine.cpus import usable_cpus
 from actors.errors import UnavailableError
+
+_log = logging.getLogger(__name__)
 
 _POLL_S = 0.0005
 
 
 def use_threads(torch_threads: int) -> int:
-    """Set the threads of torch in this process; 0 takes every core it may run on."""
-    threads = torch_threads or len(os.sched_getaffinity(0))
+    """Set the threads of torch in this process; 0 takes every CPU it may use (`usable_cpus`)."""
+    cpus, affinity = usable_cpus(), len(os.sched_getaffinity(0))
+    threads = torch_threads or cpus
     torch.set_num_threads(threads)
+    _log.info("torch computes with %d threads (affinity %d, usable %d)", threads, affinity, cpus)
     return threads
 
 
