@@ -1,12 +1,15 @@
 """Which way of prefilling a request is worth its quality (mode `auto`).
 
 The time to the first token is predicted for both ways from where the store has the segments: bytes
-to load by tier, tokens to compute. Fusion is not lossless, so it has to be faster by a factor.
+to load by tier, at the rates that loads have had here, and tokens to compute. Fusion is not
+lossless, so it has to be faster by a factor.
 """
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from torch import Tensor
 
@@ -17,10 +20,7 @@ from actors.engine.plan import Plan
 from actors.engine.prefix import PrefixPrefill
 from actors.engine.segments import Segments
 from actors.messages import CacheReport
-from kvstore.types import Path, SegmentKey, TierName
-
-_BYTES_PER_S: dict[TierName, float] = {"device": 1e11, "dram": 4e9, "ssd": 1e9, "remote": 1e8}
-"""What loading is expected to reach."""
+from kvstore.types import Path, SegmentKey, SegmentSpec, TierName
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,27 +76,28 @@ class AutoPrefill:
         return self._of_exact(plan, there), self._of_fusion(plan, passages, there)
 
     def _of_exact(self, plan: Plan, there: Mapping[SegmentKey, TierName]) -> Forecast:
-        load_s, cached, num = 0.0, 0, 0
-        for spec in plan.path:
-            if spec.key not in there:
-                break
-            load_s += spec.layout.nbytes / _BYTES_PER_S[there[spec.key]]
-            cached, num = cached + spec.layout.num_tokens, num + 1
+        found = list(takewhile(lambda spec: spec.key in there, plan.path))
+        cached = sum(spec.layout.num_tokens for spec in found)
         compute_s = self._pace.seconds(cached, plan.num_tokens - cached)
-        return Forecast(load_s, compute_s, num)
+        return Forecast(self._load_s(found, there), compute_s, len(found))
 
     def _of_fusion(
         self, plan: Plan, passages: list[Path], there: Mapping[SegmentKey, TierName]
     ) -> Forecast:
         found = [path[-1] for path in passages if path[-1].key in there]
         missing = [path[-1] for path in passages if path[-1].key not in there]
-        load_s = sum(s.layout.nbytes / _BYTES_PER_S[there[s.key]] for s in found)
         repaired = int(self._config.ratio * plan.num_passage_tokens) + len(plan.tail)
         compute_s = self._pace.seconds(plan.num_tokens // 2, repaired)
         if missing:
             num_missing = sum(spec.layout.num_tokens for spec in missing)
             compute_s += self._pace.seconds(len(plan.pieces[0]), num_missing)
-        return Forecast(load_s, compute_s, len(found))
+        return Forecast(self._load_s(found, there), compute_s, len(found))
+
+    def _load_s(self, found: Iterable[SegmentSpec], there: Mapping[SegmentKey, TierName]) -> float:
+        nbytes = Counter[TierName]()
+        for spec in found:
+            nbytes[there[spec.key]] += spec.layout.nbytes
+        return self._segments.rates.seconds(nbytes)
 
 
 def _reason(plan: Plan, exact: Forecast, fusion: Forecast) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from actors.engine.device import Loan
 from actors.engine.models import TORCH_DTYPES
 from actors.messages import CacheReport
-from kvstore.types import Acquired, Hit, Path, SegmentKey, SegmentSpec, Ticket
+from kvstore.types import Acquired, Hit, Path, SegmentKey, SegmentSpec, Ticket, TierName
 
 
 @dataclass(slots=True)
@@ -34,6 +34,8 @@ class Lease:
     deadline: float = 0.0
     """Of the request, a monotonic time."""
     acquired: Acquired | None = None
+    acquire_s: float = 0.0
+    """What the store took to answer; of what is not streamed, reading it included."""
     arriving: list[Hit] = field(default_factory=list)
     """Those of the store's hits that were still being read when it answered."""
     late: list[Hit] = field(default_factory=list)
@@ -62,6 +64,14 @@ class Lease:
             bytes_moved=sum(hit.spec.layout.nbytes for hit in found),
             store=self.store,
         )
+
+    def nbytes(self, keys: Collection[SegmentKey]) -> dict[TierName, int]:
+        """Of those of the keys that the store had, by the tier that they came from."""
+        found = Counter[TierName]()
+        for hit in self.store_hits:
+            if hit.spec.key in keys:
+                found[hit.tier] += hit.spec.layout.nbytes
+        return dict(found)
 
     @property
     def store_hits(self) -> list[Hit]:

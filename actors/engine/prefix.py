@@ -132,8 +132,11 @@ class PrefixPrefill:
             nothing.end(whole=True)
             return nothing
 
+        began = time.monotonic()
+
         def done(whole: bool) -> None:
             if whole:  # before the write-back, which may end the lease
+                self._segments.loaded(lease, hits.keys(), time.monotonic() - began)
                 lease.brought = {key: move.target for key, move in hits.items()}
 
         return self._loads.begin(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from actors.engine.device import DeviceTier, Stored
 from actors.engine.lease import Lease, as_tensor
+from actors.engine.load_rates import LoadRates
 from actors.errors import ExpiredError
 from kvstore.client import StoreClient
 from kvstore.errors import DeadlineError, KVStoreError
@@ -31,6 +32,8 @@ class Segments:
 
     def __init__(self, client: StoreClient | None, tier: DeviceTier) -> None:
         self._client, self._tier = client, tier
+        self.rates = LoadRates()
+        """What loads have reached here."""
 
     @property
     def on(self) -> bool:
@@ -80,11 +83,13 @@ class Segments:
         claim: bool = True,
         brought: bool = False,
     ) -> None:
+        began = time.monotonic()
         try:
             acquired = lease.acquired = client.acquire(lease.paths, deadline_s, streamed, claim)
         except KVStoreError:
             lease.store = "unavailable"
             return
+        lease.acquire_s = time.monotonic() - began
         lease.tickets = dict(acquired.tickets)
         lease.waiting = acquired.waiters
         if any(ticket.extent is None for ticket in acquired.tickets.values()):
@@ -151,6 +156,10 @@ class Segments:
         left = min(_LAYER_WAIT_S, max(0.0, lease.deadline - time.monotonic()))
         extents = [hit.extent for hit in lease.late]
         return self._client.await_layer(lease.acquired, extents, layer, left)
+
+    def loaded(self, lease: Lease, keys: Collection[SegmentKey], copy_s: float) -> None:
+        """These are where they are computed with, after a copy that took so long."""
+        self.rates.learn(lease.nbytes(keys), lease.acquire_s + copy_s)
 
     def sink(self, lease: Lease, spec: SegmentSpec) -> Tensor | None:
         """Where to write a ticket's KV: the reserved extent, or None when there is no room."""

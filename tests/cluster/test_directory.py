@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import ray
 
+from tests.cluster.answering import Answering
 from tests.cluster.nodes import Nodes, nodes
 from tests.kvstore.segments import TRUNK, chain_of, passage, small_config
 
@@ -132,3 +133,12 @@ def test_what_is_popular_elsewhere_is_kept_by_its_owner(three: Nodes) -> None:
     found = ray.get(three.shard("c").locate.remote([path[-1].key for path in own]), timeout=20)
     assert {found[path[-1].key] for path in popular} == {"dram"}
     assert {found[path[-1].key] for path in forgotten} == {"ssd"}
+
+
+def test_how_to_prefill_is_chosen_by_what_any_node_has(three: Nodes) -> None:
+    """Passages that lie on three nodes: at least one of them is not on the node that asks."""
+    one, other = three.engine("b", Answering), three.engine("c", Answering)
+    ray.get(one.answer.remote("fusion", 0, 1, 2, 3, 4, 5), timeout=120)
+    report = ray.get(other.answer.remote("auto", 0, 1, 2, 3, 4, 5), timeout=120)
+    assert report.mode in ("prefix", "fusion") and "(6 cached)" in report.reason
+    assert report.peer_hits > 0

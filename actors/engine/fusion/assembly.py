@@ -4,6 +4,7 @@ The first passage comes as raw KV, which is exact there. The others come fused w
 names a variant that the store has, else raw; raw KV that is missing is computed and stored.
 """
 
+import time
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -74,10 +75,14 @@ class Assembler:
         for stage in self._candidates.stages(Group(list(wanted)), deadline):
             if not stage.arrive(self._decoder.layout.num_layers - 1):
                 raise ChangedError
+            began = time.monotonic()
             kv[:, :, :, : len(assembled.prefix)] = stage.prefix
             for candidate, (stored,) in stage.kvs.items():
                 for i in [i for i in places.open if raw[i] == candidate]:
                     places.put(i, stored)
+            if not stage.computed:  # a streamed lease answers before all is read: its wait is here
+                keys = {candidate.key for candidate in stage.kvs}
+                self._segments.loaded(stage.lease, keys, time.monotonic() - began)
             report += stage.report(stage.kvs)
             if not self._segments.unchanged(stage.lease):
                 raise ChangedError
@@ -88,13 +93,16 @@ class Assembler:
         if not paths:
             return CacheReport()
         with self._segments.lease(list(paths.values()), deadline, claim=False) as lease:
+            began = time.monotonic()
             found = {i: lease.tensors.get(path[-1].key) for i, path in paths.items()}
             for i, stored in found.items():
                 if stored is not None:
                     places.put(i, stored)
             if not self._segments.unchanged(lease):
                 raise ChangedError
-            return lease.hits({paths[i][-1].key for i in found if i not in places.open})
+            put = {paths[i][-1].key for i in found if i not in places.open}
+            self._segments.loaded(lease, put, time.monotonic() - began)
+            return lease.hits(put)
 
     def _raw(self, plan: Plan) -> list[Candidate]:
         prefix = plan.pieces[0]
