@@ -11,7 +11,8 @@ help:
 	@echo "make demo    sample corpus, local cluster, questions cold and warm, a table, clean stop"
 	@echo "make serve   start the service on this machine and print its URLs; Ctrl-C stops it"
 	@echo "make test    everything that must hold: style, types, layers, tests"
-	@echo "make stress  ten minutes of random requests to one store from four processes, some killed"
+	@echo "make stress  ten minutes of random requests to one store from four processes, some killed;"
+	@echo "             then a million steps of calls, deaths, failures and restarts: a quarter of an hour"
 	@echo "make chaos   fifteen minutes of questions to three nodes of which parts are killed"
 	@echo "make metrics the dashboards and alerts over a real service and a real Prometheus"
 	@echo "make test-deploy  \`ray up\` on test hosts made of namespaces: needs root and Debian's"
@@ -55,6 +56,7 @@ test: lint
 
 stress: $(READY)
 	$(BIN)/python -m tests.kvstore.stress --seconds 600 --processes 4 $(ARGS)
+	$(BIN)/python -m tests.kvstore.machine --steps 1000000 --processes 2
 
 chaos: $(READY)
 	$(BIN)/python -m tests.bench chaos $(ARGS)

@@ -88,7 +88,7 @@ class Folder(Medium):
         return None
 
     def list(self) -> Iterator[Listed]:
-        for folder in segment_files.BELOW:
+        for folder in segment_files.folders_in(str(self._folder)):
             for name, facts in segment_files.own_files(f"{self._folder}/{folder}"):
                 yield Listed(f"{folder}/{name}", facts.st_size, facts.st_mtime)
 

@@ -29,6 +29,17 @@ def has_own_name(name: str) -> bool:
     return _FILE.fullmatch(name) is not None
 
 
+def folders_in(root: str) -> Iterator[str]:
+    """Of the folders of segment files those that are there: most of a small tier's are not, and to
+    look into each of them takes longer than all else that lists it."""
+    for first in _HEX:
+        try:
+            found = os.listdir(f"{root}/{first}")
+        except FileNotFoundError:
+            continue
+        yield from (f"{first}/{second}" for second in sorted(set(_HEX).intersection(found)))
+
+
 def own_files(folder: str, start: str = "") -> Iterator[tuple[str, os.stat_result]]:
     """Names and facts of the segment files in a folder whose names begin with `start`: regular
     files of this user, under names that only the store gives. None of a folder that is not

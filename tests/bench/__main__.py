@@ -12,7 +12,7 @@ from tests.bench.harness import CannotRun, Options, finish
 SCENARIOS = (
     "rerank_reuse", "rerank_sweep", "rerank_e2e", "rerank_quality", "rerank_vs_vllm",
     "train_reranker", "answer_quality", "exactness", "store", "store_faults", "codec_error",
-    "device_tier", "ttft", "overlap", "fusion_quality", "trace_reuse", "pcr_ladder",
+    "store_attack", "device_tier", "ttft", "overlap", "fusion_quality", "trace_reuse", "pcr_ladder",
     "cross_stage", "passage_order", "placement_sim", "cluster", "chaos", "ray_up",
     "rolling_update", "autoscaler_sim", "autoscaler_live",
 )  # fmt: skip
