@@ -60,6 +60,11 @@ class Codec(ABC):
     """The codec's number in the header of a segment file."""
     lossless: ClassVar[bool]
 
+    def accepts(self, other: "Codec") -> bool:
+        """Whether a store of this codec serves what was written in `other`: what lost nothing, or
+        what it would have lost itself. So `raw` promises exactness, whoever wrote before."""
+        return other.lossless or other is self
+
     @abstractmethod
     def encoded_layer_nbytes(self, layout: Layout) -> int:
         """Bytes of every encoded layer: layer i of a segment starts at i times this."""
@@ -164,6 +169,8 @@ class Fp8Codec(ScaledCodec):
 
 RAW = RawCodec()
 _CODECS: dict[CodecName, Codec] = {c.name: c for c in (RAW, Int8Codec(), Fp8Codec())}
+
+ALL_CODECS = tuple(_CODECS.values())
 
 
 def create_codec(name: CodecName) -> Codec:

@@ -42,7 +42,8 @@ class StoreConfig:
     ssd_free_share: float = 0.5
     """At most this share of what is free on the disk (and used by us) at start."""
     codec: CodecName = "raw"
-    """How KV is kept below DRAM (see `kvstore.compression`); all but raw lose precision."""
+    """How KV is kept below DRAM (see `kvstore.compression`); all but raw lose precision, and what
+    lost it is no hit under raw, nor under another one of them."""
     policy: PolicyName = "lookahead_pgdsf"
     """What goes first when a tier is full; with look-ahead, what queued requests need goes last."""
     lookahead_requests: int = 4

@@ -142,6 +142,7 @@ class Level:
             self.write_failures,
             self.writes_dropped,
             len(self.unwritten),
+            self.tier.codec_misses,
         )
 
     def _admits(self, key: SegmentKey) -> bool:

@@ -154,6 +154,8 @@ class TierStats:
     writes_dropped: int = 0
     """The queue was full, the memory was needed before, or the tier is left alone."""
     write_queue: int = 0
+    codec_misses: int = 0
+    """Objects passed over: written in a codec that loses what this configuration does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ TIERS = (
     counter("write_failures", "tier_write_failures", "Writes that failed"),
     counter("writes_dropped", "tier_writes_dropped", "Segments that were not written: queue full"),
     gauge("write_queue", "tier_write_queue_segments", "Segments that wait to be written"),
+    counter("codec_misses", "tier_codec_misses", "Objects passed over: written with more loss"),
 )
 COUNTERS = (
     counter("misses", "store_misses", "Segments asked for that no tier of the node had"),

@@ -56,11 +56,12 @@ def create_remote_tier(config: StoreConfig, node: str) -> SlowTier:
     that cannot be used here."""
     seal = Seal.read(config.remote_mac_key_file) if config.remote_mac_key_file else None
     url = with_secret(config.remote, config.remote_secret_file)
-    medium = create_medium(url, config.remote_timeout_s, seal.digest if seal else NOBODY)
+    codec = create_codec(config.codec)
+    medium = create_medium(url, config.remote_timeout_s, seal.digest if seal else NOBODY, codec)
     sharing = Sharing(
         writer=identity(config, node),
         evicts=config.remote_eviction == "owner",
         seal=seal,
         max_object_bytes=config.dram_bytes + MAX_HEADER_NBYTES,
     )
-    return SlowTier(medium, config.remote_bytes, codec=create_codec(config.codec), sharing=sharing)
+    return SlowTier(medium, config.remote_bytes, codec=codec, sharing=sharing)

@@ -25,7 +25,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from kvstore.codec import NOBODY, Label, decode_header
-from kvstore.tiers.medium import Listed, Medium, Source, Written
+from kvstore.compression import RAW, Codec
+from kvstore.tiers.medium import Listed, Medium, Source, Written, preferred
 from kvstore.tiers.object_name import decode_name, encode_name
 from kvstore.tiers.place import Found, Place
 from kvstore.tiers.store_folder import MARK
@@ -47,10 +48,12 @@ class Bucket(Medium):
     tier: TierName = "remote"
     exclusive = False
 
-    def __init__(self, place: Place, seal: bytes = NOBODY) -> None:
-        """`seal`: objects of other seals are not found, for they could not be verified."""
+    def __init__(self, place: Place, seal: bytes = NOBODY, codec: Codec = RAW) -> None:
+        """`seal`: objects of other seals are not found, for they could not be verified. `codec`:
+        that of the store."""
         self._place = place
         self._seal = seal
+        self._codec = codec
         self._claimed = False
         self._aside_bytes = 0
 
@@ -69,7 +72,8 @@ class Bucket(Medium):
         label = decode_header(header, str(key)).label
         try:
             self._require_claim()
-            if present := self._find(key, label.seal):
+            present = self._find(key, label.seal)
+            if present and present.label and self._codec.accepts(present.label.codec):
                 return Written(present.name, is_new=False)
             name = f"{_folder_of(key)}/{_file_name(label)}"
             self._put(name, label.writer, header, payload)
@@ -129,10 +133,9 @@ class Bucket(Medium):
     def _find(self, key: SegmentKey, seal: bytes) -> Listed | None:
         found = self._place.files(_folder_of(key))
         ours = [each for each in found if each.name.startswith(f"{key}-")]
-        for each in sorted(ours, key=lambda each: each.name):
-            if (listed := _listed(each)) and listed.label and listed.label.seal == seal:
-                return listed
-        return None
+        listed = map(_listed, sorted(ours, key=lambda each: each.name))
+        sound = [each for each in listed if each and each.label and each.label.seal == seal]
+        return preferred(sound, self._codec)
 
     def _put(self, name: str, writer: bytes, header: bytes, payload: memoryview) -> None:
         renames = self._place.renames

@@ -22,6 +22,8 @@ class Ledger:
         self._unread: dict[str, int] = {}  # listed, but their header was not read yet
         self._is_listed = False
         self.used = 0
+        self.num_refused = 0
+        """Objects that are there and no hit here, each time that they are found."""
 
     def find(self, key: SegmentKey) -> Stored | None:
         return self._stored.get(key)
@@ -96,6 +98,12 @@ class Ledger:
         """One that was listed is not there any more."""
         with self._lock:
             self.used -= self._unread.pop(name, 0)
+
+    def refuse(self, name: str) -> None:
+        """One that was found is no hit here; where it was listed it is gone now."""
+        with self._lock:
+            self.num_refused += 1
+        self.forget(name)
 
     def adopt(self, stored: Stored, recovered: bool) -> bool:
         """Store what was found on the medium. False when it was adopted, or is gone, already; or

@@ -5,10 +5,11 @@ A tier keeps the books, a medium keeps the bytes. An object is one segment in th
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kvstore.codec import Label
+from kvstore.compression import Codec
 from kvstore.tiers.closable import Closable
 from kvstore.types import SegmentKey, TierName
 
@@ -32,6 +33,16 @@ class Written:
     """Not one of this key that was there already."""
 
 
+def preferred(found: Iterable[Listed], codec: Codec) -> Listed | None:
+    """The first that a store of this codec may serve, else any: it is known to be there."""
+    first = None
+    for listed in found:
+        if listed.label is not None and codec.accepts(listed.label.codec):
+            return listed
+        first = first or listed
+    return first
+
+
 class Source(Closable):
     """An open object. It stays readable when it is deleted meanwhile, or raises
     FileNotFoundError."""
@@ -53,15 +64,16 @@ class Medium(ABC):
     @abstractmethod
     def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> Written:
         """The object's name. It is there whole and to stay on return, or not at all. On a shared
-        medium one of this key that is there already stays as it is: its readers have its
-        checksums."""
+        medium one of this key, in a codec that this store may serve, stays as it is: its readers
+        have its checksums."""
 
     @abstractmethod
     def open(self, name: str) -> Source: ...
 
     @abstractmethod
     def find(self, key: SegmentKey) -> Listed | None:
-        """An object of this key, if there is one: for what no listing has shown yet."""
+        """An object of this key, if there is one: for what no listing has shown yet. Where stores
+        of several codecs write, one that this store may serve before any other."""
 
     @abstractmethod
     def list(self) -> Iterator[Listed]:

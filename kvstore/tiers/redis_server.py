@@ -1,6 +1,7 @@
 """Segments on one Redis or Valkey server, which several nodes share.
 
     <prefix>:v3:<seal>:<placement>-<digest>     header and payload, one string value
+    <prefix>:v3:...-<digest>:int8, :fp8         the same with less precision
 
 One value is one object: SET makes it visible whole, GETRANGE reads a layer of it. A server that
 evicts or restarts empty makes misses, nothing worse. How lasting a write is, the server's
@@ -15,7 +16,7 @@ form, and values that are no strings, are left alone.
 import errno
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -26,8 +27,9 @@ from redis.connection import parse_url
 from redis.retry import Retry
 
 from kvstore.codec import LABEL_NBYTES, NOBODY, VERSION, WRITER_AT, decode_header, decode_label
+from kvstore.compression import ALL_CODECS, RAW, Codec
 from kvstore.errors import CorruptSegmentError
-from kvstore.tiers.medium import Listed, Medium, Source, Written
+from kvstore.tiers.medium import Listed, Medium, Source, Written, preferred
 from kvstore.types import SegmentKey, TierName
 
 MAX_VALUE_BYTES = 512 * 2**20
@@ -51,7 +53,9 @@ class RedisMedium(Medium):
     tier: TierName = "remote"
     exclusive = False
 
-    def __init__(self, url: str, timeout_s: float, seal: bytes = NOBODY) -> None:
+    def __init__(
+        self, url: str, timeout_s: float, seal: bytes = NOBODY, codec: Codec = RAW
+    ) -> None:
         """`redis://[user:password@]host[:port][/db][?prefix=NAME]`, `rediss://` for TLS; clusters
         that share a server differ in the prefix. Connects when it is first used.
 
@@ -64,6 +68,7 @@ class RedisMedium(Medium):
         self._timeout_s = timeout_s
         self._prefix = f"{settings.pop('prefix', 'hyperrag')}:v{VERSION}:"
         self._seal = seal
+        self._codec = codec
         self._client = Redis(
             connection_pool=BlockingConnectionPool(
                 max_connections=_CONNECTIONS,
@@ -84,10 +89,10 @@ class RedisMedium(Medium):
         if (nbytes := len(header) + payload.nbytes) > MAX_VALUE_BYTES:
             raise OSError(errno.EFBIG, f"{key}: {nbytes} bytes, {self._shown} takes 512 MiB")
         label = decode_header(header, str(key)).label
-        place = self._place(key, label.seal)
+        place = self._place(key, label.seal, label.codec)
         with self._errors():
             is_new = bool(self._client.set(place, b"".join((header, payload)), nx=True))
-        present = None if is_new else self._find(place)
+        present = None if is_new else self._find([place])
         return Written(present.name if present else _name(place, label.writer), is_new)
 
     def open(self, name: str) -> Source:
@@ -109,11 +114,11 @@ class RedisMedium(Medium):
         return len(data)
 
     def find(self, key: SegmentKey) -> Listed | None:
-        return self._find(self._place(key, self._seal))
+        return self._find([self._place(key, self._seal, codec) for codec in ALL_CODECS])
 
     def list(self) -> Iterator[Listed]:
         """In small steps, between which the server does its other work."""
-        key = rb"[0-9a-f]{16}:[0-9a-f]{16}-[0-9a-f]{64}"
+        key = rb"[0-9a-f]{16}:[0-9a-f]{16}-[0-9a-f]{64}(:[a-z0-9]+)?"
         ours = re.compile(re.escape(self._prefix.encode()) + key)
         match = re.sub(r"([*?\[\]\\^-])", r"\\\1", self._prefix) + "*"
         seen: set[str] = set()  # a step may repeat names of an earlier one
@@ -142,13 +147,13 @@ class RedisMedium(Medium):
     def close(self) -> None:
         self._client.connection_pool.disconnect()
 
-    def _place(self, key: SegmentKey, seal: bytes) -> str:
+    def _place(self, key: SegmentKey, seal: bytes, codec: Codec) -> str:
         """The server's key of it."""
-        return f"{self._prefix}{seal.hex()}:{key}"
+        return f"{self._prefix}{_end_of_place(key, seal, codec)}"
 
-    def _find(self, place: str) -> Listed | None:
+    def _find(self, places: Sequence[str]) -> Listed | None:
         with self._errors():
-            return next(iter(_look_up(self._client, {place})), None)
+            return preferred(_look_up(self._client, places), self._codec)
 
     def _gone(self, name: str) -> FileNotFoundError:
         return FileNotFoundError(errno.ENOENT, f"{self._shown} has no {name}")
@@ -188,7 +193,14 @@ class _RedisSource(Source):
         pass
 
 
-def _look_up(client: Redis, places: set[str]) -> list[Listed]:
+def _end_of_place(key: SegmentKey, seal: bytes, codec: Codec) -> str:
+    """Exact and inexact objects of a segment stand beside each other: a store of another codec
+    replaces nothing that others serve."""
+    end = "" if codec.lossless else f":{codec.name}"
+    return f"{seal.hex()}:{key}{end}"
+
+
+def _look_up(client: Redis, places: Collection[str]) -> list[Listed]:
     """Those that are there, with size, last use and label, in one round trip."""
     pipeline = client.pipeline(transaction=False)
     # Asking for a size counts as a use, after which the server's own eviction would know no order
@@ -213,7 +225,8 @@ def _listed(place: str, idle_s: object, nbytes: object, start: object) -> Listed
         label = decode_label(start, place)
     except CorruptSegmentError:
         return None
-    if nbytes != label.nbytes or not place.endswith(f":{label.seal.hex()}:{label.spec.key}"):
+    end = _end_of_place(label.spec.key, label.seal, label.codec)
+    if nbytes != label.nbytes or not place.endswith(f":{end}"):
         return None
     last_use = time.time() - (idle_s if isinstance(idle_s, int) else 0)
     return Listed(_name(place, label.writer), label.nbytes, last_use, label)

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from kvstore.codec import NOBODY
+from kvstore.compression import RAW, Codec
 from kvstore.errors import StoreConfigError
 from kvstore.tiers.bucket import IN_OTHER_USE, Bucket
 from kvstore.tiers.bucket_url import connect
@@ -23,9 +24,9 @@ _BUCKETS = ("file", "s3", "gs", "hdfs")
 _SERVERS = ("redis", "rediss", "valkey")
 
 
-def create_medium(url: str, timeout_s: float, seal: bytes = NOBODY) -> Guarded:
+def create_medium(url: str, timeout_s: float, seal: bytes = NOBODY, codec: Codec = RAW) -> Guarded:
     """`timeout_s` bounds each call to a bucket, each wait for a server. `seal`: which objects are
-    found (`kvstore/seal.py`).
+    found (`kvstore/seal.py`). `codec`: that of the store.
 
     Raises StoreConfigError, which shows nothing of the URL's user, password and options.
     """
@@ -35,7 +36,7 @@ def create_medium(url: str, timeout_s: float, seal: bytes = NOBODY) -> Guarded:
         raise StoreConfigError(f"store.remote is {_shown(url)}, must begin with one of {forms}")
     try:
         make = _server if scheme in _SERVERS else _bucket
-        return make(url, timeout_s, seal)
+        return make(url, timeout_s, seal, codec)
     except ImportError as error:
         package = "redis" if scheme in _SERVERS else "pyarrow"
         raise StoreConfigError(
@@ -66,10 +67,10 @@ def with_secret(url: str, secret_file: str) -> str:
     )
 
 
-def _bucket(url: str, timeout_s: float, seal: bytes) -> Guarded:
+def _bucket(url: str, timeout_s: float, seal: bytes, codec: Codec) -> Guarded:
     """Raises ValueError for a bucket that is in other use; one that does not answer now is
     asked again before it is used."""
-    bucket = Bucket(connect(url, timeout_s), seal)
+    bucket = Bucket(connect(url, timeout_s), seal, codec)
     # These calls can hang for good: a mount without its server, a library that tries again.
     try:
         if not Deadline(timeout_s, 1).run(bucket.claim):
@@ -79,11 +80,11 @@ def _bucket(url: str, timeout_s: float, seal: bytes) -> Guarded:
     return Guarded(bucket, FAILURES, PAUSE_S, deadline_s=timeout_s, listing_s=LISTING_S)
 
 
-def _server(url: str, timeout_s: float, seal: bytes) -> Guarded:
+def _server(url: str, timeout_s: float, seal: bytes, codec: Codec) -> Guarded:
     from kvstore.tiers.redis_server import RedisMedium  # likewise redis
 
     _warn_of_plain_text(url)
-    medium = RedisMedium(url.replace("valkey://", "redis://", 1), timeout_s, seal)
+    medium = RedisMedium(url.replace("valkey://", "redis://", 1), timeout_s, seal, codec)
     return Guarded(medium, FAILURES, PAUSE_S, deadline_s=None)
 
 

@@ -58,18 +58,18 @@ class ObjectReader(Reader):
             source.close()
             raise
         super().__init__(header.spec, header.crcs)
-        self._source, self._tier, self._codec = source, tier, header.codec
+        self._source, self._tier, self.codec = source, tier, header.codec
         self._header, self._seal = header, seal
 
     def layer(self, index: int, into: memoryview | None = None) -> memoryview:
         layout = self.spec.layout
         data = memoryview(bytearray(layout.layer_nbytes)) if into is None else into
-        if self._codec.lossless:
+        if self.codec.lossless:
             self._read(index, data)
             return data
-        encoded = memoryview(bytearray(self._codec.encoded_layer_nbytes(layout)))
+        encoded = memoryview(bytearray(self.codec.encoded_layer_nbytes(layout)))
         self._read(index, encoded)
-        self._codec.decode_layer(layout, encoded, data)
+        self.codec.decode_layer(layout, encoded, data)
         crc = layer_crc(self.spec.key, index, data)
         self.crcs = (*self.crcs[:index], crc, *self.crcs[index + 1 :])
         return data
@@ -119,10 +119,10 @@ def _sealed(header: Header, layers: Iterable[memoryview], seal: Seal | None) -> 
     return encode_header(replace(header, seal=seal.digest, macs=macs), seal.header_mac)
 
 
-def identify(medium: Medium, listed: Listed, owns: Callable[[Label], bool]) -> Stored:
-    """What an object is: by what the listing shows of it, else by its header. `owns`: whether this
-    store wrote it, on a medium with several writers. Raises OSError, or CorruptSegmentError when
-    header, size and name do not agree."""
+def identify(medium: Medium, listed: Listed, owns: Callable[[Label], bool]) -> tuple[Stored, Codec]:
+    """What an object is, and its codec: by what the listing shows, else by its header. `owns`:
+    whether this store wrote it, on a medium with several writers. Raises OSError, or
+    CorruptSegmentError when header, size and name do not agree."""
     nbytes, label = listed.nbytes, listed.label
     if label is None:
         with medium.open(listed.name) as source:
@@ -133,7 +133,8 @@ def identify(medium: Medium, listed: Listed, owns: Callable[[Label], bool]) -> S
     if medium.exclusive and label.writer != NOBODY:
         raise CorruptSegmentError(str(label.spec.key), f"has the writer {label.writer.hex()}")
     entry = Entry(label.spec, nbytes, listed.last_use)
-    return Stored(entry, listed.name, medium.exclusive or owns(label), label.writer)
+    own = medium.exclusive or owns(label)
+    return Stored(entry, listed.name, own, label.writer), label.codec
 
 
 def read_header(source: Source, name: str, seal: Seal | None = None) -> Header:

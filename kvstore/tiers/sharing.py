@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from kvstore.codec import NOBODY, Label
+from kvstore.compression import Codec
 from kvstore.seal import Seal
 from kvstore.tiers.base import Entry
 from kvstore.tiers.medium import Listed
@@ -45,8 +46,9 @@ class Survey:
     """A listing as it goes by: in memory are the store's own objects up to its bound, and a few of
     others', of either the last used."""
 
-    def __init__(self, sharing: Sharing, max_bytes: int) -> None:
+    def __init__(self, sharing: Sharing, max_bytes: int, codec: Codec) -> None:
         self._sharing = sharing
+        self._codec = codec
         self._max_bytes = max_bytes
         self._nbytes = 0
         self._kept: dict[str, Stored] = {}
@@ -59,7 +61,7 @@ class Survey:
         if label is None or listed.name in self._kept:
             return []
         own = self._sharing.owns(label)
-        if not self._sharing.can_use(listed):
+        if not self._sharing.can_use(listed) or not self._codec.accepts(label.codec):
             return [listed.name] if own else []
         entry = Entry(label.spec, listed.nbytes, listed.last_use)
         self._kept[listed.name] = Stored(entry, listed.name, own, label.writer)

@@ -46,8 +46,8 @@ class SlowTier(Tier):
         sharing: Sharing = Sharing(),  # noqa: B008  # a value
     ) -> None:
         """`free_share` is of what is free, or ours, on a medium that knows that. `codec` is that of
-        what is written from now on; what is there is read with its own. `sharing`: of a medium that
-        others write to."""
+        what is written; an object in one that it does not accept is a miss. `sharing`: of a medium
+        that others write to."""
         self.name = medium.tier
         self._medium = medium
         self._codec = codec
@@ -68,6 +68,11 @@ class SlowTier(Tier):
     def exclusive(self) -> bool:
         """Whether this node alone sees it."""
         return self._medium.exclusive
+
+    @property
+    def codec_misses(self) -> int:
+        """Objects that were passed over because of the codec they are in."""
+        return self._ledger.num_refused
 
     @property
     def capacity_bytes(self) -> int:
@@ -129,13 +134,17 @@ class SlowTier(Tier):
             return None
         try:
             source = self._medium.open(stored.name)
-            return ObjectReader(source, stored, self.name, self._sharing.seal)
+            reader = ObjectReader(source, stored, self.name, self._sharing.seal)
         except FileNotFoundError:  # somebody tidied up, or a removal won the race
             if gone := self.detach(key):
                 self._ledger.left(gone)
             return None
         except OSError as error:
             raise TierUnavailableError(self.name, f"{stored.name}: {error}") from error
+        if self._codec.accepts(reader.codec):
+            return reader
+        reader.close()
+        raise CorruptSegmentError(str(key), f"{stored.name} is {reader.codec.name} by its header")
 
     def remove(self, key: SegmentKey) -> None:
         if stored := self.detach(key):
@@ -204,10 +213,12 @@ class SlowTier(Tier):
         return self._read_headers([listed[i : i + _HEADERS_AT_ONCE] for i in starts])
 
     def _survey(self) -> Iterator[Stored]:
-        survey = Survey(self._sharing, self._max_bytes)
+        survey = Survey(self._sharing, self._max_bytes, self._codec)
         for listed in self._medium.list():
             if self._stopped:
                 return iter(())
+            if listed.label is not None and not self._codec.accepts(listed.label.codec):
+                self._ledger.refuse(listed.name)
             for name in survey.see(listed):
                 self._medium.delete(name)
         kept = survey.kept()
@@ -292,10 +303,17 @@ class SlowTier(Tier):
         return found
 
     def _read(self, listed: Listed) -> Stored | None:
-        """None for one that is gone; one that is damaged is set aside now, one of another version
+        """None for one that is gone, and for one in a codec that does not count here, which goes
+        from a medium of our own; one that is damaged is set aside now, one of another version
         deleted."""
         try:
-            return identify(self._medium, listed, self._sharing.owns)
+            stored, codec = identify(self._medium, listed, self._sharing.owns)
+            if self._codec.accepts(codec):
+                return stored
+            if self._medium.exclusive:  # an earlier configuration wrote it
+                self._medium.delete(listed.name)
+            self._ledger.refuse(listed.name)
+            return None
         except FileNotFoundError:
             pass
         except OtherVersionError:

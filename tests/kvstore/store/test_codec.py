@@ -1,15 +1,18 @@
 """KV that is kept with less precision below DRAM, where the configuration says so."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pytest
 
-from kvstore.config import CodecName, StoreConfig
+from kvstore.config import CODECS, CodecName, StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.types import Acquired, SegmentSpec
+from tests.kvstore.redis_server import RedisServer, redis_server
 from tests.kvstore.segments import assert_balanced, chain_of, passage
 
 SPEC = chain_of(passage(1, 64))[0]
@@ -22,18 +25,30 @@ def values(spec: SegmentSpec) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
 
 def stored(config: StoreConfig, written: bytes) -> tuple[KVStore, LocalStoreClient, Acquired]:
     """A store that was closed with one segment and opened again: what it reads from the SSD."""
-    store = KVStore(config, "node")
-    client = LocalStoreClient(store, config.dram_dir)
-    acquired = client.acquire([(SPEC,)], 5)
-    ticket = acquired.tickets[SPEC.key]
-    client.writable(acquired, ticket)[:] = written
-    client.commit(acquired, [ticket])
+    store, client = opened(config)
+    write(client, client.acquire([(SPEC,)], 5), written)
     assert store.flush(5)
     client.close()
     store.close()
-    store = KVStore(config, "node")
-    client = LocalStoreClient(store, config.dram_dir)
+    store, client = opened(config)
     return store, client, client.acquire([(SPEC,)], 5)
+
+
+def opened(config: StoreConfig) -> tuple[KVStore, LocalStoreClient]:
+    store = KVStore(config, "node")
+    return store, LocalStoreClient(store, config.dram_dir)
+
+
+def write(client: LocalStoreClient, acquired: Acquired, data: bytes) -> None:
+    ticket = acquired.tickets[SPEC.key]
+    client.writable(acquired, ticket)[:] = data
+    client.commit(acquired, [ticket])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.mark.parametrize(("codec", "error"), [("raw", 0.0), ("int8", 0.02), ("fp8", 0.2)])
@@ -63,18 +78,53 @@ def test_what_a_codec_cannot_represent_is_written_raw(config: StoreConfig) -> No
     store.close()
 
 
-def test_another_codec_after_a_restart_reads_what_is_there(config: StoreConfig) -> None:
-    written = values(SPEC)
-    store, client, acquired = stored(replace(config, codec="int8"), written.tobytes())
+def lossy(written: CodecName, asked: CodecName) -> bool:
+    return written not in ("raw", asked)
+
+
+@pytest.mark.parametrize("asked", CODECS)
+@pytest.mark.parametrize("written", CODECS)
+@pytest.mark.parametrize("where", ["ssd", "bucket", "redis"])
+def test_what_lost_more_than_the_configuration_allows_is_a_miss(
+    config: StoreConfig,
+    tmp_path: Path,
+    server: RedisServer,
+    where: str,
+    written: CodecName,
+    asked: CodecName,
+) -> None:
+    """By an earlier configuration, or by another cluster: exact bytes are computed and kept."""
+    if where != "ssd":
+        prefix = f"{written}-{asked}"
+        remote = f"file://{tmp_path}/remote" if where == "bucket" else server.url(prefix=prefix)
+        config = replace(config, ssd_dir="", remote=remote)
+    data = values(SPEC).tobytes()
+    before, client, acquired = stored(replace(config, codec=written), data)
     first = bytes(client.view(acquired, acquired.hits[SPEC.key].extent))
     client.close()
-    store.close()
-    store = KVStore(replace(config, codec="raw"), "node")
-    client = LocalStoreClient(store, config.dram_dir)
+    before.close()
+    store, client = opened(replace(config, codec=asked))
     acquired = client.acquire([(SPEC,)], 5)
-    assert client.view(acquired, acquired.hits[SPEC.key].extent) == first
+    assert bool(acquired.hits) != lossy(written, asked)
+    if acquired.hits:
+        assert client.view(acquired, acquired.hits[SPEC.key].extent) == first
+    else:
+        write(client, acquired, data)
+        assert store.flush(5)
+        stats = store.stats()
+        assert max(stats.ssd.codec_misses, stats.remote.codec_misses) >= 1
+        assert stats.corrupt == 0
+        client.release(acquired.lease_id)
+    assert_balanced(store)
     client.close()
     store.close()
+    if asked == "raw":
+        store, client = opened(replace(config, codec=asked))
+        acquired = client.acquire([(SPEC,)], 5)
+        exact = data if lossy(written, asked) else first
+        assert client.view(acquired, acquired.hits[SPEC.key].extent) == exact
+        client.close()
+        store.close()
 
 
 def test_an_unknown_codec_is_refused() -> None:
