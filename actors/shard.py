@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import ray
@@ -22,8 +21,10 @@ from actors.stays import Guest
 from actors.watching import Watch
 from kvstore.config import StoreConfig
 from kvstore.errors import StoreConfigError
+from kvstore.garbage import freeze_survivors
 from kvstore.holders import lives
 from kvstore.membership import Membership
+from kvstore.ownership import Ownership
 from kvstore.store import KVStore
 from kvstore.types import (
     Acquired,
@@ -47,8 +48,6 @@ _GROUPS = {"acquire": 16, "wait": 64, "guests": 8, "moves": 4}
 `commit` and `release` from running, and other nodes' calls keep away from this node's. What exceeds
 them queues, under its caller's deadline."""
 _NUM_THREADS = 8
-_PLACEMENTS = 65_536
-"""Of which it is remembered whether they are this node's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +78,7 @@ class KVShardShell:
     """Forwards to one KVStore. A restart makes a new arena and recovers what the SSD has."""
 
     def __init__(self, config: StoreConfig, node: str, namespace: str = NAMESPACE) -> None:
+        freeze_survivors()
         self._node = node
         self._store = KVStore(config, node)
         self._guests = Guests(self._store, config.dram_dir, config.ticket_ttl_s)
@@ -171,27 +171,24 @@ class KVShardShell:
 
     def follow(self, membership: Membership) -> ShardReport:
         """Own what this membership says, if it is the latest; and how things stand."""
-        with self._following:  # or an older one could have the last word
-            if membership.epoch > self._membership.epoch:
-                self._membership = membership
-                self._obey(membership)
+        if membership.epoch > self._membership.epoch:
+            with self._following:  # or an older one could have the last word
+                if membership.epoch > self._membership.epoch:
+                    self._membership = membership
+                    self._obey(membership)
         return self.report()
 
     def _obey(self, membership: Membership) -> None:
-        @lru_cache(_PLACEMENTS)
-        def owns(placement: bytes) -> bool:
-            return self._node in membership.owners(placement)
-
-        self._store.own(lambda key: owns(key.placement))
+        self._store.own(Ownership(membership, self._node))
         self._mover.follow(membership)
         self._watch.follow(membership)
 
     def report(self) -> ShardReport:
-        stats = self._store.stats()
+        """Takes no lock of the store: however busy it is, the node is not lost."""
         return ShardReport(
             self._membership.epoch,
             self._mover.done_epoch,
-            stats.dram.capacity_bytes + stats.ssd.capacity_bytes,
+            self._store.capacity_bytes,
             self._mover.moved_bytes,
             self._mover.moved_segments,
             len(self._guests),

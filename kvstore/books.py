@@ -27,7 +27,8 @@ from kvstore.supervised import Supervisor
 from kvstore.tiers import create_dram_tier, create_remote_tier, create_ssd_tier
 from kvstore.tiers.dram import Slot
 from kvstore.tiers.slow import SlowTier
-from kvstore.types import Extent, HolderId, SegmentKey, StoreStats, TierStats
+from kvstore.turns import in_turns
+from kvstore.types import Extent, SegmentKey, StoreStats, TierStats
 
 
 @dataclass(slots=True)
@@ -87,7 +88,7 @@ class Books:
         """Digests of segments whose children are being read: evicted now, they would leave what
         nobody can match."""
         self.counters = Counters()
-        self.owns: Owns = lambda key: True
+        self.owns: Owns = lambda keys: [True] * len(keys)
         """Whether a segment is this node's to keep: then it goes to the slow tiers, and they are
         asked for it even before they were listed."""
         self.copies = Copies(int(config.copies_share * config.dram_bytes))
@@ -122,15 +123,25 @@ class Books:
         except BaseException:
             self.dram.withdraw(slot)
             raise
-        if not self.owns(slot.spec.key):
+        if not self.owns((slot.spec.key,))[0]:
             self.copies.add(slot.entry)
             self.bound_copies()
         self.offer(slot)
 
-    def bound_copies(self) -> None:
-        """When one came, and when some are held no more: that one may be the last to come."""
-        for key in self.copies.excess(_Held(self)):
+    def bound_copies(self) -> bool:
+        """When one came, and when some are held no more: that one may be the last to come. Whether
+        there may be more to evict."""
+        going = self.copies.excess(_Held(self))
+        for key in going:
             self._evict(key)
+        return bool(going)
+
+    def bound_copies_in_turns(self) -> None:
+        """All that have to go. Called without the lock."""
+        in_turns(self.lock, iter(self._bound_open_copies, False), bool)
+
+    def _bound_open_copies(self) -> bool:
+        return not self.closed and self.bound_copies()
 
     def offer(self, slot: Slot) -> None:
         """To every slow tier that has not got it and wants it, unless it is a copy."""
@@ -168,7 +179,7 @@ class Books:
     def may_have(self, level: Level, key: SegmentKey) -> bool:
         """A tier that nodes share is asked by the owner for what it never showed; others ask the
         owner."""
-        asks = level.tier.exclusive or self.owns(key)
+        asks = level.tier.exclusive or self.owns((key,))[0]
         return level.may_have(key) if asks else key in level
 
     def stored_in(self, key: SegmentKey) -> Level | None:
@@ -189,17 +200,11 @@ class Books:
 
     def trim_lease(self, lease: Lease, keys: Collection[SegmentKey]) -> None:
         """Unpin all but these, and abort its open tickets."""
-        for ticket in [t for t in self.claims.tickets() if t.lease is lease]:
-            self.end_ticket(ticket)
+        for ticket_id in list(lease.tickets):
+            if (ticket := self.claims.find(ticket_id)) is not None:
+                self.end_ticket(ticket)
         self.leases.keep(lease, keys)
         self.bound_copies()
-
-    def end_holder(self, holder: HolderId) -> None:
-        try:
-            for lease in self.leases.of(holder):
-                self.end_lease(lease)
-        finally:
-            self.holders.forget(holder)
 
     def next_use(self) -> dict[SegmentKey, int]:
         """Of what the next `lookahead_requests` queued requests need."""

@@ -2,17 +2,20 @@
 recently used goes first."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from kvstore.tiers.base import Entry
 from kvstore.types import SegmentKey
 
-Owns = Callable[[SegmentKey], bool]
+Owns = Callable[[Sequence[SegmentKey]], Sequence[bool]]
+"""Of each of the segments, whether it is the node's own."""
 
 _MAX_USES = 65_536
 """That are remembered; further ones are not told."""
 _MAX_HELD = 64
 """That are passed over at a time: a device tier may hold most of them, for long."""
+_MAX_GOING = 32
+"""That go at a time: the lock is held meanwhile."""
 
 
 class Copies:
@@ -53,10 +56,10 @@ class Copies:
 
     def excess(self, held: Container[SegmentKey]) -> list[SegmentKey]:
         """The least recently used that have to go for the bound to hold; what is held stays, and
-        counts as used now. Looks at a few of those: of many it finds the end in later calls."""
+        counts as used now. A few at a time: of many it finds the end in later calls."""
         over, going, busy = self._used - self._max_bytes, list[SegmentKey](), list[SegmentKey]()
         for key, nbytes in self._nbytes.items():
-            if over <= 0 or len(busy) == _MAX_HELD:
+            if over <= 0 or len(busy) == _MAX_HELD or len(going) == _MAX_GOING:
                 break
             if key in held:
                 busy.append(key)
@@ -67,9 +70,5 @@ class Copies:
             self._nbytes.move_to_end(key)
         return going
 
-    def sort_out(self, owns: Owns) -> list[SegmentKey]:
-        """What is no copy any more, because the node owns it now."""
-        own = [key for key in self._nbytes if owns(key)]
-        for key in own:
-            self.discard(key)
-        return own
+    def keys(self) -> list[SegmentKey]:
+        return list(self._nbytes)

@@ -1,12 +1,45 @@
 """Which segments are a node's own, as the cluster changes: what it keeps and what it gives away."""
 
-from collections.abc import Collection
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
 
 from kvstore.books import Books
 from kvstore.copies import Owns
-from kvstore.disposal import discard_for_good
+from kvstore.disposal import discard, settle
 from kvstore.levels import Level
+from kvstore.membership import Membership
+from kvstore.tiers.segment_object import Stored
+from kvstore.turns import in_turns, turns
 from kvstore.types import SegmentKey, SegmentSpec
+
+_PLACEMENTS = 65_536
+"""Of which it is remembered whether they are this node's."""
+
+
+class Ownership:
+    """What one membership says of the segments of one node, as `Owns`. Thread-safe: at worst two
+    threads work out the same."""
+
+    def __init__(self, membership: Membership, node_id: str) -> None:
+        self._membership = membership
+        self._node_id = node_id
+        self._known: OrderedDict[bytes, bool] = OrderedDict()
+
+    def __call__(self, keys: Sequence[SegmentKey]) -> list[bool]:
+        placements = [key.placement for key in keys]
+        found = {p: known for p in set(placements) if (known := self._known.get(p)) is not None}
+        news = [placement for placement in dict.fromkeys(placements) if placement not in found]
+        if news:
+            owners = self._membership.all_owners(news)
+            learned = {p: self._node_id in own for p, own in zip(news, owners, strict=True)}
+            found |= learned
+            self._remember(learned)
+        return [found[placement] for placement in placements]
+
+    def _remember(self, learned: dict[bytes, bool]) -> None:
+        self._known.update(learned)
+        while len(self._known) > _PLACEMENTS:
+            self._known.popitem(last=False)
 
 
 def own(books: Books, owns: Owns) -> None:
@@ -14,26 +47,41 @@ def own(books: Books, owns: Owns) -> None:
     more stays until it is let go: another node may still have to get it from here."""
     with books.lock:
         books.owns = owns
-        for key in books.copies.sort_out(owns):
+        copies = books.copies.keys()
+
+    def keep(key: SegmentKey) -> None:
+        if books.owns is owns and key in books.copies:
+            books.copies.discard(key)
             if slot := books.dram.find(key):
                 books.offer(slot)
+
+    in_turns(books.lock, _chosen(owns, copies, True), keep)
 
 
 def holdings(books: Books) -> list[SegmentSpec]:
     """What is in DRAM, and in the slow tiers that no other node sees; most of its chains are in the
     order of their segments."""
-    with books.lock:
-        books.require_open()
-        shelves = [books.dram_shelf, *(level.shelf for level in _own_levels(books))]
-        return list({spec.key: spec for shelf in shelves for spec in shelf.specs()}.values())
+    found: dict[SegmentKey, SegmentSpec] = {}
+    for shelf in (books.dram_shelf, *(level.shelf for level in _own_levels(books))):
+        with books.lock:
+            books.require_open()
+            entries = shelf.entries()
+        found |= {entry.spec.key: entry.spec for entry in entries}
+    return list(found.values())
 
 
 def kept(books: Books, keys: Collection[SegmentKey]) -> set[SegmentKey]:
     """Of these what the node owns and has: on a slow tier, or in DRAM with nothing left to write.
     A mere copy is not kept."""
-    with books.lock:
+    found = set[SegmentKey]()
+
+    def look(key: SegmentKey) -> None:
         books.require_open()
-        return {key for key in keys if books.owns(key) and _is_kept(books, key)}
+        if _is_kept(books, key):
+            found.add(key)
+
+    in_turns(books.lock, _chosen(books.owns, keys, True), look)
+    return found
 
 
 def _is_kept(books: Books, key: SegmentKey) -> bool:
@@ -45,19 +93,35 @@ def _is_kept(books: Books, key: SegmentKey) -> bool:
 
 def let_go(books: Books, keys: Collection[SegmentKey]) -> None:
     """Their owners have them: here they are copies, in DRAM alone. What this node owns stays."""
-    with books.lock:
+    owns, levels, detached = books.owns, _own_levels(books), list[tuple[Level, Stored]]()
+
+    def give_up(key: SegmentKey) -> None:
         books.require_open()
-        foreign = [key for key in keys if not books.owns(key)]
-        for key in foreign:
-            if (slot := books.dram.find(key)) and key not in books.copies:
-                books.copies.add(slot.entry)
-        levels = _own_levels(books)
+        if books.owns is not owns and books.owns((key,))[0]:
+            return  # the membership has changed since
+        if (slot := books.dram.find(key)) and key not in books.copies:
+            books.copies.add(slot.entry)
         for level in levels:
-            for key in foreign:
-                level.withdraw(key, evicted=False)
-        detached = [(lv, gone) for lv in levels for key in foreign if (gone := lv.detach(key))]
-        books.bound_copies()
-    discard_for_good(books, detached)
+            level.withdraw(key, evicted=False)
+            if gone := level.detach(key):
+                detached.append((level, gone))
+
+    changed = set[Level]()
+    try:
+        for _ in turns(books.lock, _chosen(owns, keys, False), give_up):
+            changed.update(level for level, _ in detached)
+            while detached:
+                discard(books, *detached.pop())
+            books.bound_copies_in_turns()
+    finally:
+        for level in changed:
+            settle(books, level)
+
+
+def _chosen(owns: Owns, keys: Collection[SegmentKey], is_own: bool) -> list[SegmentKey]:
+    """Those of the keys that are the node's own, or are not. All at once, without the lock."""
+    keys = list(keys)
+    return [key for key, own in zip(keys, owns(keys), strict=True) if own == is_own]
 
 
 def _own_levels(books: Books) -> list[Level]:

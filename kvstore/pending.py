@@ -57,9 +57,13 @@ class PendingWindow(Container[SegmentKey]):
 
     def expire(self) -> None:
         """Forget requests whose deadline has passed."""
-        now = time.monotonic()
-        for request_id in [r for r, a in self._requests.items() if a.expires_at <= now]:
+        for request_id in self.ended():
             self.retire(request_id)
+
+    def ended(self) -> list[str]:
+        """Requests whose deadline has passed."""
+        now = time.monotonic()
+        return [r for r, a in self._requests.items() if a.expires_at <= now]
 
     def next_use(self, num_requests: int) -> dict[SegmentKey, int]:
         """Of each key that the first so many requests need: the rank of the first that does."""

@@ -34,6 +34,10 @@ class Shelf:
         entry = self._entries.get(key)
         return None if entry is None else entry.spec
 
+    def entries(self) -> list[Entry]:
+        """One copy of a dict's values, at a few nanoseconds each."""
+        return list(self._entries.values())
+
     def specs(self) -> list[SegmentSpec]:
         return [entry.spec for entry in self._entries.values()]
 

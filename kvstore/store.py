@@ -19,6 +19,7 @@ from kvstore.scrub import Scrubber, damage_of
 from kvstore.singleflight import OpenTicket
 from kvstore.supervised import Supervisor, each
 from kvstore.tiers.dram import Slot
+from kvstore.turns import in_turns
 from kvstore.types import (
     Acquired,
     ArenaRef,
@@ -71,9 +72,7 @@ class KVStore:
 
     def unregister(self, holder: HolderId) -> None:
         """The process is done: its leases and tickets end. Idempotent."""
-        with self._books.lock:
-            if not self._books.closed:
-                self._books.end_holder(holder)
+        self._end_holder(holder)
 
     def acquire(
         self,
@@ -105,14 +104,18 @@ class KVStore:
         with books.lock:
             books.require_open()
             tickets = [self._open_ticket(ticket_id) for ticket_id in ticket_ids]
-            for ticket in tickets:
-                books.claims.renew(ticket.lease)
+            for lease in {ticket.lease for ticket in tickets}:
+                books.claims.renew(lease)
             pairs = zip(tickets, crcs, strict=True)
             taken = [(ticket, self._take(ticket, crc)) for ticket, crc in pairs]
         damaged = {slot: error for _, slot in taken if (error := damage_of(books, slot))}
+
+        def land(one: tuple[OpenTicket, Slot]) -> None:
+            ticket, slot = one
+            self._land(ticket, slot, slot not in damaged)
+
+        in_turns(books.lock, taken, land)
         with books.lock:
-            for ticket, slot in taken:
-                self._land(ticket, slot, slot not in damaged)
             books.changed.notify_all()
         for error in damaged.values():
             raise error
@@ -137,12 +140,14 @@ class KVStore:
         """Unpin all but these keys under each lease and abort its open tickets; a lease of which
         nothing is kept ends. Idempotent. `used`, leaf first, counts as a use of each."""
         books = self._books
-        with books.lock:
+
+        def trim(lease_id: LeaseId) -> None:
             books.require_open()
-            for lease_id, keys in kept.items():
-                if lease := books.leases.find(lease_id):
-                    self._trim(lease, frozenset(keys))
-            books.touch(used)
+            if lease := books.leases.find(lease_id):
+                self._trim(lease, frozenset(kept[lease_id]))
+
+        in_turns(books.lock, kept, trim)
+        in_turns(books.lock, used, lambda key: books.touch((key,)))
 
     def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
         """Until none of the keys is being computed; raises DeadlineError."""
@@ -171,13 +176,15 @@ class KVStore:
         """The fastest tier that is known to have each of the keys; counts as no use."""
         books = self._books
         found: dict[SegmentKey, TierName] = {}
-        with books.lock:
+
+        def look(key: SegmentKey) -> None:
             books.require_open()
-            for key in keys:
-                if books.dram.contains(key):
-                    found[key] = "dram"
-                elif level := books.stored_in(key):
-                    found[key] = level.name
+            if books.dram.contains(key):
+                found[key] = "dram"
+            elif level := books.stored_in(key):
+                found[key] = level.name
+
+        in_turns(books.lock, keys, look)
         return found
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
@@ -187,9 +194,14 @@ class KVStore:
     def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         """Of the layers of what is in DRAM, as it came there."""
         books = self._books
-        with books.lock:
-            slots = {key: slot for key in keys if (slot := books.dram.find(key))}
-            return {key: slot.crcs for key, slot in slots.items()}
+        found: dict[SegmentKey, tuple[int, ...]] = {}
+
+        def look(key: SegmentKey) -> None:
+            if slot := books.dram.find(key):
+                found[key] = slot.crcs
+
+        in_turns(books.lock, keys, look)
+        return found
 
     def own(self, owns: Owns) -> None:
         """From now on these segments are this node's to keep; others are copies, in DRAM alone."""
@@ -212,6 +224,13 @@ class KVStore:
     def let_go(self, keys: Collection[SegmentKey]) -> None:
         """Another node has them: off this node's slow tiers. In DRAM they are copies."""
         let_go(self._books, keys)
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Of DRAM and the SSD. Takes no lock."""
+        books = self._books
+        own = (level.tier for level in books.levels if level.tier.exclusive)
+        return books.dram.capacity_bytes + sum(tier.capacity_bytes for tier in own)
 
     def stats(self) -> StoreStats:
         with self._books.lock:
@@ -290,7 +309,8 @@ class KVStore:
 
         def end_holders() -> None:
             with books.lock:
-                each(books.holders.ended(), books.end_holder)
+                ended = books.holders.ended()
+            each(ended, self._end_holder)
 
         def expire_claims() -> None:
             with books.lock:
@@ -299,13 +319,34 @@ class KVStore:
 
         def expire_announcements() -> None:
             with books.lock:
-                books.window.expire()
+                ended = books.window.ended()
+            in_turns(books.lock, ended, books.window.retire)
 
         def give_up_hanging() -> None:
             with books.lock:
                 self._loads.give_up_hanging()
 
-        return end_holders, expire_claims, expire_announcements, give_up_hanging
+        return (
+            end_holders,
+            expire_claims,
+            expire_announcements,
+            give_up_hanging,
+            books.bound_copies_in_turns,
+        )
+
+    def _end_holder(self, holder: HolderId) -> None:
+        """Its leases in turns, then what is known of it."""
+        books = self._books
+        try:
+            with books.lock:
+                leases = books.leases.of(holder)
+            in_turns(books.lock, leases, books.end_lease)
+        finally:
+            with books.lock:
+                for lease in books.leases.of(holder):  # opened meanwhile
+                    books.end_lease(lease)
+                if not books.closed:
+                    books.holders.forget(holder)
 
     def _forget_removed(self) -> None:
         """A tier has recovered: what was removed meanwhile goes from it too."""

@@ -11,6 +11,7 @@ from actors import handover, moving
 from actors.moving import Mover
 from kvstore.copies import Owns
 from kvstore.membership import Member, Membership
+from kvstore.ownership import Ownership
 from kvstore.types import SegmentKey
 from tests.actors.visiting import Node
 from tests.actors.wire import Wire
@@ -64,7 +65,7 @@ def pair(tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
 
 
 def owned_by(name: str, membership: Membership) -> Owns:
-    return lambda key: name in membership.owners(key.placement)
+    return Ownership(membership, name)
 
 
 def members(epoch: int, *names: str) -> Membership:
@@ -118,7 +119,7 @@ def test_an_answer_that_is_lost_confirms_nothing_and_the_next_try_finds_it(pair:
 
 
 def test_an_owner_that_has_not_heard_yet_has_mere_copies_which_confirm_nothing(pair: Pair) -> None:
-    pair.b.store.own(lambda key: False)
+    pair.b.store.own(lambda keys: [False] * len(keys))
     now = members(1, "a", "b")
     pair.follow(now, "a")
     eventually(lambda: pair.b.store.stats().copies_bytes > 0)

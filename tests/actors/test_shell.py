@@ -47,4 +47,4 @@ def test_of_two_memberships_at_once_the_later_one_is_followed(
     for thread in threads:
         thread.join(60)
     assert shell.membership().epoch == 2
-    assert shell._store._books.owns(KEY), "as the later one says"
+    assert shell._store._books.owns([KEY]) == [True], "as the later one says"

@@ -37,7 +37,7 @@ def own(world: World, owned: int) -> bool:
     alone = owned >= 2 ** len(PLACEMENTS)
     placements = {p for i, p in enumerate(PLACEMENTS) if alone or owned >> i & 1}
     everywhere = PATHS[0][0].key.placement
-    world.store.own(lambda key: key.placement in placements or key.placement == everywhere)
+    world.store.own(lambda keys: [key.placement in {*placements, everywhere} for key in keys])
     world.store.take_uses_of_copies()
     return True
 

@@ -1,6 +1,6 @@
 """A node keeps what it owns; of what others own it has copies, in DRAM alone and under a bound."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path as FilePath
 
@@ -26,9 +26,9 @@ PATHS = [chain_of(TRUNK, passage(n))[1:] for n in range(40)]
 """One segment each, with a placement of its own, as they travel between nodes."""
 
 
-def other(key: SegmentKey) -> bool:
+def other(keys: Sequence[SegmentKey]) -> list[bool]:
     """A cluster in which this node owns nothing."""
-    return False
+    return [False] * len(keys)
 
 
 def owned(*paths: Path) -> set[bytes]:
@@ -90,7 +90,7 @@ def test_who_becomes_the_owner_keeps_its_copy_and_writes_it(
     client = LocalStoreClient(copying, config.dram_dir)
     store_path(client, PATHS[0], PATHS[1])
     mine = owned(PATHS[0])
-    copying.own(lambda key: key.placement in mine)
+    copying.own(lambda keys: [key.placement in mine for key in keys])
     assert copying.flush(10)
     assert copying.stats().ssd.num_segments == 1
     for path in PATHS[2:10]:
@@ -126,7 +126,7 @@ def test_what_is_no_more_its_own_stays_until_its_owner_has_it(room_for_four: Sto
     store_path(client, *PATHS[:2])
     assert set(store.locate(keys)) == set(keys), "they may be nowhere else"
     mine = owned(PATHS[0])
-    store.own(lambda key: key.placement in mine)
+    store.own(lambda keys: [key.placement in mine for key in keys])
     store.let_go(keys)
     assert set(store.locate(keys)) == {keys[n] for n in (0, 3, 4, 5, 6)}, "four, and its own"
     store_path(client, PATHS[7])
@@ -144,7 +144,7 @@ def test_only_the_owner_asks_a_shared_tier_for_what_it_has_not_seen(tmp_path: Fi
     store_path(one, PATHS[0], PATHS[1])
     assert writer.flush(10)
     mine = owned(PATHS[0])
-    reader.own(lambda key: key.placement in mine)
+    reader.own(lambda keys: [key.placement in mine for key in keys])
     acquired = two.acquire(PATHS[:2], 5)
     assert {key: hit.tier for key, hit in acquired.hits.items()} == {PATHS[0][0].key: "remote"}
     for client, store in ((one, writer), (two, reader)):
@@ -159,7 +159,7 @@ def test_kept_is_what_the_node_owns_and_has_and_no_copy(
     store_path(client, *PATHS[:2])
     assert copying.kept(keys) == set(), "copies"
     mine = owned(PATHS[1], PATHS[2])
-    copying.own(lambda key: key.placement in mine)
+    copying.own(lambda keys: [key.placement in mine for key in keys])
     assert copying.flush(10)
     assert copying.kept(keys) == {PATHS[1][0].key}
     client.close()

@@ -61,7 +61,7 @@ PLACES: dict[str, Place] = {
     "viewing an extent": (lambda s: s._books.dram, "view"),
     "looking for holders": (lambda s: s._books.holders, "ended"),
     "expiring claims": (lambda s: s._books.claims, "expire"),
-    "expiring announcements": (lambda s: s._books.window, "expire"),
+    "expiring announcements": (lambda s: s._books.window, "ended"),
     "giving up reads": (lambda s: s._loads, "give_up_hanging"),
 }
 

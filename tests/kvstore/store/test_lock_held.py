@@ -1,0 +1,97 @@
+"""No call holds the metadata lock for long, however much it is about: others come between.
+
+Measured in processor time, which a busy machine does not lengthen.
+"""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from kvstore.config import StoreConfig
+from kvstore.local import LocalStoreClient
+from kvstore.membership import Member, Membership
+from kvstore.ownership import Ownership
+from kvstore.store import KVStore
+from kvstore.types import HolderId, Path, SegmentKey
+from tests.kvstore.held import HeldLock, store_all, tiny_paths, watched
+from tests.kvstore.segments import assert_balanced, small_config
+
+NUM = 12_000
+_MAX_S = 0.005
+
+
+@pytest.fixture(scope="module")
+def paths() -> list[Path]:
+    return tiny_paths(NUM)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> StoreConfig:
+    folder = tmp_path_factory.mktemp("held")
+    settings = {"dram_bytes": (NUM + 100) * 4096, "ssd_dir": "", "copies_share": 1.0}
+    return small_config(folder, **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def full(config: StoreConfig, paths: list[Path]) -> Iterator[tuple[KVStore, HeldLock]]:
+    with watched(config) as (store, lock):
+        store_all(store, config, paths)
+        yield store, lock
+
+
+def owned_by(name: str) -> Ownership:
+    return Ownership(Membership(1, (Member(name, name, 100),)), "here")
+
+
+def let_go(store: KVStore, paths: list[Path]) -> None:
+    store.own(owned_by("elsewhere"))
+    store.let_go([path[0].key for path in paths])
+    assert store.stats().copies_bytes == NUM * 4096
+    store.own(owned_by("here"))
+    assert store.stats().copies_bytes == 0
+
+
+def keys_of(paths: list[Path]) -> list[SegmentKey]:
+    """Each of them five times, as nobody says that they are few."""
+    return [path[0].key for path in paths] * 5
+
+
+CALLS: dict[str, Callable[[KVStore, list[Path]], object]] = {
+    "holdings": lambda store, paths: store.holdings(),
+    "kept": lambda store, paths: store.kept(keys_of(paths)),
+    "locate": lambda store, paths: store.locate(keys_of(paths)),
+    "checksums": lambda store, paths: store.checksums(keys_of(paths)),
+    "trim": lambda store, paths: store.trim({}, keys_of(paths)),
+    "let_go": let_go,
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_what_is_about_everything_is_done_in_turns(
+    full: tuple[KVStore, HeldLock], paths: list[Path], call: str
+) -> None:
+    store, lock = full
+    lock.reset()
+    CALLS[call](store, paths)
+    assert lock.longest_cpu_s < _MAX_S, lock.longest_by
+
+
+def test_the_end_of_a_process_with_many_leases(
+    full: tuple[KVStore, HeldLock], config: StoreConfig, paths: list[Path]
+) -> None:
+    store, lock = full
+    client = LocalStoreClient(store, config.dram_dir)
+    for start in range(0, 2_000, 2):
+        store.acquire(paths[start : start + 2], HolderId(client.holder_id), 5)
+    lock.reset()
+    client.close()
+    assert store.stats().leases == 0
+    assert lock.longest_cpu_s < _MAX_S, lock.longest_by
+    assert_balanced(store)
+
+
+def test_what_a_directory_asks_for_needs_no_lock(full: tuple[KVStore, HeldLock]) -> None:
+    store, lock = full
+    with lock:
+        assert store.capacity_bytes > NUM * 4096
+        assert store.threads.gone() == []
