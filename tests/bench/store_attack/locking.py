@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from kvstore.garbage import freeze_survivors
 from kvstore.store import KVStore
 from kvstore.types import SegmentKey
 from tests.bench.harness import Options
@@ -16,6 +17,7 @@ _REMOVED = 30_000
 
 
 def measure(options: Options) -> tuple[dict[str, float], list[dict[str, object]]]:
+    freeze_survivors()  # as a shard's process does
     paths = passages(NUM_ENTRIES - 1)
     keys = [path[-1].key for path in paths]
     with TemporaryDirectory(dir=MEMORY) as folder:
@@ -50,16 +52,16 @@ def _run(store: KVStore, keys: list[SegmentKey], tags: list[bytes], lock: HeldLo
     """Half of the segments change their owner, then all of them."""
     half = {key.placement for key in keys[: len(keys) // 2]}
 
-    def rebalance(owns: Callable[[SegmentKey], bool]) -> None:
-        store.own(owns)
-        store.let_go([spec.key for spec in store.holdings() if not owns(spec.key)])
+    def rebalance(is_own: Callable[[SegmentKey], bool]) -> None:
+        store.own(lambda keys: [is_own(key) for key in keys])
+        store.let_go([spec.key for spec in store.holdings() if not is_own(spec.key)])
 
     operations: dict[str, Callable[[], object]] = {
         "check": store.check,
         "remove_tags": lambda: store.remove_tags(tags[-_REMOVED:]),
         "rebalance": lambda: rebalance(lambda key: key.placement in half),
         "let_go of all": lambda: rebalance(lambda key: key == TRUNK[0].key),
-        "own all": lambda: store.own(lambda key: True),
+        "own all": lambda: store.own(lambda keys: [True] * len(keys)),
         "remove_tags of all": lambda: store.remove_tags(tags),
     }
     for name, operation in operations.items():

@@ -1,7 +1,7 @@
 """What nodes take from each other: objects of a bucket that they share, segments that move."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,6 +12,7 @@ from actors.peers import Peers
 from kvstore.codec import file_nbytes
 from kvstore.local import LocalStoreClient
 from kvstore.membership import Member, Membership
+from kvstore.ownership import Ownership
 from kvstore.store import KVStore
 from kvstore.types import Path as Chain
 from kvstore.types import SegmentKey
@@ -117,7 +118,7 @@ def _lost_in_a_move(folder: Path, name: str) -> int:
     mover = Mover("a", nodes["a"].store, nodes["a"].guests, wire, 1e9)
     now = Membership(1, tuple(Member(n, n, 100) for n in nodes))
     for node_id, node in nodes.items():
-        node.store.own(_owned_by(node_id, now))
+        node.store.own(Ownership(now, node_id))
     mover.follow(now)
     time.sleep(_AWAY_S)
     wire.is_cut = False
@@ -137,10 +138,6 @@ def _lost_in_a_move(folder: Path, name: str) -> int:
 
 def _fillers() -> list[Chain]:
     return [chain_of([n] * 8, passage(n, 200)) for n in range(20)]
-
-
-def _owned_by(node_id: str, membership: Membership) -> Callable[[SegmentKey], bool]:
-    return lambda key: node_id in membership.owners(key.placement)
 
 
 def _num_found(client: LocalStoreClient, paths: list[Chain]) -> int:
