@@ -26,6 +26,7 @@ from tests.kvstore.waiting import eventually
 ERRORS: tuple[type[Exception], ...] = (MemoryError, struct.error, KeyError, AssertionError)
 _PATHS = [chain_of(TRUNK, passage(n)) for n in range(24)]
 _PATIENCE_S = 60.0
+_SOON_S = 15.0
 _OTHERS: tuple[tuple[Any, str], ...] = (
     (scrub, "damage_of"),
     (Claims, "expire"),
@@ -101,9 +102,9 @@ def _use(store: KVStore, client: LocalStoreClient) -> None:
 def _works(store: KVStore, client: LocalStoreClient) -> bool:
     """Something new is stored and gets to the disk, nothing is held for ever, the books balance."""
     store_path(client, chain_of(passage(99)))
-    if not store.flush(_PATIENCE_S):
+    if not store.flush(_SOON_S):
         return False
-    return eventually(lambda: store.stats().leases == 0 and _balances(store), 10.0)
+    return eventually(lambda: store.stats().leases == 0 and _balances(store), _SOON_S)
 
 
 def _balances(store: KVStore) -> bool:

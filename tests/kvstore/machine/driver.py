@@ -61,7 +61,7 @@ def live(seed: int, steps: int, parent: str = "/dev/shm") -> Walk:
     trail: list[str] = []
     failures: list[Failure] = []
     with TemporaryDirectory(dir=parent, prefix="hyperrag-machine-") as folder:
-        world = World(Path(folder))
+        world = World(Path(folder), seed)
         taken = Counter[str]()
         try:
             for name in _steps(world, random.Random(seed), steps, trail):

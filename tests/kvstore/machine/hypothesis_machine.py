@@ -5,9 +5,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.kvstore.machine.actions import ACTIONS
+from tests.kvstore.machine.variants import NUM_VARIANTS
 from tests.kvstore.machine.watch import look_at_everything
 from tests.kvstore.machine.world import World
 
@@ -30,7 +31,10 @@ class StoreMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._folder = TemporaryDirectory(dir="/dev/shm", prefix="hyperrag-machine-")
-        self._world = World(Path(self._folder.name))
+
+    @initialize(variant=st.integers(0, NUM_VARIANTS - 1))
+    def begin(self, variant: int) -> None:
+        self._world = World(Path(self._folder.name), variant)
 
     @rule(step=_STEPS)
     def act(self, step: tuple[str, tuple[int, ...]]) -> None:

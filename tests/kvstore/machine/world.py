@@ -12,6 +12,7 @@ from kvstore.store import KVStore
 from kvstore.types import Acquired, Extent, SegmentKey, TicketId
 from tests.kvstore.machine.disk import FAULTY, Disk
 from tests.kvstore.machine.model import Claim, Held, Model, Violation
+from tests.kvstore.machine.variants import Settings, variant_of
 from tests.kvstore.segments import small_config
 from tests.kvstore.waiting import eventually
 
@@ -40,13 +41,15 @@ class Process(LocalStoreClient):
 
 
 class World:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, variant: int = 0) -> None:
+        """`variant` chooses a configuration, any number does."""
         self._folder = folder
         self._lives = 0
-        self.config = small_config(
-            folder, dram_bytes=2**17, ssd_bytes=2**17, ssd_dir=str(folder / "ssd-0"),
-            write_queue=8, reap_interval_s=0.01, read_timeout_s=0.2, faults=FAULTY,
-        )  # fmt: skip
+        settings: Settings = {
+            "dram_bytes": 2**17, "ssd_bytes": 2**17, "ssd_dir": str(folder / "ssd-0"),
+            "write_queue": 8, "reap_interval_s": 0.01, "read_timeout_s": 0.2, "faults": FAULTY,
+        } | variant_of(variant, folder)  # fmt: skip
+        self.config = small_config(folder, **settings)
         self.model = Model()
         self.seen: Counter[str] = Counter()
         """Events of all the store's lives that have ended: a walk without them shows little."""
