@@ -6,6 +6,8 @@ evicted by the uses it has seen. What others wrote is read by key, and known in 
 that it can be read ahead; it counts nothing and is never evicted from here.
 """
 
+import errno
+from collections.abc import Callable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -13,9 +15,12 @@ from kvstore.codec import NOBODY, Label
 from kvstore.compression import Codec
 from kvstore.seal import Seal
 from kvstore.tiers.base import Entry
-from kvstore.tiers.medium import Listed
+from kvstore.tiers.medium import Listed, Medium
 from kvstore.tiers.segment_object import Stored
+from kvstore.types import SegmentSpec
 
+_MAX_SWEEPS = 32
+"""Listings, each of which finds one more segment of the longest chain at least."""
 MAX_FOREIGN = 8192
 """Objects of others that a store knows of, the last used; of more it asks the medium by key."""
 
@@ -54,14 +59,17 @@ class Survey:
         self._kept: dict[str, Stored] = {}
         self._own: list[tuple[float, str]] = []
         self._foreign: list[tuple[float, str]] = []
+        self.num_refused = 0
+        """In a codec that is no hit here."""
 
     def see(self, listed: Listed) -> list[str]:
         """Names of own objects that have no place any more: beyond the bound, or not of use."""
         label = listed.label
         if label is None or listed.name in self._kept:
             return []
-        own = self._sharing.owns(label)
-        if not self._sharing.can_use(listed) or not self._codec.accepts(label.codec):
+        own, is_accepted = self._sharing.owns(label), self._codec.accepts(label.codec)
+        self.num_refused += not is_accepted
+        if not is_accepted or not self._sharing.can_use(listed):
             return [listed.name] if own else []
         entry = Entry(label.spec, listed.nbytes, listed.last_use)
         self._kept[listed.name] = Stored(entry, listed.name, own, label.writer)
@@ -82,3 +90,31 @@ class Survey:
             self._nbytes -= stored.entry.nbytes
             beyond.append(stored.name)
         return beyond
+
+
+def survey(medium: Medium, seen: Survey, is_stopped: Callable[[], bool]) -> None:
+    """List the medium. Own objects that have no place are deleted. Raises OSError."""
+    for listed in medium.list():
+        if is_stopped():
+            return
+        for name in seen.see(listed):
+            medium.delete(name)
+
+
+def sweep(
+    medium: Medium, is_doomed: Callable[[SegmentSpec], bool], is_stopped: Callable[[], bool]
+) -> None:
+    """Delete what is doomed, whoever wrote it: the store that did may be gone for good. A child is
+    doomed once its parent was seen, and may be listed before it; so the last listing is one that
+    shows nothing of the kind. Raises OSError."""
+    for _ in range(_MAX_SWEEPS):
+        num_deleted = 0
+        for listed in medium.list():
+            if is_stopped():
+                raise OSError(errno.ECANCELED, "the store is closing")
+            if listed.label is not None and is_doomed(listed.label.spec):
+                medium.delete(listed.name)
+                num_deleted += 1
+        if not num_deleted:
+            return
+    raise OSError(errno.EAGAIN, f"{_MAX_SWEEPS} listings showed more of what was deleted")

@@ -8,7 +8,7 @@ know the same. On a shared medium the bound is that of what this store wrote (`s
 
 import logging
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 
 from kvstore.checksum import verify_segment
@@ -25,7 +25,7 @@ from kvstore.tiers.base import Entry, Reader, Tier
 from kvstore.tiers.ledger import Ledger
 from kvstore.tiers.medium import Listed, Medium
 from kvstore.tiers.segment_object import ObjectReader, Stored, encode_segment, identify
-from kvstore.tiers.sharing import Sharing, Survey
+from kvstore.tiers.sharing import Sharing, Survey, survey, sweep
 from kvstore.types import SegmentKey, SegmentSpec
 
 logger = logging.getLogger(__name__)
@@ -170,6 +170,14 @@ class SlowTier(Tier):
             raise TierUnavailableError(self.name, f"{stored.name}: {error}") from error
         self._ledger.left(stored)
 
+    def sweep(self, is_doomed: Callable[[SegmentSpec], bool]) -> None:
+        """Delete from a shared medium what is doomed, whoever wrote it and whether it is known here
+        or not. Raises TierUnavailableError."""
+        try:
+            sweep(self._medium, is_doomed, lambda: self._stopped)
+        except OSError as error:
+            raise TierUnavailableError(self.name, f"cannot be listed: {error}") from error
+
     def settle(self) -> None:
         """What was discarded does not come back, not after a power cut either. Raises
         TierUnavailableError."""
@@ -213,15 +221,10 @@ class SlowTier(Tier):
         return self._read_headers([listed[i : i + _HEADERS_AT_ONCE] for i in starts])
 
     def _survey(self) -> Iterator[Stored]:
-        survey = Survey(self._sharing, self._max_bytes, self._codec)
-        for listed in self._medium.list():
-            if self._stopped:
-                return iter(())
-            if listed.label is not None and not self._codec.accepts(listed.label.codec):
-                self._ledger.refuse(listed.name)
-            for name in survey.see(listed):
-                self._medium.delete(name)
-        kept = survey.kept()
+        seen = Survey(self._sharing, self._max_bytes, self._codec)
+        survey(self._medium, seen, lambda: self._stopped)
+        self._ledger.num_refused += seen.num_refused
+        kept = [] if self._stopped else seen.kept()
         self._ledger.listed({stored.name: stored.charged_bytes for stored in kept})
         return iter(kept)
 

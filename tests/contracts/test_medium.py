@@ -16,6 +16,8 @@ from kvstore.tiers.guarded import Guarded
 from kvstore.tiers.local_place import LocalPlace
 from kvstore.tiers.medium import Medium
 from kvstore.tiers.redis_server import RedisMedium
+from kvstore.tiers.sharing import sweep
+from kvstore.types import SegmentSpec
 from tests.kvstore.media import header_of, object_of, read_all, read_object, write
 from tests.kvstore.redis_server import RedisServer, redis_server
 from tests.kvstore.segments import chain_of, passage, payload
@@ -210,6 +212,25 @@ def test_an_object_that_another_store_wrote_stays_as_it_is(shared: Medium) -> No
     written = shared.write(SPEC.key, header_of(SPEC, TWO), memoryview(payload(SPEC)))
     assert not written.is_new and written.name == name
     assert [each.label for each in shared.list()] == [Label(SPEC, writer=ONE)]
+
+
+def test_a_sweep_reaches_whole_families_of_every_writer(shared: Medium) -> None:
+    chain = chain_of(passage(50), *(passage(number) for number in range(60, 66)))
+    for number, spec in enumerate((*chain, *SPECS)):
+        write(shared, spec, (ONE, TWO)[number % 2])
+    doomed = {chain[2].tag, SPECS[3].tag}
+    digests: set[bytes] = set()
+
+    def is_doomed(spec: SegmentSpec) -> bool:
+        found = spec.tag in doomed or spec.parent in digests or spec.key.digest in digests
+        digests.update([spec.key.digest] if found else [])
+        return found
+
+    sweep(shared, is_doomed, lambda: False)
+    left = {each.label.spec for each in shared.list() if each.label}
+    assert left == {*chain[:2], *SPECS} - {SPECS[3]}
+    with pytest.raises(OSError, match="closing"):
+        sweep(shared, is_doomed, lambda: True)
 
 
 def test_a_deleted_name_takes_no_other_stores_object_along(shared: Medium) -> None:

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from kvstore.codec import LABEL_NBYTES, decode_label
+from kvstore.checksum import segment_crcs
+from kvstore.codec import (
+    LABEL_NBYTES,
+    Header,
+    decode_header,
+    decode_label,
+    encode_header,
+    signed_part,
+)
 from kvstore.errors import StoreConfigError
 from kvstore.tiers.object_name import decode_name
 from kvstore.types import SegmentKey
@@ -127,8 +135,8 @@ def test_without_eviction_nothing_is_ever_deleted_to_make_room(
     stats = one.store.stats().remote
     assert len(bucket.objects()) == 13 and not stats.evictions and not stats.writes_dropped
     one.close()
-    one = Node(tmp_path / "one", bucket.url, remote_eviction="none", ssd_dir="")
-    assert one.tiers(*PATHS) == {"remote"}
+    one = Node(tmp_path / "one", bucket.url, remote_bytes=4 * OBJECT, remote_eviction="none")
+    assert one.store.flush(10) and one.store.stats().remote.num_segments == 13
     one.close()
     assert len(bucket.objects()) == 13
 
@@ -190,9 +198,6 @@ def test_kv_without_the_right_mac_is_a_miss_and_stays(
 
 def test_injected_kv_is_a_counted_miss_and_stays(tmp_path: Path) -> None:
     """What somebody without the key makes: sound by every checksum, under the right name."""
-    from kvstore.checksum import segment_crcs
-    from kvstore.codec import Header, decode_header, encode_header
-
     remote = f"file://{tmp_path}/remote"
     key = key_file(tmp_path)
     one = Node(tmp_path / "one", remote, remote_mac_key_file=key)
@@ -207,7 +212,7 @@ def test_injected_kv_is_a_counted_miss_and_stays(tmp_path: Path) -> None:
         spec, segment_crcs(spec, memoryview(evil)), header.codec, header.writer, header.seal,
         header.macs,
     )  # fmt: skip
-    forged = encode_header(fake, lambda _: sound[144 + 20 * 3 :][:16]) + evil
+    forged = encode_header(fake, lambda _: signed_part(sound, header.label)[1]) + evil
     swapped = sound[: len(sound) - len(evil)] + evil
     for number, data in enumerate((forged, swapped)):
         file.write_bytes(data)
