@@ -14,6 +14,7 @@ import psutil
 
 from cluster.config import HyperRagConfig
 from cluster.errors import ConfigError, DataDirError, PortTakenError
+from kvstore.locks import open_lock_file
 
 MIN_FREE_BYTES = 256 * 2**20  # corpus, index and logs of a small collection
 LOCK_NAME = "serve.lock"
@@ -62,7 +63,13 @@ def data_dir_lock(config: HyperRagConfig) -> Iterator[None]:
     Raises DataDirError that names the process which has it.
     """
     path = Path(config.data_dir) / LOCK_NAME
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = open_lock_file(path)
+    except OSError as error:
+        raise DataDirError(
+            f"{path} cannot be opened: {error.strerror or error}; remove it, or choose another "
+            "data_dir"
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

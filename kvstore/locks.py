@@ -66,6 +66,18 @@ def try_lock(fd: int) -> bool:
     return True
 
 
+def open_lock_file(path: Path, mode: int = 0o600) -> int:
+    """A descriptor of a lock file with a name of its own, made if it is missing; for reading and
+    writing. Raises OSError, for a link and for what is no regular file of one name too: whoever
+    writes into it must not write elsewhere."""
+    fd = os.open(path, _FLAGS | os.O_CREAT, mode)
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "is no lock file", str(path))
+
+
 def is_own_file(found: os.stat_result) -> bool:
     """Whether it is a regular file of this user."""
     return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid()

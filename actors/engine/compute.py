@@ -18,6 +18,7 @@ import torch
 from actors.engine.config import EngineConfig
 from actors.engine.cpus import usable_cpus
 from actors.errors import UnavailableError
+from kvstore.locks import open_lock_file
 
 _log = logging.getLogger(__name__)
 
@@ -47,8 +48,7 @@ class ComputeSlot:
             folder = Path(run_dir)
             folder.mkdir(parents=True, exist_ok=True)
             gate, slot = (folder / name for name in ("compute.gate", "compute.slot"))
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            self._files = os.open(gate, flags, 0o600), os.open(slot, flags, 0o600)
+            self._files = open_lock_file(gate), open_lock_file(slot)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from actors.errors import UnavailableError
 from actors.retrieval.storage import medium
+from kvstore.locks import open_lock_file
 
 LOCK = "writer.lock"
 _POLL_S = 0.05
@@ -18,7 +19,7 @@ class WriterLock:
         self._path = root / LOCK
         with medium(root):
             root.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._descriptor = open_lock_file(self._path, 0o644)
             if not self._acquired(time.monotonic() + wait_s):
                 holder = os.read(self._descriptor, 32).decode(errors="replace").strip()
                 os.close(self._descriptor)

@@ -1,6 +1,7 @@
 """A corpus on a remote `pyarrow.fs` file system, with a bounded local cache of its parts."""
 
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -11,9 +12,12 @@ from pathlib import Path
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from actors.errors import UnavailableError
+from actors.retrieval.manifest import PART, VARIANTS
 from actors.retrieval.storage import FileEntry, LocalStorage, Storage, measure, medium
 
 _ABANDONED_S = 3600.0
+_UNFINISHED = re.compile(r"\.(staging-[a-z0-9_]{8}|download-[0-9a-f]{32})")
+_COPY = re.compile(rf".+-({PART}|{VARIANTS})[0-9a-f]{{32}}")
 
 
 def open_storage(uri: str, cache_dir: str, cache_bytes: int) -> Storage:
@@ -96,12 +100,21 @@ class RemoteStorage:
                 self._fs.delete_file(self._at(path))
 
     def clean(self) -> None:
-        """Replicas of the node share the cache: what is young may be theirs, at work."""
+        """Of what was not finished. Replicas of the node share the cache: what is young may be
+        theirs, at work."""
         oldest = time.time() - _ABANDONED_S
         with medium(self._cache):
-            for path in self._cache.glob(".*"):
+            for path in self._folders(_UNFINISHED):
                 if path.stat().st_mtime < oldest:
                     shutil.rmtree(path, ignore_errors=True)
+
+    def _folders(self, name: re.Pattern[str]) -> list[Path]:
+        """Those in the cache that have such names and are no links. The cache may be a folder in
+        which others keep things: they are left alone."""
+        if not self._cache.is_dir():
+            return []
+        found = [path for path in self._cache.iterdir() if name.fullmatch(path.name)]
+        return [path for path in found if path.is_dir() and not path.is_symlink()]
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root
@@ -139,9 +152,7 @@ class RemoteStorage:
                 f"a part has {nbytes} bytes, the local cache {self._cache_bytes}: "
                 "raise retrieval.local_cache_bytes"
             )
-        if not self._cache.is_dir():
-            return
-        parts = [path for path in self._cache.iterdir() if not path.name.startswith(".")]
+        parts = self._folders(_COPY)
         sizes = {path: sum(f.stat().st_size for f in path.iterdir()) for path in parts}
         for path in sorted(parts, key=lambda p: p.stat().st_mtime):
             if sum(sizes.values()) + nbytes <= self._cache_bytes:

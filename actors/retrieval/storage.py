@@ -7,6 +7,7 @@ makes a version current is written last in either case.
 
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from crc32c import crc32c
 from actors.errors import UnavailableError
 
 STAGING = ".staging"
+_STAGED = re.compile(r"[0-9a-f]{32}")
 _CHUNK_BYTES = 8 * 2**20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -143,7 +145,12 @@ class LocalStorage:
                 target.unlink(missing_ok=True)
 
     def clean(self) -> None:
-        self.remove(STAGING)
+        """Staged folders alone, which have names that nobody else gives."""
+        if (self.root / STAGING).is_symlink():
+            return
+        for name in self.names(STAGING):
+            if _STAGED.fullmatch(name):
+                self.remove(f"{STAGING}/{name}")
 
 
 def measure(path: Path) -> FileEntry:

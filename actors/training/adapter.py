@@ -1,9 +1,11 @@
 """LoRA on all linear layers of a frozen model (Hu et al., 2106.09685), and merging it."""
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor
 
 from actors.errors import UnavailableError
 from actors.training import functions
+
+_TEMPORARY = re.compile(r"\.model-[a-z0-9_]{8}")
 
 
 def load_adapted(folder: Path, dtype: torch.dtype, rank: int) -> Any:
@@ -62,10 +66,12 @@ def save_merged(source: Path, lora: Mapping[str, Tensor], rank: int, out: Path) 
             weight.copy_(lora[name])
     merged = model.merge_and_unload()
     merged.to(AutoConfig.from_pretrained(source).dtype or torch.float32)
-    temporary = out / ".model"
-    shutil.rmtree(temporary, ignore_errors=True)
-    merged.save_pretrained(temporary)
-    AutoTokenizer.from_pretrained(source).save_pretrained(temporary)
-    for path in sorted(temporary.iterdir(), key=lambda p: p.name == "config.json"):
-        os.replace(path, out / path.name)
-    temporary.rmdir()
+    for stale in out.iterdir():  # of a run that was killed
+        if _TEMPORARY.fullmatch(stale.name):
+            shutil.rmtree(stale, ignore_errors=True)
+    with TemporaryDirectory(prefix=".model-", dir=out) as name:
+        temporary = Path(name)
+        merged.save_pretrained(temporary)
+        AutoTokenizer.from_pretrained(source).save_pretrained(temporary)
+        for path in sorted(temporary.iterdir(), key=lambda p: p.name == "config.json"):
+            os.replace(path, out / path.name)

@@ -8,7 +8,7 @@ import pytest
 from cluster import preflight
 from cluster.config import HyperRagConfig, load
 from cluster.errors import ConfigError, DataDirError, PortTakenError
-from cluster.preflight import check_data_dir, check_port, data_dir_lock
+from cluster.preflight import LOCK_NAME, check_data_dir, check_port, data_dir_lock
 from tests.cluster.running import free_port
 
 
@@ -75,3 +75,12 @@ def test_a_data_directory_belongs_to_one(tmp_path: Path) -> None:
         pass
     with data_dir_lock(config(tmp_path)):
         pass
+
+
+def test_a_planted_lock_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"private key")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / LOCK_NAME).symlink_to(tmp_path / "key")
+    with pytest.raises(DataDirError, match="remove it"), data_dir_lock(config(tmp_path / "data")):
+        pass
+    assert (tmp_path / "key").read_bytes() == b"private key"

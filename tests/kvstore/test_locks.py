@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kvstore.holders import Holder, Holders, lives
-from kvstore.locks import OwnedFile, is_owned, open_own, sweep, try_lock
+from kvstore.locks import OwnedFile, is_owned, open_lock_file, open_own, sweep, try_lock
 from kvstore.types import HolderId
 
 NAMES = re.compile(r"x-[0-9a-f]+")
@@ -87,3 +87,18 @@ def test_a_swept_file_is_not_taken_from_whoever_has_the_name_now(tmp_path: Path)
     file.path.write_bytes(b"another's")
     file.close()
     assert file.path.read_bytes() == b"another's"
+
+
+@pytest.mark.parametrize("kind", [*NO_FILES, "another name of a file"])
+def test_a_lock_file_is_made_and_nothing_else_is_opened_for_one(tmp_path: Path, kind: str) -> None:
+    fd = open_lock_file(tmp_path / "lock")
+    assert try_lock(fd) and (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
+    os.close(fd)
+    if kind in NO_FILES:
+        NO_FILES[kind](tmp_path / "planted")
+    else:
+        os.link(tmp_path / "lock", tmp_path / "planted")
+    before = sorted(p.name for p in tmp_path.iterdir())
+    with pytest.raises(OSError):
+        open_lock_file(tmp_path / "planted")
+    assert sorted(p.name for p in tmp_path.iterdir()) == before

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,46 @@ def test_uri_chooses_the_storage(tmp_path: Path) -> None:
 def test_settings_that_cannot_work(uri: str, cache: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         open_storage(uri, cache, 1)
+
+
+def test_only_copies_of_parts_leave_the_cache(tmp_path: Path) -> None:
+    """The configured cache may be a folder in which somebody keeps other things."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine").write_bytes(b"mine")
+    strangers = [tmp_path / "r" / name for name in (".ssh", "thesis", ".staging-x", "a-part-1")]
+    for folder in strangers:
+        folder.mkdir(parents=True)
+        (folder / "mine").write_bytes(b"mine" * 1000)
+        os.utime(folder, (0, 0))
+    (tmp_path / "r" / "file").write_bytes(b"mine")
+    link = tmp_path / "r" / f"t-c-part-{'0' * 32}"
+    link.symlink_to(tmp_path / "elsewhere")
+    ours = [tmp_path / "r" / f"t-c-part-{'1' * 32}", tmp_path / "r" / f".download-{'1' * 32}"]
+    for folder in ours:
+        folder.mkdir()
+        (folder / "old").write_bytes(b"x" * 100)
+        os.utime(folder, (0, 0))
+    writer = make_writer(tmp_path, remote(tmp_path, "w"))
+    writer.ingest("t", "c", animals("cat"))
+    one = sum(f.stat().st_size for f in (tmp_path / "bucket").rglob("part-*/*"))
+    storage = remote(tmp_path, "r", one + 10)
+    storage.clean()
+    assert found_ids(make_reader(tmp_path, storage), "cat") == ["cat"]
+    assert not any(folder.exists() for folder in ours)
+    assert all((folder / "mine").is_file() for folder in (*strangers, tmp_path / "elsewhere"))
+    assert (tmp_path / "r" / "file").is_file() and link.is_symlink()
+
+
+def test_a_writer_that_crashed_is_cleaned_up_after_and_nobody_else(tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    staged = storage.staging()
+    (tmp_path / ".staging" / "mine").write_bytes(b"mine")
+    (tmp_path / ".staging" / "notes").mkdir()
+    storage.clean()
+    assert sorted(p.name for p in (tmp_path / ".staging").iterdir()) == ["mine", "notes"]
+    assert not staged.exists()
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / ".staging").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / staged.name).mkdir(parents=True)
+    LocalStorage(tmp_path / "root").clean()
+    assert (tmp_path / "elsewhere" / staged.name).is_dir()

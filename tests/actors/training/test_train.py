@@ -84,7 +84,11 @@ def test_the_merged_model_scores_as_the_adapted_one_and_has_its_own_fingerprint(
     scorer = Scorer(tiny, PROMPT, CONFIG.lora_rank, CONFIG.seed)
     run = Run(scorer, embedder, examples(), CONFIG)
     run.train(tmp_path / "checkpoint", {}, lambda *_: None, lambda: False)
+    for name in (".model", ".model-0a_9zzzz"):
+        (tmp_path / "out" / name).mkdir(parents=True)
     _train(tiny, embedder, tmp_path / "out")
+    left = [path.name for path in (tmp_path / "out").glob(".model*")]
+    assert left == [".model"], "what a killed run left is gone, what is no run's is not"
     merged = replace(tiny, source=str(tmp_path / "out"))
     with torch.no_grad():
         adapted = scorer.scores(QUESTIONS[:1], PASSAGES)[0]
