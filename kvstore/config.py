@@ -64,7 +64,8 @@ class StoreConfig:
     """Upper bound of what this store has written there."""
     remote_eviction: RemoteEviction = "owner"
     """What keeps the remote tier bounded: each store evicts what it wrote itself, by the uses that
-    it saw; or, with none, a lifecycle of the bucket or the server's own eviction alone."""
+    it saw, and what is left of stores that are gone stays; or, with none, a lifecycle of the bucket
+    or the server's own eviction alone."""
     remote_mac_key_file: str = ""
     """File of 32 bytes or more, readable by its owner alone: KV there is signed with it, and none
     is used that is not. Stores with the same file use each other's; empty: checksums alone."""

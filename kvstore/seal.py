@@ -6,6 +6,7 @@ is told of the layer. The header's covers all of the header, with the MACs of th
 """
 
 import hmac
+import os
 import stat
 from hashlib import blake2b
 from pathlib import Path
@@ -35,7 +36,7 @@ class Seal:
         setting, file = f"store.remote_mac_key_file {path}", Path(path).expanduser()
         try:
             with file.open("rb") as opened:
-                mode = stat.S_IMODE(file.stat().st_mode)
+                mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
                 key = opened.read(MAX_KEY_NBYTES)
         except OSError as error:
             raise StoreConfigError(f"{setting}: {error.strerror}") from error

@@ -36,8 +36,8 @@ class ArrowPlace(Place):
         with self._errors():
             return bool(self._fs.get_file_info(self._path(path)).is_file)
 
-    def files(self, folder: str, recursive: bool = False) -> list[Found]:
-        found = self._entries(folder, recursive)
+    def files(self, folder: str, with_folders: bool = False) -> list[Found]:
+        found = self._entries(folder, recursive=with_folders)
         return [
             Found(self._relative(entry.path), entry.size, float(entry.mtime_ns or 0) / 1e9)
             for entry in found
@@ -45,10 +45,10 @@ class ArrowPlace(Place):
         ]
 
     def folders(self) -> list[str]:
-        return [entry.base_name for entry in self._entries("", False) if not entry.is_file]
+        return [entry.base_name for entry in self._entries("") if not entry.is_file]
 
     def is_empty(self) -> bool:
-        return not self._entries("", False)
+        return not self._entries("")
 
     def move(self, path: str, to: str) -> None:
         with self.errors(path):
@@ -95,7 +95,7 @@ class ArrowPlace(Place):
         if self.renames:
             self._fs.create_dir(self._path(folder), recursive=True)
 
-    def _entries(self, folder: str, recursive: bool) -> list[Any]:
+    def _entries(self, folder: str, recursive: bool = False) -> list[Any]:
         from pyarrow.fs import FileSelector
 
         selector = FileSelector(self._path(folder), allow_not_found=True, recursive=recursive)

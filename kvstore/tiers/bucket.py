@@ -98,7 +98,7 @@ class Bucket(Medium):
             elif folder == "quarantine":
                 self._trim_aside()
             elif _FOLDER.fullmatch(folder):
-                for found in self._place.files(folder, recursive=True):
+                for found in self._place.files(folder, with_folders=True):
                     if listed := _listed(found):
                         yield listed
 

@@ -62,15 +62,14 @@ class LocalPlace(Place):
             return False
         return stat.S_ISREG(mode)
 
-    def files(self, folder: str, recursive: bool = False) -> list[Found]:
+    def files(self, folder: str, with_folders: bool = False) -> list[Found]:
         try:
             with self._folder(folder) as at, os.scandir(at) as entries:
                 found = [each for e in entries if (each := _found(folder, e))]
         except FileNotFoundError:
             return []
-        if recursive:
-            for below in self._folders(folder):
-                found += self.files(below, recursive=True)
+        for below in self._folders(folder) if with_folders else ():
+            found += self.files(below)
         return found
 
     def folders(self) -> list[str]:

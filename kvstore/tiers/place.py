@@ -46,8 +46,8 @@ class Place(ABC):
         """Whether a file of this path is there."""
 
     @abstractmethod
-    def files(self, folder: str, recursive: bool = False) -> list[Found]:
-        """Files in a folder, or also in the folders below it; none in one that is not there."""
+    def files(self, folder: str, with_folders: bool = False) -> list[Found]:
+        """Files in a folder, or also in the folders in it; none in one that is not there."""
 
     @abstractmethod
     def folders(self) -> list[str]:

@@ -17,6 +17,7 @@ from kvstore.codec import (
     encode_header,
     signed_part,
 )
+from kvstore.config import StoreConfig
 from kvstore.errors import StoreConfigError
 from kvstore.tiers.object_name import decode_name
 from kvstore.types import SegmentKey
@@ -155,6 +156,11 @@ def test_a_removed_passage_goes_after_a_restart(
     one.close()
     left = {key for key, _ in bucket.objects()}
     assert left == {chain[0].key, chain[1].key, *(path[1].key for path in PATHS[3:6])}
+
+
+def test_an_eviction_of_another_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="store.remote_eviction is 'all', must be one of owner, n"):
+        StoreConfig(remote_eviction="all")  # type: ignore[arg-type]
 
 
 def key_file(folder: Path, key: bytes = b"k" * 32) -> str:

@@ -69,6 +69,12 @@ def test_a_linked_file_or_a_pipe_is_no_object(
     assert (elsewhere / "thesis").read_text() == "of somebody"
 
 
+def test_folders_that_go_on_and_on_are_not_followed_down(place: LocalPlace, base: Path) -> None:
+    place.write("ab/cd/file", [b"data"])
+    base.joinpath("ab/cd", *["deep"] * 500).mkdir(parents=True)
+    assert [found.path for found in place.files("ab", with_folders=True)] == ["ab/cd/file"]
+
+
 def test_a_write_replaces_no_name(place: LocalPlace, base: Path, elsewhere: Path) -> None:
     place.write("ab/file", [b"data"])
     (base / "ab/link").symlink_to(elsewhere / "thesis")
