@@ -5,6 +5,7 @@ it (a copy, in DRAM alone), and what this node computes for another is delivered
 requests. With one node, or without a directory, this is the node's own client and nothing else.
 """
 
+import math
 import threading
 import time
 from collections import defaultdict
@@ -95,9 +96,14 @@ class ClusterStoreClient:
         return acquired
 
     def await_layer(
-        self, acquired: Acquired, extents: Collection[Extent], layer: int, deadline_s: float
+        self,
+        acquired: Acquired,
+        extents: Collection[Extent],
+        layer: int,
+        deadline_s: float,
+        stall_s: float = math.inf,
     ) -> bool:
-        return self._local.await_layer(acquired, extents, layer, deadline_s)
+        return self._local.await_layer(acquired, extents, layer, deadline_s, stall_s)
 
     def view(self, acquired: Acquired, extent: Extent) -> memoryview:
         return self._local.view(acquired, extent)

@@ -1,5 +1,6 @@
 """The contract between whoever computes KV and the store, in this process or behind an actor."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
@@ -37,11 +38,17 @@ class StoreClient(Protocol):
         ...
 
     def await_layer(
-        self, acquired: Acquired, extents: Collection[Extent], layer: int, deadline_s: float
+        self,
+        acquired: Acquired,
+        extents: Collection[Extent],
+        layer: int,
+        deadline_s: float,
+        stall_s: float = math.inf,
     ) -> bool:
         """Return when this layer of every extent is verified and in place: True. False when one
-        never will be, because its read failed or hangs or the store is gone, or when the time is
-        up. A layer that was in place is so while `unchanged` holds.
+        never will be, because its read failed or hangs or the store is gone, when the time is up,
+        or when no layer of any of them has come for `stall_s` (noticed by twice that). A layer that
+        was in place is so while `unchanged` holds.
 
         Does not call the store: cheap enough before every layer. `layer` may be the number of
         layers: True when the segments are whole, and pinned.

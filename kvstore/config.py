@@ -72,7 +72,7 @@ class StoreConfig:
     remote_timeout_s: float = 2.0
     """A call that takes longer failed; after a few of them the tier is left alone for a while."""
     read_timeout_s: float = 5.0
-    """A slow tier's read that hangs for longer is left behind, its segment computed."""
+    """A slow tier's read that gives nothing for longer is left behind, its segment computed."""
     node_labels: dict[str, str] = field(default_factory=dict)
     """Labels of the Ray nodes that keep a shard, besides those where an engine runs; empty: all
     nodes."""

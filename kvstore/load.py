@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 from kvstore.arrival import Arrival
 from kvstore.leases import Lease
+from kvstore.tiers.base import Reader
 from kvstore.types import Extent, SegmentKey, SegmentSpec, TierName
 
 
 @dataclass(eq=False, slots=True)
 class Load:
-    """The metadata lock guards it, but for `layers`, `num_layers`, `crcs` and `started`, which are
-    the thread's that reads."""
+    """The metadata lock guards it, but for `layers`, `num_layers`, `crcs`, `started` and `reader`,
+    which are the thread's that reads."""
 
     spec: SegmentSpec
     extent: Extent
@@ -35,6 +36,8 @@ class Load:
     """Begun for a queued request."""
     started: float = 0.0
     """Monotonic time at which a thread took it up; 0: it is in a queue."""
+    reader: Reader | None = None
+    """The open object."""
     late: bool = False
     """It hangs, or stands behind one that does: nobody waits for it any more."""
     done: bool = False
@@ -47,6 +50,14 @@ class Load:
     def has_begun(self) -> bool:
         """The object is what was asked for, and its first layer is in place."""
         return self.num_layers > 0
+
+    @property
+    def silent_since(self) -> float:
+        """When its medium last gave something, on the monotonic clock: slow is not hanging. 0: it
+        is in a queue."""
+        if not self.started or self.reader is None:
+            return self.started
+        return max(self.started, self.reader.last_bytes_at)
 
     @property
     def is_unasked(self) -> bool:

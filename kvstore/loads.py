@@ -16,8 +16,8 @@ class Loads:
     """Reads in flight are guarded by the metadata lock; the reading itself is outside of it.
 
     A read cannot be interrupted. One that hangs keeps its thread and its extent, and nothing else:
-    its waiters leave after `read_timeout_s`, its tier is left alone until it returns, and the
-    threads do not keep the process alive.
+    its waiters leave after `read_timeout_s` without a byte, its tier is left alone until it
+    returns, and the threads do not keep the process alive.
     """
 
     def __init__(self, books: Books, read_timeout_s: float) -> None:
@@ -87,7 +87,7 @@ class Loads:
         oldest = time.monotonic() - self._read_timeout_s
         for level in self._books.levels:
             loads = [load for load in self._flying.values() if load.tier == level.name]
-            level.slow = any(0 < load.started < oldest for load in loads)
+            level.slow = any(0 < load.silent_since < oldest for load in loads)
             for load in loads if level.slow else ():
                 load.late = True
                 load.arrival.hang()

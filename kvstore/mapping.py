@@ -5,6 +5,7 @@ from it is open and either another incarnation has answered or its owner is gone
 thread looks, since an idle client makes no call.
 """
 
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -113,15 +114,26 @@ class MappedClient(ABC):
         return acquired
 
     def await_layer(
-        self, acquired: Acquired, extents: Collection[Extent], layer: int, deadline_s: float
+        self,
+        acquired: Acquired,
+        extents: Collection[Extent],
+        layer: int,
+        deadline_s: float,
+        stall_s: float = math.inf,
     ) -> bool:
         arena, now = self._map(acquired), time.monotonic()
         give_up, next_look = now + deadline_s, now + _OWNER_POLL_S
+        stalled_at, seen = now + stall_s, list(map(arena.num_arrived, extents))
         for extent in extents:
             while (arrived := arena.num_arrived(extent)) <= layer:
                 now = time.monotonic()
                 if arrived < 0 or now >= give_up:
                     return False
+                if now >= stalled_at:
+                    before, seen = seen, list(map(arena.num_arrived, extents))
+                    if seen == before:
+                        return False
+                    stalled_at = now + stall_s
                 if now >= next_look:
                     if not arena.is_owned():
                         return False

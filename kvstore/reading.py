@@ -48,6 +48,7 @@ class Reading:
     def put(self, load: Load) -> None:
         """Read this from here; nothing of it is there yet. Called with the lock held."""
         load.tier, load.started, load.num_layers = self._level.name, 0.0, 0
+        load.reader = None
         load.arrival = self._books.dram.arrival(load.extent)
         load.layers = self._layers(load)
         self._queue.put(load)
@@ -135,6 +136,7 @@ class Reading:
             with books.lock:
                 level.forget(key)
             return
+        load.reader = reader
         with reader:
             if reader.spec != load.spec:
                 raise CorruptSegmentError(str(key), f"is stored as {reader.spec}")

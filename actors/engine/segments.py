@@ -21,8 +21,8 @@ from kvstore.client import StoreClient
 from kvstore.errors import DeadlineError, KVStoreError
 from kvstore.types import Acquired, Extent, Path, SegmentKey, SegmentSpec, TierName, TierStats
 
-_LAYER_WAIT_S = 5.0
-"""Longest wait for one layer of what arrives: others wait for the compute slot meanwhile."""
+_STALL_S = 2.5
+"""Longest wait while no layer of anything arrives: others wait for the compute slot meanwhile."""
 _WAIT_SLICE_S = 5.0
 """A wait for another's computation is cut here: its holder may have died, or be slower than we."""
 
@@ -153,9 +153,9 @@ class Segments:
         lease's tensors then."""
         if self._client is None or lease.acquired is None or not lease.late:
             return True
-        left = min(_LAYER_WAIT_S, max(0.0, lease.deadline - time.monotonic()))
+        left = max(0.0, lease.deadline - time.monotonic())
         extents = [hit.extent for hit in lease.late]
-        return self._client.await_layer(lease.acquired, extents, layer, left)
+        return self._client.await_layer(lease.acquired, extents, layer, left, _STALL_S)
 
     def loaded(self, lease: Lease, keys: Collection[SegmentKey], copy_s: float) -> None:
         """These are where they are computed with, after a copy that took so long."""

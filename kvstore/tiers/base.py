@@ -31,6 +31,8 @@ class Reader(Closable):
     def __init__(self, spec: SegmentSpec, crcs: tuple[int, ...]) -> None:
         self.spec = spec
         self.crcs = crcs
+        self.last_bytes_at = 0.0
+        """Monotonic time at which the medium last gave some; 0: none yet."""
 
     @abstractmethod
     def layer(self, index: int, into: memoryview | None = None) -> memoryview:

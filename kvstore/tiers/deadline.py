@@ -31,14 +31,21 @@ class Deadline:
         self._running = 0
         self._abandoned = 0
 
-    def run(self, call: Callable[[], T], late: Callable[[T | None], None] | None = None) -> T:
-        """What `call` returns or raises, or TimeoutError; AbandonedError if it had begun.
+    def run(
+        self,
+        call: Callable[[], T],
+        late: Callable[[T | None], None] | None = None,
+        pieces: int = 1,
+    ) -> T:
+        """What `call` returns or raises, or TimeoutError; AbandonedError if it had begun. One that
+        moves several pieces of data has the time for each of them.
 
         After an abandoned call `late` gets its result, None if it failed, in its thread: to close
         what nobody waits for any more. It may raise OSError.
         """
-        end = time.monotonic() + self._seconds
-        self._take_place(end)
+        self._take_place(time.monotonic() + self._seconds)
+        seconds = pieces * self._seconds
+        end = time.monotonic() + seconds
         future: Future[T] = Future()
         thread = threading.Thread(target=self._work, args=(call, future, late), daemon=True)
         try:
@@ -54,7 +61,7 @@ class Deadline:
                     return future.result()
                 self._abandoned += 1
                 self._changed.notify_all()
-            text = f"no answer within {self._seconds:g} s"
+            text = f"no answer within {seconds:g} s"
             raise AbandonedError(errno.ETIMEDOUT, text) from None
 
     def _take_place(self, end: float) -> None:

@@ -15,6 +15,8 @@ from kvstore.types import SegmentKey
 T = TypeVar("T")
 _THREADS = 8
 _LISTINGS = 2
+_PIECE_BYTES = 4 * 2**20
+"""Of a write has the time of a call: a large one on a slow link does not hang."""
 _PAGE = 512  # objects that a listing hands over at once
 
 
@@ -60,7 +62,8 @@ class Guarded(Medium):
             if self._deadline is None:
                 return self._medium.write(key, header, payload)
             copy = memoryview(bytes(payload))
-            return self._deadline.run(lambda: self._medium.write(key, header, copy))
+            pieces = max(1, math.ceil(copy.nbytes / _PIECE_BYTES))
+            return self._deadline.run(lambda: self._medium.write(key, header, copy), pieces=pieces)
 
     def open(self, name: str) -> Source:
         with self._breaker.call():

@@ -1,5 +1,6 @@
 """One segment in a medium: its header is read first, its layers one by one, each verified."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,6 +21,10 @@ from kvstore.seal import Seal
 from kvstore.tiers.base import Entry, Reader
 from kvstore.tiers.medium import Listed, Medium, Source
 from kvstore.types import SegmentSpec, TierName
+
+_PIECE_BYTES = 4 * 2**20
+"""What is read at once. A medium that gives so much within the deadline of a call is slow, and does
+not hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +82,10 @@ class ObjectReader(Reader):
     def _read(self, index: int, data: memoryview) -> None:
         """One layer as it is stored, verified."""
         offset = self._header.label.header_nbytes + index * data.nbytes
+        done = 0
         try:
-            done = _read_all(self._source, data, offset)
+            while done < data.nbytes and (n := self._read_piece(data[done:], offset + done)):
+                done += n
         except OSError as error:
             raise TierUnavailableError(self._tier, f"{self.spec.key}: {error}") from error
         if done != data.nbytes:
@@ -86,6 +93,11 @@ class ObjectReader(Reader):
         if self._seal is not None:
             self._seal.verify_layer(self._header, index, data)
         verify_layer(self.spec.key, index, data, self._header.crcs[index])
+
+    def _read_piece(self, data: memoryview, offset: int) -> int:
+        done = self._source.read(data[:_PIECE_BYTES], offset)
+        self.last_bytes_at = time.monotonic()
+        return done
 
     def close(self) -> None:
         self._source.close()

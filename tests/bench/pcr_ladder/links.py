@@ -1,5 +1,6 @@
 """The link between a device and its host, slowed down to a declared rate."""
 
+import math
 import threading
 import time
 from collections.abc import Collection, Sequence
@@ -59,9 +60,14 @@ class LinkedClient(LocalStoreClient):
         super().commit(acquired, tickets)
 
     def await_layer(
-        self, acquired: Acquired, extents: Collection[Extent], layer: int, deadline_s: float
+        self,
+        acquired: Acquired,
+        extents: Collection[Extent],
+        layer: int,
+        deadline_s: float,
+        stall_s: float = math.inf,
     ) -> bool:
-        if not super().await_layer(acquired, extents, layer, deadline_s):
+        if not super().await_layer(acquired, extents, layer, deadline_s, stall_s):
             return False
         layouts = [h.spec.layout for h in acquired.hits.values() if h.extent in extents]
         self._down.carry(sum(one.layer_nbytes for one in layouts if layer < one.num_layers))
