@@ -16,11 +16,19 @@ from typing import TypeVar
 import ray
 
 from actors.deliveries import Deliveries
-from actors.fetching import Fetcher, Haul, Sources
+from actors.fetching import Fetcher, Haul
 from actors.membership_view import MembershipView
 from actors.peers import Peers
-from actors.placing import await_elsewhere, found_heads, placed, relabelled, tail_of
+from actors.placing import (
+    await_elsewhere,
+    closes_holes,
+    found_heads,
+    placed,
+    relabelled,
+    tail_of,
+)
 from actors.shard_names import NAMESPACE
+from actors.sources import runs, sources
 from actors.stays import Guest
 from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
@@ -76,17 +84,19 @@ class ClusterStoreClient:
         give_up = time.monotonic() + deadline_s
         membership = self._view.current()
         acquired = self._local.acquire(paths, deadline_s, streamed, claim)
-        sources = self._sources(paths, acquired, membership)
-        if not sources:
+        tails = self._tails(paths, acquired, membership)
+        asked = sources(tails, membership, self._node_id)
+        if not asked:
             return acquired
-        haul = self._fetcher.fetch(sources, give_up, claim)
-        tails = list(sources)
+        haul = self._fetcher.fetch(asked, give_up, claim)
         with self._lock:
             self._claims[acquired.lease_id] = haul.claims
         try:
             if not claim:
                 return self._with_copies(acquired, paths, found_heads(tails, haul), haul, streamed)
             acquired = placed(self._local, acquired, found_heads(tails, haul), haul)
+            if closes_holes(acquired, tails):
+                acquired = self._matched_again(acquired, paths, give_up, streamed)
             acquired = await_elsewhere(self._local, acquired, tails, haul)
         except KVStoreError:
             with suppress(KVStoreError):
@@ -159,10 +169,10 @@ class ClusterStoreClient:
         self._local.trim(self._deliveries.protect(kept), used)
 
     def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
-        """To this node, and to the first owner of each chain."""
+        """To this node, and to the first owner of each run of every chain."""
         self._local.announce(request_id, paths, deadline_s)
-        chains = [path for path in paths if path]
-        owned = self._elsewhere([(path[-1].key.placement, path) for path in chains])
+        all_runs = [run for path in paths for run in runs(path)]
+        owned = self._elsewhere([(run[-1].key.placement, run) for run in all_runs])
         for node, own in owned.items():
             keys = list(dict.fromkeys(spec.key for path in own for spec in path))
             self._peers.call(node, "announce", request_id, keys, deadline_s)
@@ -227,14 +237,14 @@ class ClusterStoreClient:
             awaited = acquired.waiters & haul.waiters.keys()
             self._computed_at |= {key: haul.waiters[key] for key in awaited}
 
-    def _sources(
+    def _tails(
         self, paths: Sequence[Path], acquired: Acquired, membership: Membership
-    ) -> Sources:
-        """What is missing here of each chain that another node may have, or may be computing."""
+    ) -> list[Path]:
+        """What is missing here of each chain, and another node may have, or may be computing."""
         if len(membership.members) == 1:
-            return {}
-        tails = {tail for path in paths if (tail := tail_of(path, acquired))}
-        return self._fetcher.sources(tails, membership)
+            return []
+        tails = (tail_of(path, acquired) for path in paths)
+        return list(dict.fromkeys(tail for tail in tails if tail))
 
     def _with_copies(
         self,
@@ -255,6 +265,19 @@ class ClusterStoreClient:
             self._local.release(taken.lease_id)
         self.release(acquired.lease_id)
         return relabelled(again, {key for key, hit in copied.items() if hit.tier == "peer"})
+
+    def _matched_again(
+        self, acquired: Acquired, paths: Sequence[Path], give_up: float, streamed: bool
+    ) -> Acquired:
+        """With what lies behind the segments that were placed. Those stay pinned meanwhile; what is
+        claimed on other nodes is claimed under the new lease."""
+        old, left = acquired.lease_id, max(0.0, give_up - time.monotonic())
+        self._local.trim({old: list(acquired.hits)})
+        again = self._local.acquire(paths, left, streamed)
+        with self._lock:
+            self._claims[again.lease_id] = self._claims.pop(old, {})
+        self._local.release(old)
+        return relabelled(again, {key for key, hit in acquired.hits.items() if hit.tier == "peer"})
 
     def _targets(
         self, lease_id: LeaseId, key: SegmentKey, membership: Membership

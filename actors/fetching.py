@@ -8,7 +8,6 @@ asked as well, and those that owned the chain before while it is being moved.
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -18,8 +17,8 @@ from ray import ObjectRef
 from actors.guests import Fetched
 from actors.parcels import Parcel, chunks
 from actors.peers import Calls, Peers
+from actors.sources import Sources
 from actors.stays import Guest
-from kvstore.membership import Membership
 from kvstore.types import LeaseId, Path, SegmentKey
 
 CHUNK_BYTES = 16 * 2**20
@@ -29,9 +28,6 @@ Out = dict[ObjectRef, str]
 """Calls of `fetch` that are not answered yet, and the node of each."""
 _MAX_LATE = 256
 """That are remembered; the leases of others end by themselves, after `ticket_ttl_s`."""
-
-Sources = dict[Path, tuple[str, list[str]]]
-"""Of a chain: who keeps its claims, and who else may have it."""
 
 
 @dataclass(slots=True)
@@ -44,53 +40,38 @@ class Haul:
     waiters: dict[SegmentKey, str] = field(default_factory=dict)
     """Being computed, as this node's shard knows."""
 
-    def settles(self, tail: Path) -> bool:
+    def settles(self, part: Path) -> bool:
         """Whether nothing more has to be asked about it."""
-        return all(spec.key in self.parcels or spec.key in self.waiters for spec in tail)
+        return all(spec.key in self.parcels or spec.key in self.waiters for spec in part)
 
 
 class Fetcher:
     def __init__(self, peers: Peers, guest: Guest, hedge_s: float, timeout_s: float) -> None:
         """A shard that does not answer in `timeout_s` is gone, for a while."""
-        self._peers, self._guest, self._node_id = peers, guest, guest.node_id
+        self._peers, self._guest = peers, guest
         self._hedge_s, self._timeout_s = hedge_s, timeout_s
         self._lock = threading.Lock()
         self._late: Out = {}
 
-    def sources(self, tails: Collection[Path], membership: Membership) -> Sources:
-        """Of the tails of some chains. Those that no other node is to be asked for are left out."""
-        found: Sources = {}
-        all_owners = membership.all_owners([tail[-1].key.placement for tail in tails])
-        for tail, owners in zip(tails, all_owners, strict=True):
-            first, *rest = owners or (self._node_id,)
-            every = (*rest, *membership.former(tail[-1].key.placement))
-            others = [node for node in every if node != self._node_id]
-            if first != self._node_id or others:
-                found[tail] = first, others
-        return found
-
     def fetch(self, sources: Sources, give_up: float, claim: bool) -> Haul:
-        """What there is of these tails, and who computes the rest. What cannot be had is left
-        out."""
+        """What there is of these parts of chains, and who computes the rest. What cannot be had is
+        left out."""
         self._leave_late()
-        haul, tails, started = Haul(), list(sources), time.monotonic()
-        firsts = defaultdict[str, list[Path]](list)
-        for tail, (first, _) in sources.items():
-            if first != self._node_id:
-                firsts[first].append(tail)
-        hedged = any(others for _, others in sources.values())
-        out = self._start(firsts, claim, give_up)
+        haul, asked_for, started = Haul(), list(sources), time.monotonic()
+        hedged = any(source.others for source in sources.values())
+        out = self._start(_asked_first(sources, claims=True), claim, give_up)
+        out |= self._start(_asked_first(sources, claims=False), False, give_up)
         patience_s = self._hedge_s if hedged else self._timeout_s
-        self._take_until(started + patience_s, out, tails, give_up, haul)
+        self._take_until(started + patience_s, out, asked_for, give_up, haul)
         seconds = defaultdict[str, list[Path]](list)
-        for tail, (_, others) in sources.items():
-            if not haul.settles(tail):
-                for node in others:
-                    seconds[node].append(tail)
+        for part, source in sources.items():
+            if not haul.settles(part):
+                for node in source.others:
+                    seconds[node] += source.paths
         asked = self._start(seconds, False, give_up)
         until = self._timeout_s + (time.monotonic() if asked else started)
         out |= asked
-        self._take_until(until, out, tails, give_up, haul)
+        self._take_until(until, out, asked_for, give_up, haul)
         if until <= time.monotonic() < give_up:
             for node in out.values():
                 self._peers.lost(node)
@@ -108,11 +89,11 @@ class Fetcher:
         return {call: node for node, call in self._peers.start(arguments, "fetch").items()}
 
     def _take_until(
-        self, until: float, out: Out, tails: list[Path], give_up: float, haul: Haul
+        self, until: float, out: Out, asked_for: list[Path], give_up: float, haul: Haul
     ) -> None:
         """Take replies as they come, while anything is missing; what stays in `out` did not."""
         until = min(until, give_up)
-        while out and not all(map(haul.settles, tails)):
+        while out and not all(map(haul.settles, asked_for)):
             ready, _ = ray.wait(list(out), timeout=max(0.0, until - time.monotonic()))
             if not ready:
                 break
@@ -152,3 +133,12 @@ class Fetcher:
             left = max(0.0, min(self._timeout_s, give_up - time.monotonic()))
             for parcels in self._peers.gather(arriving, left).values():
                 haul.parcels |= {parcel.spec.key: parcel for parcel in parcels}
+
+
+def _asked_first(sources: Sources, claims: bool) -> dict[str, list[Path]]:
+    """By first owner, what is asked of it, with claims or without."""
+    asked = defaultdict[str, list[Path]](list)
+    for source in sources.values():
+        if source.first and source.claims == claims:
+            asked[source.first] += source.paths
+    return asked

@@ -49,6 +49,18 @@ def placed(
     return _with_hits(acquired, tickets)
 
 
+def closes_holes(acquired: Acquired, tails: Sequence[Path]) -> bool:
+    """Whether what was placed leads to segments that this node had already, and could not match:
+    those were given no room to be computed into."""
+    for tail in tails:
+        missing = (i for i, spec in enumerate(tail) if spec.key not in acquired.hits)
+        first = next(missing, 0)
+        ticket = acquired.tickets.get(tail[first].key)
+        if first and ticket and ticket.extent is None:
+            return True
+    return False
+
+
 def await_elsewhere(
     local: RayStoreClient, acquired: Acquired, tails: Sequence[Path], haul: Haul
 ) -> Acquired:

@@ -3,7 +3,8 @@
 root    = H(model fingerprint, layout version, tenant salt)
 digest  = H(parent digest, number of tokens, tokens)          (ALGORITHMS: PCR, RAGCache)
 tag     = H8(root, tokens)      names the passage itself, wherever it stands
-placement = tag of the chain's first passage; EVERYWHERE for the prompt prefix, which begins all
+placement = tag of the chain's first passage; of the prompt prefix that begins the chain
+            EVERYWHERE where it is the configured one, else (a client's own) its own tag
 
 A fused segment (FusionRAG) is a variant of a passage behind the prefix, made in sight of its
 neighbours, in their order. Their digest is part of its key and of its tag: other neighbours,
@@ -56,12 +57,13 @@ def fused_path(
     passage: Sequence[int],
     neighbours: bytes,
     layout: Layout,
+    own_prefix: bool = False,
 ) -> Path:
     """The prompt prefix, and behind it the passage as computed in sight of its neighbours.
 
-    `neighbours`: their digest (`neighbours_digest`).
+    `neighbours`: their digest (`neighbours_digest`). `own_prefix`: see `make_path`.
     """
-    head, raw = make_path(root, (prefix, passage), layout)
+    head, raw = make_path(root, (prefix, passage), layout, own_prefix)
     digest = chain(blake2b(raw.parent + neighbours, person=_FUSED).digest(), passage)
     own = fused_tag(raw.tag, neighbours)
     fused = SegmentSpec(SegmentKey(raw.tag, digest), raw.parent, own, root.tenant, raw.layout)
@@ -82,27 +84,34 @@ def neighbours_digest(texts: Sequence[str]) -> bytes:
     return state.digest()
 
 
-def make_path(root: Root, pieces: Sequence[Sequence[int]], layout: Layout) -> Path:
-    """Chain of specs for token pieces, the prompt prefix first; `layout.num_tokens` is replaced."""
+def make_path(
+    root: Root, pieces: Sequence[Sequence[int]], layout: Layout, own_prefix: bool = False
+) -> Path:
+    """Chain of specs for token pieces, the prompt prefix first; `layout.num_tokens` is replaced.
+
+    `own_prefix`: the prefix is not the configured one, which begins most chains, but a client's.
+    """
     path: Path = ()
     for piece in pieces:
-        path = extend(root, path, piece, layout)
+        path = extend(root, path, piece, layout, own_prefix)
     return path
 
 
-def extend(root: Root, path: Path, piece: Sequence[int], layout: Layout) -> Path:
-    """The path with one more segment behind it."""
+def extend(
+    root: Root, path: Path, piece: Sequence[int], layout: Layout, own_prefix: bool = False
+) -> Path:
+    """The path with one more segment behind it. `own_prefix`: see `make_path`."""
     own = tag(root, piece)
     parent = path[-1].key.digest if path else root.digest
     sized = Layout(
         layout.num_layers, layout.num_kv_heads, len(piece), layout.head_dim, layout.dtype
     )
-    key = SegmentKey(_placement(path, own), chain(parent, piece))
+    key = SegmentKey(_placement(path, own, own_prefix), chain(parent, piece))
     return (*path, SegmentSpec(key, parent, own, root.tenant, sized))
 
 
-def _placement(path: Path, tag_behind: bytes) -> bytes:
+def _placement(path: Path, tag_behind: bytes, own_prefix: bool) -> bytes:
     """Of what follows the path: the first passage's own tag is that of all behind it."""
     if not path:
-        return EVERYWHERE
+        return tag_behind if own_prefix else EVERYWHERE
     return path[1].key.placement if len(path) > 1 else tag_behind

@@ -15,7 +15,7 @@ LeaseId = NewType("LeaseId", int)
 TicketId = NewType("TicketId", int)
 
 EVERYWHERE = bytes(8)
-"""Placement of what every node owns: the prompt prefix."""
+"""Placement of what every node owns: the configured prompt prefix."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -23,7 +23,8 @@ class SegmentKey:
     """Names one immutable segment: what it holds, for which model, after what, for which tenant."""
 
     placement: bytes
-    """8 bytes; decides which nodes own it. A chain shares the placement of its first passage."""
+    """8 bytes; decides which nodes own it. A chain shares the placement of its first passage,
+    but for the prompt prefix before it."""
     digest: bytes
     """32 bytes, blake2b over the parent's digest and the segment's own tokens."""
 

@@ -101,10 +101,13 @@ class CandidateSegments:
         self._decoder, self._segments = decoder, segments
         self._slot, self._batch_tokens = slot, batch_tokens
 
-    def candidate(self, root: Root, pieces: Sequence[Tokens]) -> Candidate:
-        """`pieces` are prefix, passage, fixed suffix; an empty suffix is left out."""
+    def candidate(
+        self, root: Root, pieces: Sequence[Tokens], own_prefix: bool = False
+    ) -> Candidate:
+        """`pieces` are prefix, passage, fixed suffix; an empty suffix is left out. `own_prefix`:
+        see `make_path`."""
         kept = tuple(piece for i, piece in enumerate(pieces) if i < 2 or piece)
-        return Candidate(kept, make_path(root, kept, self._decoder.layout))
+        return Candidate(kept, make_path(root, kept, self._decoder.layout, own_prefix))
 
     def stages(self, group: Group, deadline: float) -> Generator[Stage]:
         """Every candidate once: first those that are there, then those that a slow tier is still

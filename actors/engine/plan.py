@@ -8,7 +8,7 @@ from actors.engine.prompt import Prompt, Tokens
 from actors.errors import RequestError
 from actors.messages import GenerateRequest
 from kvstore.keys import make_path, make_root
-from kvstore.types import Path, Root
+from kvstore.types import EVERYWHERE, Path, Root
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,12 @@ class Plan:
     """Everything behind the passages, the question among it."""
     neighbours: tuple[bytes, ...] = ()
     """See GenerateRequest."""
+
+    @property
+    def own_prefix(self) -> bool:
+        """Whether the prompt prefix is a client's own: then it is kept where its tag says, not on
+        every node."""
+        return bool(self.path) and self.path[0].key.placement != EVERYWHERE
 
     @property
     def num_tokens(self) -> int:
@@ -54,7 +60,8 @@ class Planner:
         else:
             prefix, tail = self._prompt.conversation(request.messages)
             pieces = (prefix, *(self._prompt.passage(t) for t in request.passages))
-            path = make_path(root, pieces, self._decoder.layout)
+            own_prefix = prefix != self._prompt.prefix
+            path = make_path(root, pieces, self._decoder.layout, own_prefix)
             question = self._prompt.raw(request.messages[-1].content)
             plan = Plan(root, pieces, path, question, tail, request.neighbours)
             field = "messages"

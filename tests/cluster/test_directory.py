@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import ray
 
+from kvstore.types import Path, SegmentKey
 from tests.cluster.answering import Answering
 from tests.cluster.nodes import Nodes, nodes
 from tests.kvstore.segments import TRUNK, chain_of, passage, small_config
@@ -65,6 +66,66 @@ def test_what_was_computed_for_an_owner_that_is_slow_gets_there_after_its_reques
     assert ray.get(one.call.remote("flush", 60.0), timeout=90)
     found = ray.get(three.shard("b").locate.remote([p[-1].key for p in theirs]), timeout=20)
     assert len(found) == len(theirs)
+
+
+def own_prefixed(three: Nodes, prefix_at: str, passages_at: str, number: int) -> list[Path]:
+    """Chains behind one system message of a client's own, kept by other nodes than it is."""
+    membership = three.membership()
+
+    def is_at(name: str, placement: bytes) -> bool:
+        return membership.owners(placement) == (three.ids[name],)
+
+    heads = (chain_of([t] * 8, own_prefix=True) for t in range(number, number + 100))
+    tokens = next(t for t, (s,) in enumerate(heads, number) if is_at(prefix_at, s.key.placement))
+    chains = [
+        chain_of([tokens] * 8, passage(n), passage(n + 1), own_prefix=True)
+        for n in range(number, number + 40)
+    ]
+    return [path for path in chains if is_at(passages_at, path[1].key.placement)][:6]
+
+
+def test_a_clients_own_prefix_has_one_owner_and_the_chain_behind_it_another(three: Nodes) -> None:
+    paths = own_prefixed(three, prefix_at="b", passages_at="c", number=2000)
+    prefix, rest = paths[0][0].key, [spec.key for path in paths for spec in path[1:]]
+    owner, engine = three.engine("b"), three.engine("a")
+    assert ray.get(owner.use.remote(paths[0][:1]), timeout=60) == {prefix.digest: "computed"}
+    first = ray.get(engine.use.remote(*paths), timeout=60)
+    assert first.pop(prefix.digest) == "peer" and set(first.values()) == {"computed"}
+    assert ray.get(engine.call.remote("flush", 20.0), timeout=30)
+    assert has(three, "b", [prefix]) and has(three, "c", rest)
+    assert not has(three, "b", rest, some=True)
+    kept = {n: ray.get(three.shard(n).kept.remote([prefix, *rest]), timeout=20) for n in "abc"}
+    assert kept == {"a": set(), "b": {prefix}, "c": set(rest)}, "each by its owner alone"
+    for name, at_prefix, behind in (("b", "dram", "peer"), ("c", "peer", "dram")):
+        found = ray.get(three.engine(name).use.remote(*paths), timeout=60)
+        assert found[prefix.digest] == at_prefix
+        assert {found[key.digest] for key in rest} == {behind}, "behind what was missing, too"
+    held = ray.get(three.shard("a").stats.remote(), timeout=20).ssd.num_segments
+    assert ray.get(three.shard("a").flush.remote(10.0), timeout=20)
+    assert ray.get(three.shard("a").stats.remote(), timeout=20).ssd.num_segments == held
+    ray.get(engine.call.remote("announce", "own", paths, 10.0), timeout=20)
+    ray.get(engine.call.remote("retire", "own"), timeout=20)
+    tags = [path[-1].tag for path in paths]
+    ray.get(engine.call.remote("remove_tags", tags), timeout=20)
+    for name in "abc":
+        assert not has(three, name, [path[-1].key for path in paths], some=True)
+    assert has(three, "b", [prefix])
+
+
+def test_a_chain_behind_a_clients_own_prefix_is_computed_once(three: Nodes) -> None:
+    paths = own_prefixed(three, prefix_at="b", passages_at="c", number=3000)
+    engines = [three.engine(name) for name in "abc"]
+    ray.get([engine.call.remote("stats") for engine in engines], timeout=60)
+    found = ray.get([engine.use.remote(*paths) for engine in engines], timeout=60)
+    for key in {spec.key for path in paths for spec in path}:
+        sources = sorted(sources[key.digest] for sources in found)
+        assert sources.count("computed") == 1, sources
+
+
+def has(three: Nodes, name: str, keys: list[SegmentKey], some: bool = False) -> bool:
+    """Whether a node has all of them, or some."""
+    found = ray.get(three.shard(name).locate.remote(keys), timeout=20)
+    return bool(found) if some else len(found) == len(set(keys))
 
 
 def test_two_nodes_that_miss_it_at_once_compute_it_once(three: Nodes) -> None:

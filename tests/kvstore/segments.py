@@ -22,9 +22,11 @@ TRUNK = [7] * 8
 """Tokens of the piece that every chain begins with."""
 
 
-def chain_of(*pieces: Sequence[int], dtype: Dtype = "float32", layers: int = 3) -> Path:
+def chain_of(
+    *pieces: Sequence[int], dtype: Dtype = "float32", layers: int = 3, own_prefix: bool = False
+) -> Path:
     """A path whose pieces are token lists; 128 bytes per token and layer in float32."""
-    return make_path(ROOT, pieces, Layout(layers, 2, 0, 8, dtype))
+    return make_path(ROOT, pieces, Layout(layers, 2, 0, 8, dtype), own_prefix)
 
 
 def passage(number: int, num_tokens: int = 32) -> list[int]:

@@ -44,6 +44,12 @@ def test_a_chain_has_the_placement_of_its_first_passage() -> None:
     assert one.key.placement == two.key.placement == one.tag
 
 
+def test_a_clients_own_prefix_is_placed_by_its_tag_and_what_follows_as_ever() -> None:
+    own, one, two = chain_of([8], [1], [2], own_prefix=True)
+    assert own.key.placement == own.tag != EVERYWHERE
+    assert one.key.placement == two.key.placement == one.tag == chain_of([9], [1])[1].tag
+
+
 def test_a_tag_names_the_passage_wherever_it_stands() -> None:
     assert chain_of([9], [1], [2])[2].tag == chain_of([9], [2], [1])[1].tag
 

@@ -105,14 +105,15 @@ class Assembler:
             return lease.hits(put)
 
     def _raw(self, plan: Plan) -> list[Candidate]:
-        prefix = plan.pieces[0]
-        return [self._candidates.candidate(plan.root, (prefix, p)) for p in plan.pieces[1:]]
+        prefix, *passages = plan.pieces
+        own = plan.own_prefix
+        return [self._candidates.candidate(plan.root, (prefix, p), own) for p in passages]
 
     def _fused(self, plan: Plan) -> dict[int, Path]:
         """Of the passages behind the first that have such a variant."""
-        layout = self._decoder.layout
+        layout, own, (prefix, *passages) = self._decoder.layout, plan.own_prefix, plan.pieces
         return {
-            i: fused_path(plan.root, plan.pieces[0], plan.pieces[1 + i], neighbours, layout)
+            i: fused_path(plan.root, prefix, passages[i], neighbours, layout, own)
             for i, neighbours in enumerate(plan.neighbours)
             if i and neighbours
         }
