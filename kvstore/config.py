@@ -36,7 +36,8 @@ class StoreConfig:
     dram_dir: str = "/dev/shm"
     """Folder of the arena file; a memory file system."""
     ssd_dir: str = "~/.cache/hyperrag/segments"
-    """Folder of the segment files; empty switches the tier off."""
+    """Folder of the segment files, which the store has for itself: one that is missing, empty or
+    a store's already. Empty switches the tier off."""
     ssd_bytes: int = 8 * GIB
     """Upper bound of all segment files."""
     ssd_free_share: float = 0.5

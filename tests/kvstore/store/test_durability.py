@@ -1,5 +1,6 @@
 """Restarts, damage, slow reads."""
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -197,3 +198,25 @@ def test_removed_passages_are_settled_on_the_disk(
     assert store.flush(5)
     assert client.remove_tags([b"nothing!"]) == 0 and not synced
     assert client.remove_tags([path[0].tag]) == 2 and len(synced) == 1
+
+
+def test_a_folder_that_somebody_removed_costs_no_write(config: StoreConfig) -> None:
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    store_path(client, chain_of(passage(0)))
+    assert store.flush(10)
+    for number in range(1, 4):
+        shutil.rmtree(config.ssd_dir)
+        store_path(client, chain_of(passage(number)))
+        assert store.flush(10)
+    stats = store.stats().ssd
+    assert (stats.write_failures, stats.writes_dropped) == (0, 0)
+    assert len(list(Path(config.ssd_dir).glob("?/?/*"))) == 1, "what came after the last removal"
+    for number in range(4):
+        acquired = client.acquire([chain_of(passage(number))], 5)
+        assert_right_bytes(client, acquired)
+        client.release(acquired.lease_id)
+    store.check(repair=True)  # what was removed is gone from the books
+    assert_balanced(store)
+    client.close()
+    store.close()
