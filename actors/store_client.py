@@ -79,26 +79,25 @@ class RayStoreClient(MappedClient):
         with suppress(StoreUnavailableError, DeadlineError):  # the lock file says it as well
             self._ask("unregister", self.holder_id)
 
-    def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
+    def _wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
         self._ask("wait", list(keys), deadline_s, timeout_s=deadline_s + _GRACE_S)
 
-    def retire(self, request_id: str) -> None:
+    def _retire(self, request_id: str) -> None:
         self._ask("retire", request_id)
 
-    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
+    def _locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
         found: Mapping[SegmentKey, TierName] = self._ask("locate", list(keys))
         return found
 
-    def remove_tags(self, tags: Collection[bytes]) -> int:
+    def _remove_tags(self, tags: Collection[bytes]) -> int:
         removed: int = self._ask("remove_tags", list(tags))
         return removed
 
-    def stats(self) -> StoreStats:
+    def _stats(self) -> StoreStats:
         stats: StoreStats = self._ask("stats")
         return stats
 
-    def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
-        """Of the layers of what is in DRAM, as it came there."""
+    def _checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         crcs: dict[SegmentKey, tuple[int, ...]] = self._ask("checksums", list(keys))
         return crcs
 

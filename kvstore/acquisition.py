@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 from kvstore.books import Books
+from kvstore.chains import require_chains
 from kvstore.config import VerifyDram
 from kvstore.errors import StoreUnavailableError
 from kvstore.leases import Lease
@@ -11,7 +12,7 @@ from kvstore.loads import Loads
 from kvstore.matching import Matcher
 from kvstore.scrub import damage_of
 from kvstore.tiers.dram import Slot
-from kvstore.types import Acquired, HolderId, LeaseId, Path, SegmentKey, SegmentSpec
+from kvstore.types import Acquired, HolderId, LeaseId, Path
 
 
 class Acquisitions:
@@ -30,7 +31,7 @@ class Acquisitions:
     ) -> Acquired:
         """`give_up` is the monotonic time at which reads are left behind. Raises ValueError for
         paths that are not chains."""
-        _require_chains(paths)
+        require_chains(paths)
         books = self._books
         with books.lock:
             books.require_open()
@@ -71,19 +72,3 @@ class Acquisitions:
         self._books.require_open()
         if not lease.open:
             raise StoreUnavailableError(f"holder {lease.holder} ended during the call")
-
-
-def _require_chains(paths: Sequence[Path]) -> None:
-    """Raises ValueError where a segment does not follow the one before it, or a key means two
-    things."""
-    seen: dict[SegmentKey, SegmentSpec] = {}
-    for path in paths:
-        parent = path[0].parent if path else b""
-        for spec in path:
-            key, names = spec.key, (spec.parent, spec.tag, spec.tenant)
-            sizes = (len(key.placement), len(key.digest), *map(len, names))
-            if sizes != (8, 32, 32, 8, 8) or spec.layout.nbytes <= 0:
-                raise ValueError(f"segment {spec.key} has fields of {sizes} bytes, {spec.layout}")
-            if spec.parent != parent or seen.setdefault(spec.key, spec) != spec:
-                raise ValueError(f"segment {spec.key} does not follow {parent.hex()} in its path")
-            parent = spec.key.digest

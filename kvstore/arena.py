@@ -114,6 +114,9 @@ class Arena:
         self._arrivals[index] = 0
 
     def view(self, extent: Extent) -> memoryview:
+        """Raises StoreUnavailableError once the arena is closed."""
+        if self._file.fd < 0:
+            raise StoreUnavailableError("the store is closed")
         return self._bytes[extent.offset : extent.offset + extent.nbytes]
 
     def close(self) -> None:
@@ -151,26 +154,43 @@ class ArenaMap:
         header = _HEADER.unpack_from(shared)
         if (header[0], header[1], header[7]) != (_MAGIC, _VERSION, ref.incarnation.encode()):
             raise StoreUnavailableError(f"arena {ref.path} is not incarnation {ref.incarnation}")
-        self.ref = ref
+        self.ref, self._data_offset = ref, header[6]
         self._private, self._shared = memoryview(private), memoryview(shared)
         self._generations = self._shared[header[4] : header[5]].cast("Q")
         self._arrivals = self._shared[header[5] : header[6]].cast("I")
 
     def view(self, extent: Extent) -> memoryview:
+        self._require(extent)
         return self._private[extent.offset : extent.offset + extent.nbytes]
 
     def writable(self, extent: Extent) -> memoryview:
+        self._require(extent)
         return self._shared[extent.offset : extent.offset + extent.nbytes]
 
     def unchanged(self, extent: Extent) -> bool:
+        self._require(extent)
         return self._generations[extent.offset // GRANULE] == extent.generation
 
     def num_arrived(self, extent: Extent) -> int:
         """Layers that are in place, as `kvstore.arrival` counts them; -1 too when the extent is not
         this segment's any more, because its read failed."""
+        self._require(extent)
         index = extent.offset // GRANULE
         entry = self._arrivals[index]
         return num_arrived(entry) if self._generations[index] == extent.generation else -1
+
+    def _require(self, extent: Extent) -> None:
+        """Raises ValueError for what cannot be an extent here: it would reach into the tables, or
+        name another's bytes."""
+        if (
+            type(extent) is not Extent
+            or type(extent.offset) is not int
+            or type(extent.nbytes) is not int
+            or extent.offset % GRANULE
+            or not 0 < extent.nbytes <= self.ref.nbytes - extent.offset
+            or extent.offset < self._data_offset
+        ):
+            raise ValueError(f"extent is {extent!r}, must be one that acquire has given")
 
     def is_owned(self) -> bool:
         """Whether the owner lives, so that what is on its way may still arrive."""

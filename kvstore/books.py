@@ -100,6 +100,7 @@ class Books:
         return next(self._ids)
 
     def require_open(self) -> None:
+        """Needs no lock; with it, the store stays open as long."""
         if self.closed:
             raise StoreUnavailableError("the store is closed")
 

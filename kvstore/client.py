@@ -21,6 +21,7 @@ class StoreClient(Protocol):
 
     Thread-safe. Every method raises StoreUnavailableError when the store cannot be reached and
     DeadlineError when `deadline_s` (seconds from now) passes; callers then compute for themselves.
+    An argument that no caller may hand in raises ValueError by its name, and nothing has changed.
     """
 
     def acquire(
@@ -69,7 +70,8 @@ class StoreClient(Protocol):
         ...
 
     def commit(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
-        """Checksum what was written and publish it; it stays pinned under the lease."""
+        """Checksum what was written and publish it, all of the tickets or none; it stays pinned
+        under the lease."""
         ...
 
     def abort(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:

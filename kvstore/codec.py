@@ -51,6 +51,7 @@ _CRC = struct.Struct("<I")
 DTYPES: dict[Dtype, int] = {"float32": 1, "bfloat16": 2, "float16": 3}
 DTYPE_NAMES: dict[int, Dtype] = {code: name for name, code in DTYPES.items()}
 MAX_HEADER_NBYTES = 131072
+MAX_LAYERS = (MAX_HEADER_NBYTES - _FIXED.size - _CRC.size - MAC_NBYTES) // (4 + MAC_NBYTES)
 LABEL_NBYTES = _FIXED.size
 WRITER_AT = 128
 NOBODY = bytes(8)

@@ -40,21 +40,20 @@ class LocalStoreClient(MappedClient):
     def _unregister(self) -> None:
         self._store.unregister(self.holder_id)
 
-    def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
+    def _wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
         self._store.wait(keys, deadline_s)
 
-    def retire(self, request_id: str) -> None:
+    def _retire(self, request_id: str) -> None:
         self._store.retire(request_id)
 
-    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
+    def _locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
         return self._store.locate(keys)
 
-    def remove_tags(self, tags: Collection[bytes]) -> int:
+    def _remove_tags(self, tags: Collection[bytes]) -> int:
         return self._store.remove_tags(tags)
 
-    def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
-        """Of the layers of what is in DRAM, as it came there."""
+    def _checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         return self._store.checksums(keys)
 
-    def stats(self) -> StoreStats:
+    def _stats(self) -> StoreStats:
         return self._store.stats()

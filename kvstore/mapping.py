@@ -1,22 +1,25 @@
-"""What every client of a store shares, wherever the store is: maps, generations, checksums.
-
-A map keeps its arena's memory from a store that starts again. So an arena is unmapped when no lease
-from it is open and either another incarnation has answered or its owner is gone; for the latter a
-thread looks, since an idle client makes no call.
-"""
+"""What every client of a store shares, wherever the store is: maps, generations, checksums."""
 
 import math
-import threading
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from kvstore.arena import ArenaMap
+from kvstore.arena_maps import LOOK_S, ArenaMaps
+from kvstore.arguments import (
+    refused,
+    require_flag,
+    require_id,
+    require_kept,
+    require_keys,
+    require_name,
+    require_seconds,
+    require_tags,
+)
+from kvstore.chains import require_chains
 from kvstore.checksum import segment_crcs
 from kvstore.errors import StoreUnavailableError
 from kvstore.holders import Holder
-from kvstore.supervised import SupervisedThread
 from kvstore.types import (
     Acquired,
     Extent,
@@ -31,8 +34,6 @@ from kvstore.types import (
 )
 
 _POLL_S = 100e-6
-_OWNER_POLL_S = 0.25
-"""How often who waits for a layer looks whether the store still lives."""
 
 
 class MappedClient(ABC):
@@ -45,13 +46,7 @@ class MappedClient(ABC):
 
     def __init__(self, dram_dir: str) -> None:
         self._holder = Holder(dram_dir)
-        self._lock = threading.Lock()
-        self._maps: dict[str, ArenaMap] = {}
-        self._current = ""  # incarnation of the latest answer
-        self._leases: dict[LeaseId, str] = {}  # open ones, and the incarnation of each
-        self._orphaned: set[str] = set()  # mapped incarnations whose owner is gone
-        self._watch: SupervisedThread | None = None
-        self._closed = False
+        self._maps = ArenaMaps()
 
     @property
     def holder_id(self) -> HolderId:
@@ -83,19 +78,22 @@ class MappedClient(ABC):
     def _unregister(self) -> None: ...
 
     @abstractmethod
-    def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None: ...
+    def _wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None: ...
 
     @abstractmethod
-    def retire(self, request_id: str) -> None: ...
+    def _retire(self, request_id: str) -> None: ...
 
     @abstractmethod
-    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]: ...
+    def _locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]: ...
 
     @abstractmethod
-    def remove_tags(self, tags: Collection[bytes]) -> int: ...
+    def _remove_tags(self, tags: Collection[bytes]) -> int: ...
 
     @abstractmethod
-    def stats(self) -> StoreStats: ...
+    def _checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]: ...
+
+    @abstractmethod
+    def _stats(self) -> StoreStats: ...
 
     def acquire(
         self,
@@ -104,10 +102,14 @@ class MappedClient(ABC):
         streamed: bool = False,
         claim: bool = True,
     ) -> Acquired:
+        """The store looks at the paths."""
+        require_seconds("deadline_s", deadline_s)
+        require_flag("streamed", streamed)
+        require_flag("claim", claim)
+        self._require_open()
         acquired = self._acquire(paths, deadline_s, streamed, claim)
         try:
-            with self._lock:
-                self._remember(acquired)
+            self._maps.add(acquired)
         except StoreUnavailableError:
             self._release(acquired.lease_id)
             raise
@@ -121,8 +123,13 @@ class MappedClient(ABC):
         deadline_s: float,
         stall_s: float = math.inf,
     ) -> bool:
-        arena, now = self._map(acquired), time.monotonic()
-        give_up, next_look = now + deadline_s, now + _OWNER_POLL_S
+        require_seconds("deadline_s", deadline_s)
+        if stall_s != math.inf:
+            require_seconds("stall_s", stall_s)
+        if type(layer) is not int or layer < 0:
+            raise refused("layer", layer, "a whole number, 0 or more")
+        arena, now = self._maps.of(acquired), time.monotonic()
+        give_up, next_look = now + deadline_s, now + LOOK_S
         stalled_at, seen = now + stall_s, list(map(arena.num_arrived, extents))
         for extent in extents:
             while (arrived := arena.num_arrived(extent)) <= layer:
@@ -137,109 +144,117 @@ class MappedClient(ABC):
                 if now >= next_look:
                     if not arena.is_owned():
                         return False
-                    next_look = now + _OWNER_POLL_S
+                    next_look = now + LOOK_S
                 time.sleep(_POLL_S)
         return True
 
     def view(self, acquired: Acquired, extent: Extent) -> memoryview:
-        return self._map(acquired).view(extent)
+        return self._maps.of(acquired).view(extent)
 
     def writable(self, acquired: Acquired, ticket: Ticket) -> memoryview:
+        _require_tickets([ticket])
         if ticket.extent is None:
             raise ValueError(f"ticket {ticket.ticket_id} has no extent: there was no room")
-        return self._map(acquired).writable(ticket.extent)
+        return self._maps.of(acquired).writable(ticket.extent)
 
     def unchanged(self, acquired: Acquired, extents: Collection[Extent]) -> bool:
-        arena = self._map(acquired)
+        arena = self._maps.of(acquired)
         return all(arena.unchanged(extent) for extent in extents)
 
     def commit(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
+        _require_tickets(tickets)
         crcs = [segment_crcs(t.spec, self.writable(acquired, t)) for t in tickets]
         self.publish(tickets, crcs)
 
     def publish(self, tickets: Sequence[Ticket], crcs: Sequence[tuple[int, ...]]) -> None:
         """Commit what was written with checksums that came with it. Raises CorruptSegmentError
         when some of it is not what they say; the rest is published."""
+        _require_tickets(tickets)
+        self._require_open()
         if tickets:
             self._commit([ticket.ticket_id for ticket in tickets], list(crcs))
 
     def abort(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
         """Of tickets of an incarnation that is gone nothing is left to give back."""
+        _require_tickets(tickets)
         claimed = [ticket.ticket_id for ticket in tickets if ticket.extent is not None]
-        if claimed:
+        if claimed and not self._maps.closed:
             self._abort(claimed)
 
     def release(self, lease_id: LeaseId) -> None:
-        with self._lock:
-            self._leases.pop(lease_id, None)
-            self._drop_unused_maps()
-        self._release(lease_id)
+        require_id("lease_id", lease_id)
+        self._maps.end([lease_id])
+        if not self._maps.closed:
+            self._release(lease_id)
 
     def trim(
         self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey] = ()
     ) -> None:
-        with self._lock:
-            for lease_id, keys in kept.items():
-                if not keys:
-                    self._leases.pop(lease_id, None)
-            self._drop_unused_maps()
-        self._trim(kept, used)
+        require_kept("kept", kept)
+        require_keys("used", used)
+        self._maps.end([lease_id for lease_id, keys in kept.items() if not keys])
+        if not self._maps.closed:
+            self._trim(kept, used)
+
+    def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
+        require_keys("keys", keys)
+        require_seconds("deadline_s", deadline_s)
+        self._require_open()
+        self._wait(keys, deadline_s)
 
     def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
+        require_name("request_id", request_id)
+        require_chains(paths)
+        require_seconds("deadline_s", deadline_s)
+        self._require_open()
         keys = dict.fromkeys(spec.key for path in paths for spec in path)
         self._announce(request_id, list(keys), deadline_s)
 
+    def retire(self, request_id: str) -> None:
+        require_name("request_id", request_id)
+        if not self._maps.closed:
+            self._retire(request_id)
+
+    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
+        require_keys("keys", keys)
+        self._require_open()
+        return self._locate(keys)
+
+    def remove_tags(self, tags: Collection[bytes]) -> int:
+        require_tags("tags", tags)
+        self._require_open()
+        return self._remove_tags(tags)
+
+    def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
+        """Of the layers of what is in DRAM, as it came there."""
+        require_keys("keys", keys)
+        self._require_open()
+        return self._checksums(keys)
+
+    def stats(self) -> StoreStats:
+        self._require_open()
+        return self._stats()
+
     def close(self) -> None:
-        """End every lease and ticket; views that are out stay valid, unpinned. Idempotent."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self._maps.clear()
-            self._leases.clear()
-        if self._watch is not None:
-            self._watch.stop()
-        try:
-            self._unregister()
-        finally:
-            self._holder.close()
+        """End every lease and ticket; views that are out stay valid, unpinned. Idempotent.
 
-    def _remember(self, acquired: Acquired) -> None:
-        if self._closed:
+        From then on calls that give something back do nothing; all others raise
+        StoreUnavailableError.
+        """
+        if self._maps.close():
+            try:
+                self._unregister()
+            finally:
+                self._holder.close()
+
+    def _require_open(self) -> None:
+        if self._maps.closed:
             raise StoreUnavailableError("the store's client is closed")
-        incarnation = acquired.arena.incarnation
-        if incarnation not in self._maps:
-            self._maps[incarnation] = ArenaMap(acquired.arena)
-        if self._watch is None:
-            self._watch = SupervisedThread("store-owner-watch", self._look, _OWNER_POLL_S)
-        self._current = incarnation
-        self._leases[acquired.lease_id] = incarnation
-        self._drop_unused_maps()
 
-    def _look(self) -> bool:
-        """One step of the watch: which owners are gone. They do not come back."""
-        with self._lock:
-            maps = dict(self._maps)
-        gone = {incarnation for incarnation, arena in maps.items() if not arena.is_owned()}
-        del maps
-        with self._lock:
-            self._orphaned |= gone & self._maps.keys()
-            self._drop_unused_maps()
-        return True
 
-    def _drop_unused_maps(self) -> None:
-        """Dropping is enough: views keep the memory that they need."""
-        used = Counter(self._leases.values())
-        for incarnation in [i for i in self._maps if not used[i]]:
-            if incarnation != self._current or incarnation in self._orphaned:
-                del self._maps[incarnation]
-                self._orphaned.discard(incarnation)
-
-    def _map(self, acquired: Acquired) -> ArenaMap:
-        with self._lock:
-            found = self._maps.get(acquired.arena.incarnation)
-        if found is None:
-            raise StoreUnavailableError(
-                f"lease {acquired.lease_id} was released, and its arena is gone"
-            )
-        return found
+def _require_tickets(tickets: Sequence[Ticket]) -> None:
+    if isinstance(tickets, str | bytes) or not isinstance(tickets, Sequence):
+        raise refused("tickets", tickets, "a sequence of tickets")
+    for i, ticket in enumerate(tickets):
+        if type(ticket) is not Ticket:
+            raise refused(f"tickets[{i}]", ticket, "a ticket that acquire has given")

@@ -46,6 +46,7 @@ def own(books: Books, owns: Owns) -> None:
     """Copies that are now the node's own go to the slow tiers as if they were new; what it owns no
     more stays until it is let go: another node may still have to get it from here."""
     with books.lock:
+        books.require_open()
         books.owns = owns
         copies = books.copies.keys()
 

@@ -1,24 +1,26 @@
 """One shard of the store: DRAM arena and SSD of a node, what is in them, and who may use it."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
+from kvstore import arguments
 from kvstore.acquisition import Acquisitions
 from kvstore.audit import Audit
 from kvstore.books import Books
+from kvstore.commits import Commits
 from kvstore.config import StoreConfig
 from kvstore.copies import Owns
 from kvstore.errors import DeadlineError, StoreUnavailableError
 from kvstore.leases import Lease
 from kvstore.loads import Loads
+from kvstore.lookup import checksums, locate
 from kvstore.ownership import holdings, kept, let_go, own
 from kvstore.prefetch import Prefetcher
+from kvstore.reaping import end_holder, reaping
 from kvstore.removal import remove_tags
-from kvstore.scrub import Scrubber, damage_of
-from kvstore.singleflight import OpenTicket
-from kvstore.supervised import Supervisor, each
-from kvstore.tiers.dram import Slot
+from kvstore.scrub import Scrubber
+from kvstore.supervised import Supervisor
 from kvstore.turns import in_turns
 from kvstore.types import (
     Acquired,
@@ -37,7 +39,9 @@ from kvstore.writeback import WriteBehind
 
 
 class KVStore:
-    """Thread-safe; every method raises StoreUnavailableError once the store is closed.
+    """Thread-safe. Arguments are looked at first: what is wrong raises ValueError, and nothing has
+    changed. Once the store is closed `unregister`, `close` and `take_uses_of_copies` do nothing,
+    every other method raises StoreUnavailableError.
 
     Bytes never pass through here: callers map the arena, read hits and fill tickets in place.
     """
@@ -49,6 +53,7 @@ class KVStore:
         self._books = Books(config, node)
         self._loads = Loads(self._books, config.read_timeout_s)
         self._acquisitions = Acquisitions(self._books, self._loads, config.verify_dram)
+        self._commits = Commits(self._books)
         self._prefetcher = Prefetcher(self._books, self._loads, config.prefetch)
         self._scrubber = Scrubber(self._books, config.scrub_bytes_per_s)
         self._writes = [
@@ -56,7 +61,9 @@ class KVStore:
         ]
         self._closing = False
         every_s = config.reap_interval_s
-        self._reaper = self.threads.every(every_s, "kvstore-reap", *self._reaping())
+        self._reaper = self.threads.every(
+            every_s, "kvstore-reap", *reaping(self._books, self._loads)
+        )
 
     @property
     def threads(self) -> Supervisor:
@@ -65,6 +72,7 @@ class KVStore:
 
     def register(self, holder: HolderId) -> ArenaRef:
         """Know a process of this node by its lock file (`Holder`); what to map."""
+        arguments.require_holder("holder", holder)
         with self._books.lock:
             self._books.require_open()
             self._books.holders.ensure(holder)
@@ -72,7 +80,8 @@ class KVStore:
 
     def unregister(self, holder: HolderId) -> None:
         """The process is done: its leases and tickets end. Idempotent."""
-        self._end_holder(holder)
+        arguments.require_holder("holder", holder)
+        end_holder(self._books, holder)
 
     def acquire(
         self,
@@ -89,6 +98,10 @@ class KVStore:
         its segment becomes a ticket: running late is no error here. Raises ValueError for paths
         that are not chains.
         """
+        arguments.require_holder("holder", holder)
+        arguments.require_seconds("deadline_s", deadline_s)
+        arguments.require_flag("streamed", streamed)
+        arguments.require_flag("claim", claim)
         give_up = time.monotonic() + deadline_s
         return self._acquisitions.acquire(paths, holder, give_up, streamed, claim)
 
@@ -97,31 +110,14 @@ class KVStore:
 
         All of them stay pinned under their lease, published or not: a result that came too late, or
         whose passage was removed meanwhile, is only for its own caller. Raises CorruptSegmentError
-        when bytes and checksums differ (sound ones of the same call are published), and
-        StoreUnavailableError when a ticket is not open here.
+        when bytes and checksums differ (sound ones of the same call are published). Changes nothing
+        where it raises StoreUnavailableError, because a ticket is not open here, or ValueError.
         """
-        books = self._books
-        with books.lock:
-            books.require_open()
-            tickets = [self._open_ticket(ticket_id) for ticket_id in ticket_ids]
-            for lease in {ticket.lease for ticket in tickets}:
-                books.claims.renew(lease)
-            pairs = zip(tickets, crcs, strict=True)
-            taken = [(ticket, self._take(ticket, crc)) for ticket, crc in pairs]
-        damaged = {slot: error for _, slot in taken if (error := damage_of(books, slot))}
-
-        def land(one: tuple[OpenTicket, Slot]) -> None:
-            ticket, slot = one
-            self._land(ticket, slot, slot not in damaged)
-
-        in_turns(books.lock, taken, land)
-        with books.lock:
-            books.changed.notify_all()
-        for error in damaged.values():
-            raise error
+        self._commits.commit(ticket_ids, crcs)
 
     def abort(self, ticket_ids: Collection[TicketId]) -> None:
         """Nothing comes of these; nobody writes into their extents any more. Idempotent."""
+        arguments.require_ids("ticket_ids", ticket_ids)
         with self._books.lock:
             self._books.require_open()
             for ticket_id in ticket_ids:
@@ -130,7 +126,9 @@ class KVStore:
 
     def release(self, lease_id: LeaseId) -> None:
         """Unpin everything under the lease and abort its open tickets. Idempotent."""
+        arguments.require_id("lease_id", lease_id)
         with self._books.lock:
+            self._books.require_open()
             if lease := self._books.leases.find(lease_id):
                 self._books.end_lease(lease)
 
@@ -139,7 +137,10 @@ class KVStore:
     ) -> None:
         """Unpin all but these keys under each lease and abort its open tickets; a lease of which
         nothing is kept ends. Idempotent. `used`, leaf first, counts as a use of each."""
+        arguments.require_kept("kept", kept)
+        arguments.require_keys("used", used)
         books = self._books
+        books.require_open()
 
         def trim(lease_id: LeaseId) -> None:
             books.require_open()
@@ -151,6 +152,8 @@ class KVStore:
 
     def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
         """Until none of the keys is being computed; raises DeadlineError."""
+        arguments.require_keys("keys", keys)
+        arguments.require_seconds("deadline_s", deadline_s)
         books, give_up = self._books, time.monotonic() + deadline_s
         with books.lock:
             while not books.closed and (expiry := books.claims.next_expiry(keys)) is not None:
@@ -162,56 +165,50 @@ class KVStore:
 
     def announce(self, request_id: str, keys: Sequence[SegmentKey], deadline_s: float) -> None:
         """What a queued request will need, most urgent first, for at most `deadline_s`."""
+        arguments.require_name("request_id", request_id)
+        arguments.require_keys("keys", keys)
+        arguments.require_seconds("deadline_s", deadline_s)
         with self._books.lock:
+            self._books.require_open()
             self._books.window.announce(request_id, keys, deadline_s)
             self._books.queue_changed.notify_all()
 
     def retire(self, request_id: str) -> None:
         """The request was served or cancelled. Idempotent."""
+        arguments.require_name("request_id", request_id)
         with self._books.lock:
+            self._books.require_open()
             self._books.window.retire(request_id)
             self._books.queue_changed.notify_all()
 
     def locate(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, TierName]:
         """The fastest tier that is known to have each of the keys; counts as no use."""
-        books = self._books
-        found: dict[SegmentKey, TierName] = {}
-
-        def look(key: SegmentKey) -> None:
-            books.require_open()
-            if books.dram.contains(key):
-                found[key] = "dram"
-            elif level := books.stored_in(key):
-                found[key] = level.name
-
-        in_turns(books.lock, keys, look)
-        return found
+        arguments.require_keys("keys", keys)
+        self._books.require_open()
+        return locate(self._books, keys)
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
         """Remove these passages' segments and all that follows them, from every tier; how many."""
+        arguments.require_tags("tags", tags)
         return remove_tags(self._books, self._loads, tags)
 
     def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         """Of the layers of what is in DRAM, as it came there."""
-        books = self._books
-        found: dict[SegmentKey, tuple[int, ...]] = {}
-
-        def look(key: SegmentKey) -> None:
-            if slot := books.dram.find(key):
-                found[key] = slot.crcs
-
-        in_turns(books.lock, keys, look)
-        return found
+        arguments.require_keys("keys", keys)
+        self._books.require_open()
+        return checksums(self._books, keys)
 
     def own(self, owns: Owns) -> None:
         """From now on these segments are this node's to keep; others are copies, in DRAM alone."""
+        arguments.require_callable("owns", owns)
+        self._books.require_open()
         own(self._books, owns)
 
     def take_uses_of_copies(self) -> list[SegmentKey]:
         """Since the last call, in their order: their owners were asked nothing, and know of them by
         what they are told."""
         with self._books.lock:
-            return self._books.copies.take_uses()
+            return [] if self._books.closed else self._books.copies.take_uses()
 
     def holdings(self) -> list[SegmentSpec]:
         """All that DRAM and the tiers of this node alone are known to have."""
@@ -219,10 +216,14 @@ class KVStore:
 
     def kept(self, keys: Collection[SegmentKey]) -> set[SegmentKey]:
         """Of these what is this node's own and will stay, as far as eviction lets it."""
+        arguments.require_keys("keys", keys)
+        self._books.require_open()
         return kept(self._books, keys)
 
     def let_go(self, keys: Collection[SegmentKey]) -> None:
         """Another node has them: off this node's slow tiers. In DRAM they are copies."""
+        arguments.require_keys("keys", keys)
+        self._books.require_open()
         let_go(self._books, keys)
 
     @property
@@ -234,14 +235,19 @@ class KVStore:
 
     def stats(self) -> StoreStats:
         with self._books.lock:
+            self._books.require_open()
             return self._books.stats()
 
     def check(self, repair: bool = False) -> CheckReport:
         """Balance the books and re-verify every checksum of both tiers; slow, safe at any time."""
+        arguments.require_flag("repair", repair)
         return Audit(self._books, self._loads, repair).run()
 
     def flush(self, timeout_s: float) -> bool:
         """Whether everything published so far reached the slow tiers, or was given up, in time."""
+        arguments.require_seconds("timeout_s", timeout_s)
+        with self._books.lock:
+            self._books.require_open()
         give_up = time.monotonic() + timeout_s
         return all(w.flush(max(0.0, give_up - time.monotonic())) for w in self._writes)
 
@@ -250,6 +256,7 @@ class KVStore:
 
         Views that clients hold stay valid; the file of the arena is gone.
         """
+        arguments.require_seconds("timeout_s", timeout_s)
         books = self._books
         if self._closing:
             return
@@ -275,78 +282,6 @@ class KVStore:
         self._books.trim_lease(lease, keys)
         if not self._loads.keep(lease, keys) and not lease.slots:
             self._books.leases.close(lease)
-
-    def _open_ticket(self, ticket_id: TicketId) -> OpenTicket:
-        ticket = self._books.claims.find(ticket_id)
-        if ticket is None:
-            raise StoreUnavailableError(f"ticket {ticket_id} is not open: released, or a restart")
-        return ticket
-
-    def _take(self, ticket: OpenTicket, crcs: Sequence[int]) -> Slot:
-        """From now on the extent is the lease's and, while it is verified, ours: a release or the
-        holder's end cannot give it to anybody else under our hands."""
-        books = self._books
-        books.claims.detach(ticket)
-        slot = books.dram.complete(ticket.spec, ticket.extent, crcs)
-        slot.borrows += 1
-        books.leases.pin(ticket.lease, slot)
-        return slot
-
-    def _land(self, ticket: OpenTicket, slot: Slot, sound: bool) -> None:
-        books = self._books
-        books.claims.land(ticket)
-        if not sound:
-            books.counters.corrupt += 1
-        elif not ticket.doomed and not books.dram.contains(slot.spec.key):
-            books.publish(slot, ticket.cost)
-            books.counters.commits += 1
-        slot.borrows -= 1
-        books.dram.free_if_unused(slot)
-
-    def _reaping(self) -> Sequence[Callable[[], None]]:
-        """What collects that which ended by itself, each apart from the failures of others."""
-        books = self._books
-
-        def end_holders() -> None:
-            with books.lock:
-                ended = books.holders.ended()
-            each(ended, self._end_holder)
-
-        def expire_claims() -> None:
-            with books.lock:
-                if books.claims.expire():
-                    books.changed.notify_all()
-
-        def expire_announcements() -> None:
-            with books.lock:
-                ended = books.window.ended()
-            in_turns(books.lock, ended, books.window.retire)
-
-        def give_up_hanging() -> None:
-            with books.lock:
-                self._loads.give_up_hanging()
-
-        return (
-            end_holders,
-            expire_claims,
-            expire_announcements,
-            give_up_hanging,
-            books.bound_copies_in_turns,
-        )
-
-    def _end_holder(self, holder: HolderId) -> None:
-        """Its leases in turns, then what is known of it."""
-        books = self._books
-        try:
-            with books.lock:
-                leases = books.leases.of(holder)
-            in_turns(books.lock, leases, books.end_lease)
-        finally:
-            with books.lock:
-                for lease in books.leases.of(holder):  # opened meanwhile
-                    books.end_lease(lease)
-                if not books.closed:
-                    books.holders.forget(holder)
 
     def _forget_removed(self) -> None:
         """A tier has recovered: what was removed meanwhile goes from it too."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kvstore import removal, store
+from kvstore import commits, removal
 from kvstore.tiers.dram import Slot
 from tests.kvstore.machine.driver import LIFE_STEPS, live
 from tests.kvstore.machine.model import Kind
@@ -29,7 +29,7 @@ def found() -> Kind | None:
 
 
 def test_a_damaged_segment_that_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "damage_of", lambda books, slot: None)
+    monkeypatch.setattr(commits, "damage_of", lambda books, slot: None)
     assert found() == "wrong bytes"
 
 

@@ -1,10 +1,14 @@
 """What must hold after every step, whatever it was."""
 
-from kvstore.types import CheckReport, Extent
+from kvstore.errors import StoreUnavailableError
+from kvstore.types import CheckReport
 from tests.kvstore.machine.model import Held, require
 from tests.kvstore.machine.universe import content
 from tests.kvstore.machine.world import Process, World
 from tests.kvstore.segments import right_layer
+
+_ALL_LAYERS = 2**30
+"""More than any segment has: in place only where the segment is whole."""
 
 
 def look_at_everything(world: World) -> None:
@@ -43,17 +47,14 @@ def _look_at_arriving(process: Process, held: Held) -> None:
 
 def _look_at_ghosts(world: World) -> None:
     for process, acquired, key, extent in world.ghosts:
-        if process._maps.get(acquired.arena.incarnation) is None:
+        try:
+            seen: bytes = bytes(process.view(acquired, extent))
+        except StoreUnavailableError:
             continue  # the map went with its last lease
-        seen: bytes = bytes(process.view(acquired, extent))
         stands = process.unchanged(acquired, [extent])
-        whole = _is_whole(process, acquired.arena.incarnation, extent)
+        whole = process.await_layer(acquired, [extent], _ALL_LAYERS, 0.0)
         right = seen == content(key)
         require(right or not stands or not whole, "wrong bytes", f"{key}, which nobody pins")
-
-
-def _is_whole(process: Process, incarnation: str, extent: Extent) -> bool:
-    return process._maps[incarnation].num_arrived(extent) > 2**30
 
 
 def _count(world: World) -> None:

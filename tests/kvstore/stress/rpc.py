@@ -105,20 +105,24 @@ class RemoteClient(MappedClient):
     def _unregister(self) -> None:
         self._call("unregister", self.holder_id)
 
-    def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
+    def _wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
         self._call("wait", keys, deadline_s)
 
-    def retire(self, request_id: str) -> None:
+    def _retire(self, request_id: str) -> None:
         self._call("retire", request_id)
 
-    def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
+    def _locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
         found: Mapping[SegmentKey, TierName] = self._call("locate", list(keys))
         return found
 
-    def remove_tags(self, tags: Collection[bytes]) -> int:
+    def _remove_tags(self, tags: Collection[bytes]) -> int:
         removed: int = self._call("remove_tags", tags)
         return removed
 
-    def stats(self) -> StoreStats:
+    def _checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
+        crcs: dict[SegmentKey, tuple[int, ...]] = self._call("checksums", list(keys))
+        return crcs
+
+    def _stats(self) -> StoreStats:
         stats: StoreStats = self._call("stats")
         return stats

@@ -1,0 +1,121 @@
+"""What callers may hand in: checked before anything changes, and refused by the argument's name."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from kvstore.types import HolderId, LeaseId, SegmentKey, TicketId
+
+MAX_SECONDS = 7 * 86_400.0
+"""Of any wait."""
+MAX_ITEMS = 2**22
+"""Keys, tags, tickets, leases of one call: more is split by its caller."""
+MAX_NAME = 256
+"""Characters in the name of a request."""
+_HOLDER = re.compile(r"[0-9a-f]{16}")
+_MAX_UINT32 = 2**32 - 1
+_TAG_BYTES = 8
+_PLACEMENT_BYTES, _DIGEST_BYTES = 8, 32
+
+
+def refused(name: str, value: object, must: str) -> ValueError:
+    """Shows no more of the value than fits on a line."""
+    shown = repr(value)
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    return ValueError(f"{name} is {shown}, must be {must}")
+
+
+def require_seconds(name: str, value: float) -> None:
+    """Neither negative nor endless; what is no number is neither."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise refused(name, value, "a number of seconds")
+    if not 0 <= value <= MAX_SECONDS:
+        raise refused(name, value, f"from 0 to {MAX_SECONDS:g} seconds")
+
+
+def require_flag(name: str, value: bool) -> None:
+    if not isinstance(value, bool):
+        raise refused(name, value, "True or False")
+
+
+def require_name(name: str, value: str) -> None:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME:
+        raise refused(name, value, f"text of 1 to {MAX_NAME} characters")
+
+
+def require_holder(name: str, value: HolderId) -> None:
+    if not isinstance(value, str) or not _HOLDER.fullmatch(value):
+        raise refused(name, value, "16 hex digits")
+
+
+def require_callable(name: str, value: object) -> None:
+    if not callable(value):
+        raise refused(name, value, "a function")
+
+
+def require_id(name: str, value: LeaseId | TicketId) -> None:
+    if type(value) is not int or value < 0:
+        raise refused(name, value, "a number that the store has given")
+
+
+def require_keys(name: str, keys: Collection[SegmentKey]) -> None:
+    _require_items(name, keys)
+    for i, key in enumerate(keys):
+        if not is_key(key):
+            must = f"a SegmentKey of {_PLACEMENT_BYTES} and {_DIGEST_BYTES} bytes"
+            raise refused(f"{name}[{i}]", key, must)
+
+
+def require_tags(name: str, tags: Collection[bytes]) -> None:
+    _require_items(name, tags)
+    for i, tag in enumerate(tags):
+        if not is_bytes(tag, _TAG_BYTES):
+            raise refused(f"{name}[{i}]", tag, f"{_TAG_BYTES} bytes")
+
+
+def require_ids(name: str, ids: Collection[LeaseId | TicketId]) -> None:
+    _require_items(name, ids)
+    for i, one in enumerate(ids):
+        require_id(f"{name}[{i}]", one)
+
+
+def require_kept(name: str, kept: Mapping[LeaseId, Collection[SegmentKey]]) -> None:
+    """What `trim` keeps under each lease."""
+    if not isinstance(kept, Mapping):
+        raise refused(name, kept, "a mapping of leases to keys")
+    require_ids(name, kept)
+    for lease_id, keys in kept.items():
+        require_keys(f"{name}[{lease_id}]", keys)
+
+
+def require_results(ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
+    """What `commit` is told: each ticket once, and checksums for each."""
+    require_ids("ticket_ids", ticket_ids)
+    _require_items("crcs", crcs)
+    if len(crcs) != len(ticket_ids):
+        raise ValueError(f"crcs has {len(crcs)} entries, must have one for each of the tickets")
+    if len(set(ticket_ids)) != len(ticket_ids):
+        raise refused("ticket_ids", ticket_ids, "each ticket once")
+    for i, layers in enumerate(crcs):
+        _require_items(f"crcs[{i}]", layers)
+        for layer, crc in enumerate(layers):
+            if type(crc) is not int or not 0 <= crc <= _MAX_UINT32:
+                raise refused(f"crcs[{i}][{layer}]", crc, f"a number from 0 to {_MAX_UINT32}")
+
+
+def is_key(key: object) -> bool:
+    return (
+        type(key) is SegmentKey
+        and is_bytes(key.placement, _PLACEMENT_BYTES)
+        and is_bytes(key.digest, _DIGEST_BYTES)
+    )
+
+
+def is_bytes(value: object, size: int) -> bool:
+    return type(value) is bytes and len(value) == size
+
+
+def _require_items(name: str, items: Collection[object]) -> None:
+    if isinstance(items, str | bytes) or not isinstance(items, Collection):
+        raise refused(name, items, "a collection")
+    if len(items) > MAX_ITEMS:
+        raise ValueError(f"{name} has {len(items)} entries, must have {MAX_ITEMS} or less")

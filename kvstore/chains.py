@@ -1,0 +1,134 @@
+"""Whether the paths of a call are chains: each segment known by one spec, behind its parent.
+
+Every request asks, so a good call costs one pass of plain comparisons. Only a call that fails it is
+gone through again, for the words of its error.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from kvstore.arguments import is_bytes, is_key, refused
+from kvstore.codec import MAX_LAYERS
+from kvstore.types import ITEMSIZE, Layout, Path, SegmentSpec
+
+MAX_SEGMENTS = 65_536
+"""In the paths of one call."""
+_MAX_UINT32 = 2**32 - 1  # what the header of a segment's file can say
+_LAYOUT_BOUNDS = {
+    "num_layers": MAX_LAYERS,
+    "num_kv_heads": _MAX_UINT32,
+    "num_tokens": _MAX_UINT32,
+    "head_dim": _MAX_UINT32,
+}
+_SPEC_BYTES = {"parent": 32, "tag": 8, "tenant": 8}
+
+
+def require_chains(paths: Sequence[Path]) -> None:
+    """Raises ValueError that names the first argument that is wrong."""
+    if type(paths) not in (list, tuple):
+        raise refused("paths", paths, "a list or tuple of paths")
+    by_digest: dict[bytes, SegmentSpec] = {}
+    heads = []
+    for i, path in enumerate(paths):
+        if type(path) not in (list, tuple):
+            raise refused(f"paths[{i}]", path, "a tuple of segment specs")
+        if not path:
+            continue
+        if not _is_chain(path, by_digest):
+            raise ValueError(next(_faults(paths)))
+        heads.append(path[0].parent)
+        if len(by_digest) > MAX_SEGMENTS:
+            raise ValueError(f"paths has over {MAX_SEGMENTS} segments, must have that or less")
+    _require_beginnings(heads, by_digest)
+
+
+def _is_chain(path: Path, by_digest: dict[bytes, SegmentSpec]) -> bool:
+    parent = None
+    for spec in path:
+        if not _is_spec(spec):
+            return False
+        digest = spec.key.digest
+        known = by_digest.setdefault(digest, spec)
+        if known is not spec and known != spec:
+            return False
+        if parent is not None and spec.parent != parent:
+            return False
+        parent = digest
+    return True
+
+
+def _is_spec(spec: object) -> bool:
+    return (
+        type(spec) is SegmentSpec
+        and is_key(spec.key)
+        and type(spec.parent) is bytes
+        and len(spec.parent) == 32
+        and is_bytes(spec.tag, 8)
+        and is_bytes(spec.tenant, 8)
+        and _is_layout(spec.layout)
+    )
+
+
+def _is_layout(layout: object) -> bool:
+    """Of type int alone: True and 2.0 are equal to numbers, and are none."""
+    return (
+        type(layout) is Layout
+        and type(layout.num_layers) is int
+        and 0 < layout.num_layers <= MAX_LAYERS
+        and type(layout.num_kv_heads) is int
+        and 0 < layout.num_kv_heads <= _MAX_UINT32
+        and type(layout.num_tokens) is int
+        and 0 < layout.num_tokens <= _MAX_UINT32
+        and type(layout.head_dim) is int
+        and 0 < layout.head_dim <= _MAX_UINT32
+        and type(layout.dtype) is str
+        and layout.dtype in ITEMSIZE
+    )
+
+
+def _require_beginnings(heads: Sequence[bytes], by_digest: dict[bytes, SegmentSpec]) -> None:
+    """A path may begin behind a segment of another; going back from there comes to an end."""
+    for parent in heads:
+        behind = {parent}
+        while (spec := by_digest.get(parent)) is not None:
+            parent = spec.parent
+            if parent in behind:
+                raise ValueError(f"paths: segment {spec.key} precedes itself")
+            behind.add(parent)
+
+
+def _faults(paths: Sequence[Path]) -> Iterator[str]:
+    """In the order of the paths."""
+    by_digest: dict[bytes, SegmentSpec] = {}
+    for i, path in enumerate(paths):
+        parent = None
+        for j, spec in enumerate(path):
+            name = f"paths[{i}][{j}]"
+            yield from _spec_faults(name, spec)
+            known = by_digest.setdefault(spec.key.digest, spec)
+            if known != spec:
+                yield f"{name} is {spec}, must be {known} as elsewhere in paths"
+            if parent is not None and spec.parent != parent:
+                yield f"{name}.parent does not follow {parent.hex()}, the segment before it"
+            parent = spec.key.digest
+
+
+def _spec_faults(name: str, spec: SegmentSpec) -> Iterator[str]:
+    if type(spec) is not SegmentSpec:
+        yield str(refused(name, spec, "a SegmentSpec"))
+    if not is_key(spec.key):
+        yield str(refused(f"{name}.key", spec.key, "a SegmentKey of 8 and 32 bytes"))
+    for field, size in _SPEC_BYTES.items():
+        if not is_bytes(value := getattr(spec, field), size):
+            yield str(refused(f"{name}.{field}", value, f"{size} bytes"))
+    yield from _layout_faults(f"{name}.layout", spec.layout)
+
+
+def _layout_faults(name: str, layout: Layout) -> Iterator[str]:
+    if type(layout) is not Layout:
+        yield str(refused(name, layout, "a Layout"))
+    for field, most in _LAYOUT_BOUNDS.items():
+        value = getattr(layout, field)
+        if type(value) is not int or not 0 < value <= most:
+            yield str(refused(f"{name}.{field}", value, f"a whole number from 1 to {most}"))
+    if type(layout.dtype) is not str or layout.dtype not in ITEMSIZE:
+        yield str(refused(f"{name}.dtype", layout.dtype, f"one of {', '.join(ITEMSIZE)}"))

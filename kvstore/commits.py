@@ -1,0 +1,77 @@
+"""`commit`: what was computed into extents is verified, layer by layer, and published."""
+
+from collections.abc import Sequence
+
+from kvstore.arguments import require_results
+from kvstore.books import Books
+from kvstore.errors import CorruptSegmentError, StoreUnavailableError
+from kvstore.scrub import damage_of
+from kvstore.singleflight import OpenTicket
+from kvstore.tiers.dram import Slot
+from kvstore.turns import in_turns
+from kvstore.types import TicketId
+
+
+class Commits:
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    def commit(self, ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
+        """All tickets are taken, or none and nothing has changed: raises ValueError for arguments
+        that do not fit together, StoreUnavailableError when a ticket is not open here. Raises
+        CorruptSegmentError when bytes and checksums differ; the sound ones are published."""
+        require_results(ticket_ids, crcs)
+        books = self._books
+        with books.lock:
+            books.require_open()
+            tickets = [self._find(ticket_id) for ticket_id in ticket_ids]
+            for lease in {ticket.lease for ticket in tickets}:
+                books.claims.renew(lease)
+            pairs = zip(tickets, crcs, strict=True)
+            taken = [(ticket, self._take(ticket, crc)) for ticket, crc in pairs]
+        damaged: dict[Slot, CorruptSegmentError] = {}
+        verified = set[Slot]()
+
+        def land(one: tuple[OpenTicket, Slot]) -> None:
+            books.require_open()  # with the store all of it is gone
+            ticket, slot = one
+            self._land(ticket, slot, slot in verified and slot not in damaged)
+
+        try:
+            for _, slot in taken:
+                if error := damage_of(books, slot):
+                    damaged[slot] = error
+                verified.add(slot)
+        finally:  # whatever interrupts it, no ticket stays half landed
+            in_turns(books.lock, taken, land)
+            with books.lock:
+                books.changed.notify_all()
+        for error in damaged.values():
+            raise error
+
+    def _find(self, ticket_id: TicketId) -> OpenTicket:
+        ticket = self._books.claims.find(ticket_id)
+        if ticket is None:
+            raise StoreUnavailableError(f"ticket {ticket_id} is not open: released, or a restart")
+        return ticket
+
+    def _take(self, ticket: OpenTicket, crcs: Sequence[int]) -> Slot:
+        """From now on the extent is the lease's and, while it is verified, ours: a release or the
+        holder's end cannot give it to anybody else under our hands."""
+        books = self._books
+        books.claims.detach(ticket)
+        slot = books.dram.complete(ticket.spec, ticket.extent, crcs)
+        slot.borrows += 1
+        books.leases.pin(ticket.lease, slot)
+        return slot
+
+    def _land(self, ticket: OpenTicket, slot: Slot, sound: bool) -> None:
+        books = self._books
+        books.claims.land(ticket)
+        if not sound:
+            books.counters.corrupt += 1
+        elif not ticket.doomed and not books.dram.contains(slot.spec.key):
+            books.publish(slot, ticket.cost)
+            books.counters.commits += 1
+        slot.borrows -= 1
+        books.dram.free_if_unused(slot)

@@ -1,0 +1,55 @@
+"""What ends by itself: processes, silent computations, announcements, waits for reads that hang."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from kvstore.books import Books
+from kvstore.loads import Loads
+from kvstore.supervised import each
+from kvstore.turns import in_turns
+from kvstore.types import HolderId
+
+
+def reaping(books: Books, loads: Loads) -> Sequence[Callable[[], None]]:
+    """What collects it, each apart from the failures of others."""
+
+    def end_holders() -> None:
+        with books.lock:
+            ended = books.holders.ended()
+        each(ended, partial(end_holder, books))
+
+    def expire_claims() -> None:
+        with books.lock:
+            if books.claims.expire():
+                books.changed.notify_all()
+
+    def expire_announcements() -> None:
+        with books.lock:
+            ended = books.window.ended()
+        in_turns(books.lock, ended, books.window.retire)
+
+    def give_up_hanging() -> None:
+        with books.lock:
+            loads.give_up_hanging()
+
+    return (
+        end_holders,
+        expire_claims,
+        expire_announcements,
+        give_up_hanging,
+        books.bound_copies_in_turns,
+    )
+
+
+def end_holder(books: Books, holder: HolderId) -> None:
+    """Its leases in turns, then what is known of it. Nothing once the store is closed."""
+    try:
+        with books.lock:
+            leases = [] if books.closed else books.leases.of(holder)
+        in_turns(books.lock, leases, books.end_lease)
+    finally:
+        with books.lock:
+            if not books.closed:
+                for lease in books.leases.of(holder):  # opened meanwhile
+                    books.end_lease(lease)
+                books.holders.forget(holder)

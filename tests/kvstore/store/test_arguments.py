@@ -1,0 +1,200 @@
+"""What no caller may hand in raises ValueError by the argument's name, and changes nothing."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kvstore.arguments import MAX_SECONDS
+from kvstore.errors import StoreUnavailableError
+from kvstore.local import LocalStoreClient
+from kvstore.store import KVStore
+from kvstore.types import Acquired, Extent, Ticket, TicketId
+from tests.kvstore.segments import (
+    assert_balanced,
+    assert_right_bytes,
+    chain_of,
+    compute,
+    crcs_of,
+    fill,
+    passage,
+    store_path,
+)
+
+PATH = chain_of(passage(1), passage(2))
+KEY, HOLDER = PATH[0].key, "0" * 16
+NAN, INFINITE = float("nan"), float("inf")
+Call = Callable[[Any, Any], object]
+
+STORE_CALLS: list[tuple[Call, str]] = [
+    (lambda s, v: s.register(v), "holder"),
+    (lambda s, v: s.unregister(v), "holder"),
+    (lambda s, v: s.acquire(v, HOLDER, 1.0), "paths"),
+    (lambda s, v: s.acquire([PATH], v, 1.0), "holder"),
+    (lambda s, v: s.acquire([PATH], HOLDER, v), "deadline_s"),
+    (lambda s, v: s.acquire([PATH], HOLDER, 1.0, v), "streamed"),
+    (lambda s, v: s.acquire([PATH], HOLDER, 1.0, False, v), "claim"),
+    (lambda s, v: s.commit(v, []), "ticket_ids"),
+    (lambda s, v: s.commit([7], v), "crcs"),
+    (lambda s, v: s.commit([7], [v]), r"crcs\[0\]"),
+    (lambda s, v: s.commit([7], [[1, v]]), r"crcs\[0\]\[1\]"),
+    (lambda s, v: s.abort(v), "ticket_ids"),
+    (lambda s, v: s.abort([1, v]), r"ticket_ids\[1\]"),
+    (lambda s, v: s.release(v), "lease_id"),
+    (lambda s, v: s.trim(v), "kept"),
+    (lambda s, v: s.trim({7: [KEY, v]}), r"kept\[7\]\[1\]"),
+    (lambda s, v: s.trim({7: []}, v), "used"),
+    (lambda s, v: s.wait(v, 1.0), "keys"),
+    (lambda s, v: s.wait([KEY], v), "deadline_s"),
+    (lambda s, v: s.announce(v, [KEY], 1.0), "request_id"),
+    (lambda s, v: s.announce("r", v, 1.0), "keys"),
+    (lambda s, v: s.announce("r", [KEY], v), "deadline_s"),
+    (lambda s, v: s.retire(v), "request_id"),
+    (lambda s, v: s.locate(v), "keys"),
+    (lambda s, v: s.locate([v]), r"keys\[0\]"),
+    (lambda s, v: s.remove_tags(v), "tags"),
+    (lambda s, v: s.remove_tags([v]), r"tags\[0\]"),
+    (lambda s, v: s.checksums(v), "keys"),
+    (lambda s, v: s.kept(v), "keys"),
+    (lambda s, v: s.let_go(v), "keys"),
+    (lambda s, v: s.own(v), "owns"),
+    (lambda s, v: s.check(v), "repair"),
+    (lambda s, v: s.flush(v), "timeout_s"),
+    (lambda s, v: s.close(v), "timeout_s"),
+]
+WRONG: list[Any] = [None, "", "x" * 300, b"bytes", -1, -0.5, NAN, INFINITE, 2 * MAX_SECONDS, 2.5j]
+
+
+@pytest.mark.parametrize(("call", "name"), STORE_CALLS)
+def test_the_store_refuses_wrong_arguments(
+    store: KVStore, client: LocalStoreClient, call: Call, name: str
+) -> None:
+    held = compute(client, PATH)
+    assert store.flush(10)
+    before = store.stats()
+    for value in WRONG:
+        with pytest.raises(ValueError, match=f"^{name} "):
+            call(store, value)
+    assert store.stats() == before
+    assert_right_bytes(client, held)
+    assert_balanced(store)
+
+
+CLIENT_CALLS: list[tuple[Call, str]] = [
+    (lambda c, v: c.acquire(v, 1.0), "paths"),
+    (lambda c, v: c.acquire([PATH], v), "deadline_s"),
+    (lambda c, v: c.acquire([PATH], 1.0, v), "streamed"),
+    (lambda c, v: c.acquire([PATH], 1.0, False, v), "claim"),
+    (lambda c, v: c.view(v, None), "acquired"),
+    (lambda c, v: c.commit(None, v), "tickets"),
+    (lambda c, v: c.commit(None, [v]), r"tickets\[0\]"),
+    (lambda c, v: c.abort(None, [v]), r"tickets\[0\]"),
+    (lambda c, v: c.writable(None, v), r"tickets\[0\]"),
+    (lambda c, v: c.unchanged(v, []), "acquired"),
+    (lambda c, v: c.await_layer(v, [], 0, 1.0), "acquired"),
+    (lambda c, v: c.await_layer(None, [], v, 1.0), "layer"),
+    (lambda c, v: c.await_layer(None, [], 0, v), "deadline_s"),
+    (lambda c, v: c.await_layer(None, [], 0, 1.0, -1.0 if v == INFINITE else v), "stall_s"),
+    (lambda c, v: c.release(v), "lease_id"),
+    (lambda c, v: c.trim(v), "kept"),
+    (lambda c, v: c.wait(v, 1.0), "keys"),
+    (lambda c, v: c.wait([KEY], v), "deadline_s"),
+    (lambda c, v: c.announce(v, [PATH], 1.0), "request_id"),
+    (lambda c, v: c.announce("r", v, 1.0), "paths"),
+    (lambda c, v: c.announce("r", [PATH], v), "deadline_s"),
+    (lambda c, v: c.retire(v), "request_id"),
+    (lambda c, v: c.locate([v]), r"keys\[0\]"),
+    (lambda c, v: c.remove_tags([v]), r"tags\[0\]"),
+]
+
+
+@pytest.mark.parametrize(("call", "name"), CLIENT_CALLS)
+def test_the_client_refuses_wrong_arguments(
+    store: KVStore, client: LocalStoreClient, call: Call, name: str
+) -> None:
+    held = compute(client, PATH)
+    assert store.flush(10)
+    before = store.stats()
+    for value in WRONG:
+        with pytest.raises(ValueError, match=f"^{name} "):
+            call(client, value)
+    assert store.stats() == before
+    assert_right_bytes(client, held)
+    assert_balanced(store)
+
+
+def test_an_extent_that_nobody_gave_reaches_nothing(
+    store: KVStore, client: LocalStoreClient
+) -> None:
+    held = compute(client, PATH)
+    right = held.hits or client.acquire([PATH], 1).hits
+    extent = right[KEY].extent
+    wrong = [
+        Extent(0, 4096, 0),
+        replace(extent, offset=-extent.offset),
+        replace(extent, offset=extent.offset + 1),
+        replace(extent, offset=float(extent.offset)),  # type: ignore[arg-type]
+        replace(extent, nbytes=0),
+        replace(extent, nbytes=2**62),
+        replace(extent, offset=2**62),
+        None,
+    ]
+    for one in wrong:
+        for call in _calls_of_an_extent(client, held, one):
+            with pytest.raises(ValueError, match="^extent "):
+                call()
+    assert_right_bytes(client, held)
+    assert_balanced(store)
+
+
+def _calls_of_an_extent(
+    client: LocalStoreClient, held: Acquired, extent: Any
+) -> list[Callable[[], object]]:
+    calls: list[Callable[[], object]] = [
+        lambda: client.view(held, extent),
+        lambda: client.unchanged(held, [extent]),
+        lambda: client.await_layer(held, [extent], 0, 1.0),
+    ]
+    if extent is not None:
+        calls.append(lambda: client.writable(held, Ticket(1, PATH[0], extent)))  # type: ignore[arg-type]
+    return calls
+
+
+def test_commit_takes_all_of_its_tickets_or_none(store: KVStore, client: LocalStoreClient) -> None:
+    acquired = client.acquire([PATH], 1)
+    tickets = list(acquired.tickets.values())
+    fill(client, acquired, tickets)
+    first, second = (ticket.ticket_id for ticket in tickets)
+    crcs = [crcs_of(spec) for spec in PATH]
+    wrong: list[tuple[list[Any], list[Any]]] = [
+        ([first, second], crcs[:1]),
+        ([first], crcs),
+        ([first, first], [crcs[0], crcs[0]]),
+        ([first, second], [crcs[0], ["x", 1, 2]]),
+        ([first, second], [crcs[0], (1, 2, 2**32)]),
+        ([first, True], crcs),
+    ]
+    for ticket_ids, checksums in wrong:
+        with pytest.raises(ValueError, match="ticket_ids|crcs"):
+            store.commit(ticket_ids, checksums)
+    with pytest.raises(StoreUnavailableError, match="is not open"):
+        store.commit([first, TicketId(second + 1000)], crcs)
+    assert store.stats().open_tickets == 2 and store.stats().commits == 0
+    assert_balanced(store)
+    store.commit([first, second], crcs)
+    assert_right_bytes(client, client.acquire([PATH], 1))
+    assert_balanced(store)
+
+
+def test_a_segment_that_cannot_fit_is_nobodys_loss(
+    store: KVStore, client: LocalStoreClient
+) -> None:
+    store_path(client, PATH)
+    spec = chain_of(passage(9))[0]
+    huge = replace(spec, layout=replace(spec.layout, num_tokens=2**32 - 1, head_dim=2**32 - 1))
+    acquired = client.acquire([(huge,)], 1)
+    assert acquired.tickets[huge.key].extent is None
+    assert store.stats().dram.evictions == 0
+    assert client.acquire([PATH], 1).hits.keys() == {spec.key for spec in PATH}
+    assert_balanced(store)
