@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "error"]
+Role = Literal["system", "user", "assistant"]
 GeneratorMode = Literal["full", "prefix", "fusion"]
 Scale = Literal["log_probability", "logit"]
 """Of a score: its `exp`, or its logistic function, lies between 0 and 1."""
@@ -239,7 +240,7 @@ class FuseRequest:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    role: Literal["system", "user", "assistant"]
+    role: Role
     content: str
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from actors.engine.candidates import Candidate
-from actors.engine.prompt import Tokens
+from actors.engine.plain_text import Tokens
 from actors.engine.scoring import Suffix
 from actors.errors import ActorError, ExpiredError, UnavailableError
 from actors.messages import CacheReport, RerankResult, Scale

@@ -11,7 +11,7 @@ from actors.engine.lanes import Lane
 from actors.engine.lease import Lease
 from actors.engine.models import Decoder
 from actors.engine.packed import Batch
-from actors.engine.prompt import Tokens
+from actors.engine.plain_text import Tokens
 from actors.engine.segments import Segments
 from actors.messages import CacheReport
 from kvstore.keys import make_path

@@ -1,6 +1,7 @@
 """Settings of the engines. Defaults run on a laptop's CPU with the embedded model."""
 
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Literal
 
 from kvstore.config import POLICIES, PolicyName
@@ -76,8 +77,20 @@ class PromptConfig:
     """The user's question after the passages, when an answer is generated."""
     max_passage_tokens: int = 1024
     """A longer passage is cut here, template included."""
+    date: str = "2024-07-26"
+    """ISO date for chat templates that print today's. Every stored segment depends on it: another
+    date makes all of them new."""
+    chat_template_kwargs: dict[str, bool | int | float | str] = field(
+        default_factory=lambda: {"enable_thinking": False}
+    )
+    """Variables of the chat template. Models that can think first (Qwen3) answer from passages
+    without, unless `enable_thinking` is true."""
 
     def __post_init__(self) -> None:
+        try:
+            date.fromisoformat(self.date)
+        except ValueError as error:
+            raise ValueError(f"prompt.date is {self.date!r}, must be YYYY-MM-DD") from error
         slots = {
             "passage": "{text}",
             "question": "{question}",

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from actors.engine.config import GeneratorConfig
 from actors.engine.models import Decoder
-from actors.engine.prompt import Prompt, Tokens
+from actors.engine.plain_text import Tokens
+from actors.engine.prompt import Prompt
 from actors.errors import RequestError
 from actors.messages import GenerateRequest
 from kvstore.keys import make_path, make_root
@@ -55,7 +56,7 @@ class Planner:
         """Raises RequestError for a prompt that is empty or too long."""
         root = make_root(self._decoder.fingerprint, request.tenant)
         if request.raw_prompt is not None:
-            tokens = self._prompt.raw(request.raw_prompt)
+            tokens = self._prompt.completion(request.raw_prompt)
             plan, field = Plan(root, (), (), tokens, tokens), "prompt"
         else:
             prefix, tail = self._prompt.conversation(request.messages)

@@ -5,22 +5,26 @@
     generator  P | passage | passage ... | question, end of turn, assistant's turn
 
 P is the chat template up to the first user's content. Pieces are tokenized apart, so that a
-passage has the same ids wherever it stands; text of users and documents is tokenized without
-special tokens: it cannot open or close a turn.
+passage has the same ids wherever it stands; text of users, documents and system messages is
+tokenized as plain text: it cannot open or close a turn.
 """
 
+import json
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from actors.engine.chat_template import ChatTemplate, merged
 from actors.engine.config import PromptConfig
+from actors.engine.plain_text import PlainText, Tokens, unbounded
+from actors.errors import RequestError
 from actors.messages import Message
 
-Tokens = tuple[int, ...]
+_log = logging.getLogger(__name__)
 
-_MARK = "\u241e{}\u241e"
 _CACHED_TEXTS = 8192
 
 
@@ -28,15 +32,20 @@ class Prompt:
     """Tokenizes prompts of one model. Thread-safe; its cache of passages is bounded."""
 
     def __init__(self, tokenizer: Any, config: PromptConfig) -> None:
+        """`tokenizer` is one of transformers. Raises ValueError for settings and chat templates
+        that cannot make a prompt."""
         self._hf = tokenizer
         self.config = config
         serialized = tokenizer.backend_tokenizer.to_str()
-        self._trusted: Tokenizer = Tokenizer.from_str(serialized)
-        self._untrusted: Tokenizer = Tokenizer.from_str(serialized)
-        self._untrusted.encode_special_tokens = True
+        self._trusted = Tokenizer.from_str(json.dumps(unbounded(serialized)))
+        self._plain = PlainText(serialized)
+        self._template = ChatTemplate(tokenizer, config.date, config.chat_template_kwargs)
+        if "strftime_now" in (tokenizer.chat_template or ""):
+            _log.info("the chat template prints a date: prompt.date, %s", config.date)
         self._cached = lru_cache(_CACHED_TEXTS)(self._passage_ids)
-        head, self._tail = self._turn(config.system)
-        self.prefix: Tokens = self._head_ids(head)
+        systems = [config.system] if config.system else []
+        *lead, self._tail = self._template.between(len(systems), ["user"])
+        self.prefix: Tokens = self._head(self._alternating(lead, systems))
         """P: instruction prefix, the first segment of every chain."""
         self._rerank_suffix = self.trusted(
             config.rerank_instruction + self._tail + config.rerank_cue
@@ -74,58 +83,60 @@ class Prompt:
     def conversation(self, messages: Sequence[Message]) -> tuple[Tokens, Tokens]:
         """Ids before and after the passages, which open the first user's turn.
 
-        A system message replaces the configured one; the last message, the question, goes through
-        the question template.
+        System messages replace the configured one. A last message of the user's, the question, goes
+        through the question template; one of the assistant's is left open, to be continued. Raises
+        RequestError for turns that the model's template does not take.
         """
-        system = [m.content for m in messages if m.role == "system"]
-        turns = [m for m in messages if m.role != "system"]
+        asked = [m.content for m in messages if m.role == "system"] or [self.config.system]
+        systems = [text for text in ["\n".join(asked)] if text]
+        turns = merged([m for m in messages if m.role != "system"])
+        first = next((i for i, turn in enumerate(turns) if turn.role == "user"), None)
+        if first is None:
+            raise RequestError("messages", "needs a message with the role user")
+        ends = turns[-1].role == "user"
+        pieces = self._template.between(len(systems), [turn.role for turn in turns], ends)
+        num_before = len(systems) + first
+        texts = systems + [turn.content for turn in turns]
+        head = self._alternating(pieces[: num_before + 1], texts[:num_before])
+        if not ends:
+            return self._head(head), self._alternating(
+                ["", *pieces[num_before + 1 :]], texts[num_before:]
+            )
         before, after = self.config.question.split("{question}")
-        last = [before, turns[-1].content, after]
-        rendered = self._render(
-            "\n".join(system) if system else self.config.system,
-            [m.role for m in turns],
-            [_MARK.format("p") + _MARK.format(i) for i in range(len(turns))],
-        )
-        head, rest = rendered.split(_MARK.format("p"), 1)
-        pieces: list[int] = []
-        for i, turn in enumerate(turns):
-            left, rest = rest.replace(_MARK.format("p"), "", 1).split(_MARK.format(i), 1)
-            pieces += self.trusted(left)
-            if i < len(turns) - 1:
-                pieces += self.raw(turn.content)
-        pieces += self.trusted(last[0]) + self.raw(last[1]) + self.trusted(last[2] + rest)
-        return self._head_ids(head), tuple(pieces)
+        between = ["", *pieces[num_before + 1 : -1]]
+        between[-1] += before
+        tail = self._alternating([*between, after + pieces[-1]], texts[num_before:])
+        return self._head(head), tail
+
+    def completion(self, text: str) -> Tokens:
+        """Ids of a prompt without a template, begun as texts of the model begin."""
+        bos = self._hf.bos_token_id
+        begins = self._trusted.encode("", add_special_tokens=True).ids[:1]
+        return (tuple(begins) if begins == [bos] else ()) + self.raw(text)
 
     def raw(self, text: str) -> Tokens:
-        """Ids of text that is not ours: special tokens in it are text."""
-        return tuple(self._untrusted.encode(text, add_special_tokens=False).ids)
+        """Ids of text that is not ours: control tokens in it are text."""
+        return self._plain.encode(text)
 
     def trusted(self, text: str) -> Tokens:
-        """Ids of a template's own text, special tokens included."""
+        """Ids of a template's own text, control tokens included."""
         return tuple(self._trusted.encode(text, add_special_tokens=False).ids)
 
-    def _turn(self, system: str) -> tuple[str, str]:
-        """The template before and after the content of a single user's turn."""
-        head, tail = self._render(system, ["user"], [_MARK.format("p")]).split(_MARK.format("p"))
-        return head, tail
+    def _alternating(self, pieces: Sequence[str], texts: Sequence[str]) -> Tokens:
+        """A template's pieces, and texts that stand between them."""
+        ids = self.trusted(pieces[0])
+        for text, piece in zip(texts, pieces[1:], strict=True):
+            ids += self.raw(text) + self.trusted(piece)
+        return ids
 
-    def _render(self, system: str, roles: Sequence[str], contents: Sequence[str]) -> str:
-        if self._hf.chat_template is None:
-            body = "\n\n".join(contents)
-            return (f"{system}\n\n" if system else "") + f"{body}\n\n"
-        turns = [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)]
-        lead = [{"role": "system", "content": system}] if system else []
-        text: str = self._hf.apply_chat_template(
-            lead + turns, tokenize=False, add_generation_prompt=True
-        )
-        return text
-
-    def _head_ids(self, head: str) -> Tokens:
-        """Never empty, as chains begin with it: without system text and template, the token that
-        texts of the model begin with."""
-        first = self._hf.bos_token_id
-        first = self._hf.eos_token_id if first is None else first
-        ids = self.trusted(head) or (() if first is None else (int(first),))
+    def _head(self, ids: Tokens) -> Tokens:
+        """Never empty, as chains begin with it. A model without a chat template gets the token that
+        its texts begin with."""
+        bos, eos = self._hf.bos_token_id, self._hf.eos_token_id
+        if self._hf.chat_template is None and bos is not None and ids[:1] != (bos,):
+            return (int(bos), *ids)
+        first = eos if bos is None else bos
+        ids = ids or (() if first is None else (int(first),))
         if not ids:
             raise ValueError(
                 "prompt.system must not be empty: the model has no template and no BOS"

@@ -16,7 +16,8 @@ from actors.engine.config import RerankerConfig
 from actors.engine.families import Family, query_first_family
 from actors.engine.lanes import Lane
 from actors.engine.packed import Batch
-from actors.engine.prompt import Prompt, Tokens
+from actors.engine.plain_text import Tokens
+from actors.engine.prompt import Prompt
 from actors.engine.runtime import Runtime
 from actors.engine.scoring import YesNo, finite, require_vocabulary_head, single_token
 from actors.engine.segments import remaining

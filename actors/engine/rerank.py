@@ -19,7 +19,7 @@ from actors.engine.config import RerankerConfig
 from actors.engine.device import create_device_tier
 from actors.engine.lanes import Lane
 from actors.engine.passes import ScoringPasses
-from actors.engine.prompt import Tokens
+from actors.engine.plain_text import Tokens
 from actors.engine.query_first import QueryFirst, create_query_first
 from actors.engine.runtime import Runtime
 from actors.engine.scoring import create_scoring_rule

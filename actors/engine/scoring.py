@@ -15,7 +15,8 @@ from torch import Tensor
 
 from actors.engine.config import RerankerConfig
 from actors.engine.models import Decoder
-from actors.engine.prompt import Prompt, Tokens
+from actors.engine.plain_text import Tokens
+from actors.engine.prompt import Prompt
 from actors.errors import UnavailableError
 from actors.messages import Scale
 

@@ -19,8 +19,8 @@ import torch
 from actors.engine.config import DeviceTierConfig
 from actors.engine.device import create_device_tier
 from actors.engine.ordering import canonical
+from actors.engine.plain_text import Tokens
 from actors.engine.plan import Plan
-from actors.engine.prompt import Tokens
 from actors.engine.segments import Segments
 from kvstore.config import StoreConfig
 from kvstore.keys import make_path, make_root

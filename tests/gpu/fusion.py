@@ -29,7 +29,7 @@ from actors.engine.fusion.rules import create_selection
 from actors.engine.fusion.selection import Selection, pick
 from actors.engine.fusion.sparse import SparseBatch
 from actors.engine.models import Decoder
-from actors.engine.prompt import Tokens
+from actors.engine.plain_text import Tokens
 from tests.bench.harness import Options, Result, spread
 from tests.gpu.rig import QWEN2_7B, random_decoder
 

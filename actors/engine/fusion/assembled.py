@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 
 from torch import Tensor
 
-from actors.engine.prompt import Tokens
+from actors.engine.plain_text import Tokens
 
 
 @dataclass(frozen=True, slots=True)

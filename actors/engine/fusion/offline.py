@@ -10,8 +10,8 @@ from actors.engine.fusion.rotation import Rotation
 from actors.engine.lanes import Lane
 from actors.engine.lease import Lease
 from actors.engine.packed import Batch
+from actors.engine.plain_text import Tokens
 from actors.engine.plan import Plan
-from actors.engine.prompt import Tokens
 from actors.engine.runtime import Runtime
 from actors.engine.segments import Segments, remaining
 from actors.messages import CacheReport

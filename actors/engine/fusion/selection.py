@@ -17,7 +17,7 @@ from actors.engine.fusion.sparse import SparseBatch
 from actors.engine.lanes import Lane
 from actors.engine.models import Decoder
 from actors.engine.packed import Batch
-from actors.engine.prompt import Tokens
+from actors.engine.plain_text import Tokens
 
 _CACHEBLEND_LAYER = 1
 

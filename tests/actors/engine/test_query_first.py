@@ -10,7 +10,7 @@ import torch
 
 from actors.engine.config import PromptConfig, RerankerConfig
 from actors.engine.families import FAMILIES, Family, query_first_family
-from actors.engine.prompt import Tokens
+from actors.engine.plain_text import Tokens
 from actors.engine.query_first import QueryFirst, create_query_first
 from actors.engine.rerank import RerankEngine
 from actors.engine.runtime import Runtime

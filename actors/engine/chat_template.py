@@ -1,0 +1,106 @@
+"""A model's chat template, rendered around marks instead of texts.
+
+What stands between the marks is the template's own and may hold control tokens; texts take the
+marks' places as tokens, never as text. Marks are drawn at random, so no text can contain one.
+
+Templates differ in what they take. One that has no system role, or puts the system's text behind
+the first user's, gets it at the beginning of the first user's turn. One that prints a date gets a
+fixed one: today's would make every stored segment new each day.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from jinja2 import TemplateError
+
+from actors.errors import RequestError
+from actors.messages import Message, Role
+
+SEPARATOR = "\n\n"
+"""Between a system's text and the user's in one turn, and between turns of one role that follow
+each other."""
+
+
+class ChatTemplate:
+    def __init__(self, tokenizer: Any, today: str, options: Mapping[str, Any]) -> None:
+        """`tokenizer` is one of transformers; `today` an ISO date; `options` are variables of the
+        template. Raises ValueError when the template cannot render a user's turn."""
+        self._hf = tokenizer
+        day = date.fromisoformat(today)
+        self._variables = {**options, "strftime_now": day.strftime}
+        self._nonce = secrets.token_hex(8)
+        self.has_system = self._takes_system()
+        try:
+            self.between(1, ["user"])
+        except RequestError as error:
+            raise ValueError(f"the model's chat template cannot be used: {error.message}") from None
+
+    def between(self, num_systems: int, roles: Sequence[Role], ends: bool = True) -> list[str]:
+        """The template's text before, between and behind `num_systems` (0 or 1) system texts and
+        turns of these roles. Without `ends` the last turn stays open, to be continued.
+
+        Raises RequestError for turns that the template does not take.
+        """
+        texts = [self._mark(i) for i in range(num_systems + len(roles))]
+        rendered = self._render(texts[:num_systems], texts[num_systems:], roles, ends)
+        pieces = []
+        for mark in texts:
+            if rendered.count(mark) != 1:
+                raise RequestError("messages", "holds a turn that the model's template leaves out")
+            before, rendered = rendered.split(mark)
+            pieces.append(before)
+        return [*pieces, rendered if ends else ""]
+
+    def _takes_system(self) -> bool:
+        """Whether it puts the system's text once, before the first user's, in conversations."""
+        system, first, last = (self._mark(i) for i in range(3))
+        turns = [first, "answer", last]
+        try:
+            text = self._apply([("system", system), *zip(_EXAMPLE, turns, strict=True)], True)
+        except TemplateError:
+            return False
+        return text.count(system) == 1 and text.index(system) < text.index(first)
+
+    def _render(
+        self, systems: Sequence[str], turns: Sequence[str], roles: Sequence[Role], ends: bool
+    ) -> str:
+        texts = list(turns)
+        lead: list[tuple[Role, str]] = [("system", text) for text in systems]
+        if systems and not self.has_system:
+            lead, texts[0] = [], systems[0] + SEPARATOR + texts[0]
+        try:
+            return self._apply([*lead, *zip(roles, texts, strict=True)], ends)
+        except TemplateError as error:
+            raise RequestError(
+                "messages", f"cannot be put into the model's chat template: {error}"
+            ) from error
+
+    def _apply(self, turns: Sequence[tuple[Role, str]], ends: bool) -> str:
+        if self._hf.chat_template is None:
+            return "".join(text + SEPARATOR for _, text in turns)
+        text: str = self._hf.apply_chat_template(
+            [{"role": role, "content": content} for role, content in turns],
+            tokenize=False,
+            add_generation_prompt=ends,
+            **self._variables,
+        )
+        return text
+
+    def _mark(self, i: int) -> str:
+        return f"\u241e{self._nonce}.{i}\u241e"
+
+
+_EXAMPLE: tuple[Role, ...] = ("user", "assistant", "user")
+
+
+def merged(messages: Sequence[Message]) -> list[Message]:
+    """Turns of one role that follow each other are one: templates ask for roles in turn."""
+    turns: list[Message] = []
+    for message in messages:
+        if turns and turns[-1].role == message.role:
+            turns[-1] = Message(message.role, turns[-1].content + SEPARATOR + message.content)
+        else:
+            turns.append(message)
+    return turns
