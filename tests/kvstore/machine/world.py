@@ -34,6 +34,8 @@ class Process(LocalStoreClient):
         """As the kernel ends it: the lock is dropped, its file stays, nobody says anything."""
         os.close(self._holder._file.fd)
         self._holder._file.fd = -1
+        if self._maps._watch is not None:  # its threads end with a process
+            self._maps._watch.stop()
 
     def follow(self, store: KVStore) -> None:
         """The store has started again; leases of its former life are gone."""
