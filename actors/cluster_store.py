@@ -13,8 +13,6 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-import ray
-
 from actors.deliveries import Deliveries
 from actors.fetching import Fetcher, Haul
 from actors.membership_view import MembershipView
@@ -32,7 +30,7 @@ from actors.sources import runs, sources
 from actors.stays import Guest
 from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
-from kvstore.errors import DeadlineError, KVStoreError
+from kvstore.errors import KVStoreError
 from kvstore.membership import Membership
 from kvstore.supervised import Supervisor
 from kvstore.types import (
@@ -63,8 +61,8 @@ class ClusterStoreClient:
         self._view = MembershipView(namespace)
         self._node_id = self._view.node_id
         self._peers = Peers(namespace)
-        guest = Guest(self._node_id, self._local.holder_id)
-        self._fetcher = Fetcher(self._peers, guest, config.hedge_s, config.remote_timeout_s)
+        self._guest = Guest(self._node_id, self._local.holder_id)
+        self._fetcher = Fetcher(self._peers, self._guest, config.hedge_s, config.remote_timeout_s)
         self.threads = Supervisor()
         """Beside those of the caller."""
         waiting = config.write_queue
@@ -143,14 +141,10 @@ class ClusterStoreClient:
             for key in keys:
                 if node := self._computed_at.pop(key, None):
                     elsewhere[node].append(key)
-        arguments = {node: (own, deadline_s) for node, own in elsewhere.items()}
-        calls = list(self._peers.start(arguments, "wait").values())
+        arguments = {node: (self._guest, own, deadline_s) for node, own in elsewhere.items()}
+        calls = self._peers.start(arguments, "wait_for_guest")
         self._local.wait(keys, deadline_s)
-        if calls:
-            left = max(0.0, give_up - time.monotonic())
-            settled, _ = ray.wait(calls, num_returns=len(calls), timeout=left)
-            if len(settled) < len(calls):
-                raise DeadlineError(f"{len(keys)} segments not computed after {deadline_s} s")
+        self._peers.await_all(calls, max(0.0, give_up - time.monotonic()))
 
     def release(self, lease_id: LeaseId) -> None:
         """What is on its way to other nodes stays pinned until it got there."""

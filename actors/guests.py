@@ -14,6 +14,7 @@ import numpy as np
 
 from actors.parcels import Parcel, chunks
 from actors.stays import Filling, Guest, Stays
+from kvstore.config import StoreConfig
 from kvstore.errors import CapacityError, KVStoreError
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
@@ -51,10 +52,12 @@ class TakenOver:
 class Guests:
     """Thread-safe. The shard's own process holds what guests lease."""
 
-    def __init__(self, store: KVStore, dram_dir: str, lease_s: float) -> None:
-        self._store = store
+    def __init__(self, store: KVStore, config: StoreConfig) -> None:
+        self._store, dram_dir, lease_s = store, config.dram_dir, config.ticket_ttl_s
         self._client = LocalStoreClient(store, dram_dir)
         self._intake = LocalStoreClient(store, dram_dir)
+        max_bytes = int(config.guests_share * config.dram_bytes)
+        store.bound_claims(self._client.holder_id, max_bytes)
         self._stays = Stays(self._client, lease_s)
         self._arriving = Stays(self._intake, lease_s)
         """Leases of parcels that nobody had claimed, while each is taken in."""

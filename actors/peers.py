@@ -10,7 +10,7 @@ from ray import ObjectRef
 from ray.exceptions import RayError, RayTaskError
 
 from actors.shard_names import NAMESPACE, shard_name
-from kvstore.errors import KVStoreError
+from kvstore.errors import DeadlineError, KVStoreError
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,23 @@ class Peers:
             except RayError:
                 self.lost(node)
         return found
+
+    def await_all(self, calls: Calls, timeout_s: float) -> None:
+        """Until each has been answered, or its node is gone. Raises DeadlineError when one has not
+        been in time, or its node says so."""
+        if not calls:
+            return
+        _, late = ray.wait(list(calls.values()), num_returns=len(calls), timeout=timeout_s)
+        if late:
+            raise DeadlineError(f"{len(late)} nodes did not answer in {timeout_s} s")
+        for node, ref in calls.items():
+            try:
+                ray.get(ref, timeout=timeout_s)
+            except RayTaskError as error:
+                if isinstance(error.cause, DeadlineError):
+                    raise error.cause from None
+            except RayError:
+                self.lost(node)
 
     def lost(self, node_id: str) -> None:
         self._handles.pop(node_id, None)

@@ -16,8 +16,10 @@ from actors.guests import Fetched, Guests, TakenOver
 from actors.moving import Mover
 from actors.parcels import Parcel
 from actors.peers import Peers
+from actors.shard_groups import GROUPS, NUM_THREADS, WAITS_EACH
 from actors.shard_names import NAMESPACE, node_name, shard_name
 from actors.stays import Guest
+from actors.turns import Turns
 from actors.watching import Watch
 from kvstore.config import StoreConfig
 from kvstore.errors import StoreConfigError
@@ -42,12 +44,6 @@ from kvstore.types import (
 
 _START_TIMEOUT_S = 120.0
 _RESTART_POLL_S = 0.1
-
-_GROUPS = {"acquire": 16, "wait": 64, "guests": 8, "moves": 4}
-"""Threads of calls that may block, apart from the rest: neither a slow disk nor many waiters keep
-`commit` and `release` from running, and other nodes' calls keep away from this node's. What exceeds
-them queues, under its caller's deadline."""
-_NUM_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +77,11 @@ class KVShardShell:
         freeze_survivors()
         self._node = node
         self._store = KVStore(config, node)
-        self._guests = Guests(self._store, config.dram_dir, config.ticket_ttl_s)
+        self._guests = Guests(self._store, config)
         self._peers, rate = Peers(namespace), config.rebalance_bytes_per_s
         self._mover = Mover(node, self._store, self._guests, self._peers, rate)
         self._following = threading.Lock()
+        self._waits, self._guest_waits = Turns(WAITS_EACH), Turns(WAITS_EACH)
         self._membership = Membership(0, ())
         interval_s = config.reap_interval_s
         self._watch = Watch(node, self._store, self._guests, self._peers, interval_s)
@@ -122,8 +119,14 @@ class KVShardShell:
         self._store.trim(kept, used)
 
     @ray.method(concurrency_group="wait")  # type: ignore[untyped-decorator]  # Ray has no types
-    def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
-        self._store.wait(keys, deadline_s)
+    def wait(self, holder: HolderId, keys: Collection[SegmentKey], deadline_s: float) -> None:
+        with self._waits.of(holder):
+            self._store.wait(keys, deadline_s)
+
+    @ray.method(concurrency_group="guest_waits")  # type: ignore[untyped-decorator]  # Ray has no types
+    def wait_for_guest(self, guest: Guest, keys: Collection[SegmentKey], deadline_s: float) -> None:
+        with self._guest_waits.of(guest.node_id):
+            self._store.wait(keys, deadline_s)
 
     def announce(self, request_id: str, keys: Sequence[SegmentKey], deadline_s: float) -> None:
         self._store.announce(request_id, keys, deadline_s)
@@ -134,23 +137,24 @@ class KVShardShell:
     def locate(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, TierName]:
         return self._store.locate(keys)
 
+    @ray.method(concurrency_group="removals")  # type: ignore[untyped-decorator]  # Ray has no types
     def remove_tags(self, tags: Collection[bytes]) -> int:
         return self._store.remove_tags(tags)
 
     def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         return self._store.checksums(keys)
 
-    @ray.method(concurrency_group="guests")  # type: ignore[untyped-decorator]  # Ray has no types
+    @ray.method(concurrency_group="fetches")  # type: ignore[untyped-decorator]  # Ray has no types
     def fetch(
         self, guest: Guest, paths: Sequence[Path], deadline_s: float, claim: bool, max_bytes: int
     ) -> Fetched:
         return self._guests.fetch(guest, paths, deadline_s, claim, max_bytes)
 
-    @ray.method(concurrency_group="guests")  # type: ignore[untyped-decorator]  # Ray has no types
+    @ray.method(concurrency_group="transfers")  # type: ignore[untyped-decorator]  # Ray has no types
     def read(self, lease_id: LeaseId, keys: Collection[SegmentKey]) -> tuple[Parcel, ...]:
         return self._guests.read(lease_id, keys)
 
-    @ray.method(concurrency_group="guests")  # type: ignore[untyped-decorator]  # Ray has no types
+    @ray.method(concurrency_group="transfers")  # type: ignore[untyped-decorator]  # Ray has no types
     def deliver(self, lease_id: LeaseId | None, parcels: Sequence[Parcel]) -> int:
         return self._guests.deliver(lease_id, parcels)
 
@@ -165,10 +169,12 @@ class KVShardShell:
     def leave(self, lease_id: LeaseId) -> None:
         self._guests.leave(lease_id)
 
+    @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]  # Ray has no types
     def living(self, holders: Collection[HolderId]) -> set[HolderId]:
         """Which of these are processes of this node."""
         return {holder for holder in holders if lives(self._config.dram_dir, holder)}
 
+    @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]  # Ray has no types
     def follow(self, membership: Membership) -> ShardReport:
         """Own what this membership says, if it is the latest; and how things stand."""
         if membership.epoch > self._membership.epoch:
@@ -176,14 +182,18 @@ class KVShardShell:
                 if membership.epoch > self._membership.epoch:
                     self._membership = membership
                     self._obey(membership)
-        return self.report()
+        return self._report()
 
     def _obey(self, membership: Membership) -> None:
         self._store.own(Ownership(membership, self._node))
         self._mover.follow(membership)
         self._watch.follow(membership)
 
+    @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]  # Ray has no types
     def report(self) -> ShardReport:
+        return self._report()
+
+    def _report(self) -> ShardReport:
         """Takes no lock of the store: however busy it is, the node is not lost."""
         return ShardReport(
             self._membership.epoch,
@@ -200,6 +210,7 @@ class KVShardShell:
             tuple(self._store.threads.gone()),
         )
 
+    @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]  # Ray has no types
     def membership(self) -> Membership:
         """The latest that was followed: what a directory that restarts goes on from."""
         return self._membership
@@ -207,18 +218,23 @@ class KVShardShell:
     def stats(self) -> StoreStats:
         return self._store.stats()
 
+    @ray.method(concurrency_group="upkeep")  # type: ignore[untyped-decorator]  # Ray has no types
     def check(self, repair: bool) -> CheckReport:
         return self._store.check(repair)
 
+    @ray.method(concurrency_group="upkeep")  # type: ignore[untyped-decorator]  # Ray has no types
     def holdings(self) -> list[SegmentSpec]:
         return self._store.holdings()
 
+    @ray.method(concurrency_group="upkeep")  # type: ignore[untyped-decorator]  # Ray has no types
     def flush(self, timeout_s: float) -> bool:
         return self._store.flush(timeout_s)
 
+    @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]  # Ray has no types
     def process_id(self) -> int:
         return os.getpid()
 
+    @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]  # Ray has no types
     def close(self, timeout_s: float) -> None:
         self._watch.close()
         self._mover.close(timeout_s)
@@ -226,7 +242,7 @@ class KVShardShell:
         self._store.close(timeout_s)
 
 
-KVShard = ray.remote(concurrency_groups=_GROUPS)(KVShardShell)
+KVShard = ray.remote(concurrency_groups=GROUPS)(KVShardShell)
 
 
 def ensure_shard(config: StoreConfig, namespace: str = NAMESPACE) -> Any:
@@ -261,7 +277,7 @@ def start_shard(config: StoreConfig, node_id: str, namespace: str = NAMESPACE) -
         get_if_exists=True,
         lifetime="detached",
         max_restarts=-1,
-        max_concurrency=_NUM_THREADS,
+        max_concurrency=NUM_THREADS,
         num_cpus=0,
         scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
     ).remote(here, node_id, namespace)

@@ -80,7 +80,7 @@ class RayStoreClient(MappedClient):
             self._ask("unregister", self.holder_id)
 
     def _wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
-        self._ask("wait", list(keys), deadline_s, timeout_s=deadline_s + _GRACE_S)
+        self._ask("wait", self.holder_id, list(keys), deadline_s, timeout_s=deadline_s + _GRACE_S)
 
     def _retire(self, request_id: str) -> None:
         self._ask("retire", request_id)

@@ -86,6 +86,8 @@ class StoreConfig:
     """How fast a node gives others what they own now, as nodes come and go."""
     copies_share: float = 0.25
     """At most this share of DRAM holds copies of what other nodes own."""
+    guests_share: float = 0.25
+    """At most this share of DRAM is reserved for what other nodes have claimed and not computed."""
     write_queue: int = 64
     """Segments waiting to be written to a slow tier; beyond it new ones are not written
     (counted)."""
@@ -117,6 +119,6 @@ class StoreConfig:
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ValueError(f"store.{name} is {getattr(self, name)}, must be above 0")
-        for name in ("ssd_free_share", "copies_share"):
+        for name in ("ssd_free_share", "copies_share", "guests_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"store.{name} is {getattr(self, name)}, must be in (0, 1]")

@@ -155,8 +155,10 @@ class Matcher:
     def _ticket(self, spec: SegmentSpec, has_room: bool, cost: float) -> Ticket:
         books, ticket_id = self._books, TicketId(self._books.next_id())
         extent = None
-        if has_room and not self._is_elsewhere(spec):
-            extent = books.reserve(spec.layout.nbytes)
+        nbytes = spec.layout.nbytes
+        may_claim = has_room and books.claims.may_reserve(self._lease.holder, nbytes)
+        if may_claim and not self._is_elsewhere(spec):
+            extent = books.reserve(nbytes)
         if extent is not None:
             books.claims.open(ticket_id, spec, extent, self._lease, cost)
         return Ticket(ticket_id, spec, extent)

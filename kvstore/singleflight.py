@@ -1,11 +1,13 @@
 """N concurrent misses of one segment cost one computation: who computes what, until when."""
 
 import time
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from kvstore.arena import GRANULE, granules
 from kvstore.leases import Lease
-from kvstore.types import Extent, SegmentKey, SegmentSpec, TicketId
+from kvstore.types import Extent, HolderId, SegmentKey, SegmentSpec, TicketId
 
 
 @dataclass(eq=False, slots=True)
@@ -36,9 +38,19 @@ class Claims:
         self._tickets: dict[TicketId, OpenTicket] = {}
         self._flying: dict[SegmentKey, OpenTicket] = {}
         self._landing: set[OpenTicket] = set()
+        self._reserved: Counter[HolderId] = Counter()
+        self._bounds: dict[HolderId, int] = {}
 
     def __len__(self) -> int:
         return len(self._tickets)
+
+    def bound(self, holder: HolderId, max_bytes: int) -> None:
+        """From now on the open tickets of this holder reserve no more than this."""
+        self._bounds[holder] = max_bytes
+
+    def may_reserve(self, holder: HolderId, nbytes: int) -> bool:
+        bound = self._bounds.get(holder)
+        return bound is None or self._reserved[holder] + _taken(nbytes) <= bound
 
     def open(
         self, ticket_id: TicketId, spec: SegmentSpec, extent: Extent, lease: Lease, cost: float
@@ -48,6 +60,7 @@ class Claims:
         ticket = OpenTicket(ticket_id, spec, extent, lease, time.monotonic() + self._ttl_s, cost)
         self._tickets[ticket_id] = self._flying[spec.key] = ticket
         lease.tickets.add(ticket_id)
+        self._reserved[lease.holder] += _taken(extent.nbytes)
         return ticket
 
     def find(self, ticket_id: TicketId) -> OpenTicket | None:
@@ -80,6 +93,9 @@ class Claims:
     def detach(self, ticket: OpenTicket) -> None:
         """No longer open; its claim stands until `land`, its extent is the caller's."""
         del self._tickets[ticket.ticket_id]
+        self._reserved[ticket.lease.holder] -= _taken(ticket.extent.nbytes)
+        if not self._reserved[ticket.lease.holder]:
+            del self._reserved[ticket.lease.holder]
         self._landing.add(ticket)
         ticket.lease.tickets.discard(ticket.ticket_id)
 
@@ -96,3 +112,8 @@ class Claims:
         for ticket in silent:
             self.land(ticket)
         return bool(silent)
+
+
+def _taken(nbytes: int) -> int:
+    """Of the arena, by an extent of so many bytes."""
+    return granules(nbytes) * GRANULE

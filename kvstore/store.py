@@ -78,6 +78,12 @@ class KVStore:
             self._books.holders.ensure(holder)
             return self._books.dram.arena
 
+    def bound_claims(self, holder: HolderId, max_bytes: int) -> None:
+        """What this holder claims reserves no more than this at a time; beyond it tickets come
+        without an extent."""
+        with self._books.lock:
+            self._books.claims.bound(holder, max_bytes)
+
     def unregister(self, holder: HolderId) -> None:
         """The process is done: its leases and tickets end. Idempotent."""
         arguments.require_holder("holder", holder)

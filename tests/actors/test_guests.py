@@ -15,6 +15,7 @@ from tests.kvstore.segments import (
     TRUNK,
     assert_right_bytes,
     chain_of,
+    compute,
     passage,
     payload,
     store_path,
@@ -96,3 +97,25 @@ def test_chunks_are_bounded_and_a_larger_segment_is_one_alone() -> None:
     specs = [path[-1] for path in PATHS]
     assert [len(c) for c in chunks(specs, 2 * SEGMENT)] == [2, 2, 2]
     assert [len(c) for c in chunks(specs, 1)] == [1] * 6
+
+
+def test_what_guests_claim_reserves_a_share_of_dram_and_the_rest_is_the_nodes(
+    tmp_path: FilePath,
+) -> None:
+    node = Node(tmp_path / "node", guests_share=0.25)
+    many = [chain_of([n] * 8, passage(n)) for n in range(100)]
+    claimed = node.guests.fetch(somebody(), many, 5.0, claim=True, max_bytes=1)
+    capacity = node.store.stats().dram.capacity_bytes
+    assert 0.2 * capacity < node.store.stats().dram.used_bytes <= 0.25 * 2**20
+    own = compute(node.client, *PATHS)
+    assert all(ticket.extent for ticket in own.tickets.values()), "there is room for its own"
+    free = [path for path in many if path[0].key not in claimed.tickets]
+    assert node.guests.deliver(None, [parcel(free[0][0])]) == 1, "and for what comes computed"
+    taken = [spec for path in many for spec in path if spec.key in claimed.tickets][:4]
+    assert node.guests.deliver(claimed.lease_id, [parcel(spec) for spec in taken]) == 4
+    more = node.guests.fetch(somebody(), free[1:], 5.0, claim=True, max_bytes=1)
+    assert more.tickets, "what was computed is reserved no more"
+    for lease_id in (claimed.lease_id, more.lease_id):
+        node.guests.leave(lease_id)
+    node.client.release(own.lease_id)
+    node.close()

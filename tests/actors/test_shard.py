@@ -163,7 +163,7 @@ def test_errors_cross_the_actor_as_they_are(config: StoreConfig) -> None:
 def test_many_waiters_do_not_keep_the_owner_from_committing(config: StoreConfig) -> None:
     owner, shard = RayStoreClient(config), ensure_shard(config)
     acquired = owner.acquire([PATH], 5)
-    waits = [shard.wait.remote([PATH[0].key], 30.0) for _ in range(100)]
+    waits = [shard.wait.remote(f"{i:016x}", [PATH[0].key], 30.0) for i in range(100)]
     began = time.monotonic()
     owner.abort(acquired, list(acquired.tickets.values()))
     ray.get(waits, timeout=20)
@@ -175,3 +175,33 @@ def test_a_store_that_cannot_start_says_why(cluster: None, tmp_path: FilePath) -
     config = replace(small_config(tmp_path), dram_bytes=4096)
     with pytest.raises(StoreConfigError, match="too small to hold any segment"):
         ensure_shard(config)
+
+
+def test_one_process_waits_with_a_part_of_the_threads(config: StoreConfig) -> None:
+    """And what another one waits for is not behind it."""
+    owner, other, shard = RayStoreClient(config), RayStoreClient(config), ensure_shard(config)
+    acquired = owner.acquire([PATH], 5)
+    key = PATH[0].key
+    greedy = [shard.wait.remote("0" * 16, [key], 60.0) for _ in range(80)]
+    with pytest.raises(DeadlineError):
+        other.wait([key], 0.5)
+    refused, _ = ray.wait(greedy, num_returns=64, timeout=30)
+    assert len(refused) == 64, "those beyond its part"
+    owner.abort(acquired, list(acquired.tickets.values()))
+    ray.wait(greedy, num_returns=len(greedy), timeout=30)
+    owner.close()
+    other.close()
+
+
+def test_long_calls_keep_no_other_from_running(config: StoreConfig) -> None:
+    """A disk that hangs holds up what looks at all of it, and nothing else."""
+    hanging = replace(config, faults=("write delay 20",))
+    client, shard = RayStoreClient(hanging), ensure_shard(hanging)
+    store_path(client, PATH)
+    flushes = [shard.flush.remote(15.0) for _ in range(20)]
+    began = time.monotonic()
+    for _ in range(20):
+        client.release(client.acquire([PATH], 5).lease_id)
+        ray.get(shard.report.remote(), timeout=10)
+    assert not ray.wait(flushes, timeout=0)[0] and time.monotonic() - began < 12
+    client.close()

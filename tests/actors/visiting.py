@@ -19,9 +19,9 @@ _PATIENCE_S = 60.0
 class Node:
     def __init__(self, folder: FilePath, lease_s: float = 60.0, **settings: float | str) -> None:
         folder.mkdir()
-        config = small_config(folder, **settings)
+        config = small_config(folder, ticket_ttl_s=lease_s, **settings)
         self.store = KVStore(config, "node")
-        self.guests = Guests(self.store, config.dram_dir, lease_s)
+        self.guests = Guests(self.store, config)
         self.client = LocalStoreClient(self.store, config.dram_dir)
 
     def close(self) -> None:

@@ -53,7 +53,7 @@ class Node:
     def start(self) -> None:
         self.store = KVStore(self.config, "node")
         self.client = LocalStoreClient(self.store, self.config.dram_dir)
-        self.guests = Guests(self.store, self.config.dram_dir, _PATIENCE_S)
+        self.guests = Guests(self.store, self.config)
         assert self.store.flush(_PATIENCE_S)
 
     def close(self) -> None:
