@@ -68,8 +68,8 @@ class Model:
         self, tags: Collection[bytes], held: Collection[Held], orphans: Collection[SegmentKey]
     ) -> None:
         """`orphans` are stored without what they follow: a removal of that does not reach them."""
-        gone = family(tags)
-        self.may_be_found -= {key for key in gone if key not in orphans or SPECS[key].tag in tags}
+        gone = {key for key in family(tags) if key not in orphans or SPECS[key].tag in tags}
+        self.may_be_found -= gone
         for lease in held:
             for claim in lease.claims.values():
                 claim.doomed |= claim.ticket.spec.key in gone
