@@ -20,7 +20,14 @@ FAILURES: tuple[tuple[str, ...], ...] = (
     ("unlink eio",),
     ("open eio share 0.3", "read eio share 0.3", "write eio share 0.3", "sync eio share 0.3"),
 )
-HANGS: tuple[tuple[str, ...], ...] = (("open hang",), ("read hang",), ("write hang",))
+HANGS: tuple[tuple[str, ...], ...] = (
+    ("open hang",),
+    ("read hang",),
+    ("write hang",),
+    ("sync hang",),
+    ("unlink hang",),
+    ("rename hang",),
+)
 
 
 class Disk:

@@ -1,5 +1,6 @@
 """What happens to a store: processes die, disks fail, passages are removed, nodes come and go."""
 
+from kvstore.errors import RemovalError
 from kvstore.types import SegmentKey
 from tests.kvstore.machine.disk import FAILURES, HANGS
 from tests.kvstore.machine.model import require
@@ -21,13 +22,15 @@ def reap(world: World) -> bool:
 
 
 def remove(world: World, who: int, first: int, second: int) -> bool:
+    """Whatever the disk does: a removal that returns has promised that nothing comes back."""
     tags = {TAGS[first], TAGS[second]}
-    if world.disk.has_failed:
-        return False
-    world.recovered()
     orphans = _orphans(world)
-    world.processes[who].remove_tags(tags)
-    world.model.removed(tags, [*world.held, *world.dead], orphans)
+    try:
+        world.processes[who].remove_tags(tags)
+        is_promised = True
+    except RemovalError:
+        is_promised = False
+    world.model.removed(tags, [*world.held, *world.dead], orphans, is_promised)
     return True
 
 
@@ -87,6 +90,8 @@ def crash(world: World) -> bool:
 
 def _orphans(world: World) -> set[SegmentKey]:
     """Stored, or about to be, without what they follow: no acquire finds them."""
-    there = {*world.store.locate(KEYS), *(c.ticket.spec.key for c in world.claims())}
-    digests = {key.digest for key in there}
-    return {key for key in there if SPECS[key].parent not in digests}
+    stored = set(world.store.locate(KEYS))
+    living = {c.ticket.spec.key for held in world.held for c in held.claims.values()}
+    digests = {key.digest for key in stored | living}
+    claimed = {claim.ticket.spec.key for claim in world.claims()}
+    return {key for key in stored | claimed if SPECS[key].parent not in digests}

@@ -57,6 +57,8 @@ class Held:
 class Model:
     may_be_found: set[SegmentKey] = field(default_factory=set)
     """Committed, and not removed since."""
+    may_return: set[SegmentKey] = field(default_factory=set)
+    """Removed by a call that failed: out of sight until the store starts again."""
     unsound: int = 0
     """Commits of bytes that were not what their checksums said, since the store's start."""
 
@@ -65,14 +67,28 @@ class Model:
             self.may_be_found.add(claim.ticket.spec.key)
 
     def removed(
-        self, tags: Collection[bytes], held: Collection[Held], orphans: Collection[SegmentKey]
+        self,
+        tags: Collection[bytes],
+        held: Collection[Held],
+        orphans: Collection[SegmentKey],
+        is_promised: bool,
     ) -> None:
-        """`orphans` are stored without what they follow: a removal of that does not reach them."""
+        """`orphans` are stored without what they follow: a removal of that does not reach them.
+        What is not promised for good may return when the store starts again."""
         gone = {key for key in family(tags) if key not in orphans or SPECS[key].tag in tags}
+        if is_promised:
+            self.may_return -= gone
+        else:
+            self.may_return |= gone & self.may_be_found
         self.may_be_found -= gone
         for lease in held:
             for claim in lease.claims.values():
                 claim.doomed |= claim.ticket.spec.key in gone
+
+    def restarted(self) -> None:
+        self.may_be_found |= self.may_return
+        self.may_return.clear()
+        self.unsound = 0
 
     def require_findable(self, keys: Collection[SegmentKey], how: str) -> None:
         strange = [f"{NAMES[key]}" for key in keys if key not in self.may_be_found]
