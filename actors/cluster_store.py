@@ -30,7 +30,7 @@ from actors.sources import runs, sources
 from actors.stays import Guest
 from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
-from kvstore.errors import KVStoreError
+from kvstore.errors import KVStoreError, RemovalError
 from kvstore.membership import Membership
 from kvstore.supervised import Supervisor
 from kvstore.types import (
@@ -47,6 +47,8 @@ from kvstore.types import (
 T = TypeVar("T")
 
 _CALL_TIMEOUT_S = 10.0
+_GRACE_S = 1.0
+"""A shard keeps the deadline itself; this much later its call counts as lost."""
 _LOCATE_TIMEOUT_S = 0.5
 _REMEMBERED = 4_096
 """Requests of which is known who was told, and segments of which is known who computes them."""
@@ -58,6 +60,7 @@ class ClusterStoreClient:
     def __init__(self, config: StoreConfig, namespace: str = NAMESPACE) -> None:
         """Starts the node's shard if there is none; raises StoreConfigError when it cannot."""
         self._local = RayStoreClient(config, namespace)
+        self._remove_timeout_s = config.remove_timeout_s + _GRACE_S
         self._view = MembershipView(namespace)
         self._node_id = self._view.node_id
         self._peers = Peers(namespace)
@@ -190,12 +193,17 @@ class ClusterStoreClient:
         return found
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
-        """On every node that can be reached; one that cannot has what no request asks for."""
+        """On every node. Raises RemovalError for those that cannot be reached or failed: they may
+        have what was removed."""
         others = self._view.current().node_ids - {self._node_id}
         calls = self._peers.start({node: (list(tags),) for node in others}, "remove_tags")
-        removed = self._local.remove_tags(tags)
-        elsewhere: list[int] = list(self._peers.gather(calls, _CALL_TIMEOUT_S).values())
-        return removed + sum(elsewhere)
+        try:
+            removed = self._local.remove_tags(tags)
+        finally:
+            elsewhere: dict[str, int] = self._peers.gather(calls, self._remove_timeout_s)
+        if failed := sorted(others - elsewhere.keys()):
+            raise RemovalError(f"the stores of nodes {', '.join(failed)}", "they report no success")
+        return removed + sum(elsewhere.values())
 
     def stats(self) -> StoreStats:
         """Of this node's shard."""

@@ -40,6 +40,7 @@ class RayStoreClient(MappedClient):
     def __init__(self, config: StoreConfig, namespace: str = NAMESPACE) -> None:
         """Starts the node's shard if there is none; raises StoreConfigError when it cannot."""
         self._link = ShardLink(config, namespace)
+        self._remove_timeout_s = config.remove_timeout_s + _GRACE_S
         super().__init__(config.dram_dir)
         self._late_lock = threading.Lock()
         self._late: list[ObjectRef] = []  # acquires that their caller no longer waited for
@@ -90,7 +91,7 @@ class RayStoreClient(MappedClient):
         return found
 
     def _remove_tags(self, tags: Collection[bytes]) -> int:
-        removed: int = self._ask("remove_tags", list(tags))
+        removed: int = self._ask("remove_tags", list(tags), timeout_s=self._remove_timeout_s)
         return removed
 
     def _stats(self) -> StoreStats:

@@ -6,15 +6,17 @@ that makes it right is the same: under the lock nothing waits, reads a payload o
 """
 
 import itertools
+import logging
 import threading
 from collections import Counter
 from collections.abc import Collection, Container, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from kvstore.config import Admission, StoreConfig
 from kvstore.copies import Copies, Owns
 from kvstore.costs import PrefillProfile
+from kvstore.deletions import DamagedListError, DeletionList
 from kvstore.errors import StoreUnavailableError
 from kvstore.holders import Holders
 from kvstore.leases import Lease, Leases
@@ -24,11 +26,17 @@ from kvstore.policies import create_policy
 from kvstore.shelf import AnyOf, Shelf
 from kvstore.singleflight import Claims, OpenTicket
 from kvstore.supervised import Supervisor
-from kvstore.tiers import create_dram_tier, create_remote_tier, create_ssd_tier
+from kvstore.tiers import create_dram_tier, create_files, create_remote_tier, create_ssd_tier
 from kvstore.tiers.dram import Slot
+from kvstore.tiers.files import Files
 from kvstore.tiers.slow import SlowTier
 from kvstore.turns import in_turns
-from kvstore.types import Extent, SegmentKey, StoreStats, TierStats
+from kvstore.types import Extent, SegmentKey, SegmentSpec, StoreStats, TierStats
+
+logger = logging.getLogger(__name__)
+
+_NEVER = 2**63
+"""A version of tombstones that is not reached."""
 
 
 @dataclass(slots=True)
@@ -66,7 +74,8 @@ class Books:
         """Notified when there is something to write, and when there is nothing left."""
         self.threads = Supervisor()
         """All that works for this store; it has a lock of its own."""
-        slow = _slow_tiers(config, node)
+        files = create_files(config)
+        slow = _slow_tiers(config, node, files)
         try:
             self.holders = Holders(config.dram_dir)
             self.dram = create_dram_tier(config, node)
@@ -77,8 +86,11 @@ class Books:
         self.dram_shelf = Shelf(create_policy(config.policy, self.profile))
         self.levels = [self._level(tier) for tier in slow]
         """The slow tiers, fastest first."""
-        self.removed: set[bytes] = set()
-        """Tags whose segments a tier that is still recovering may have."""
+        self.removed = threading.Condition(self.lock)
+        """Notified when a tier has made its deletions."""
+        self.deletions = DeletionList(_ssd_folder(config), files) if config.ssd_dir else None
+        """Those that a restart must not forget; it has a lock of its own, and takes its time."""
+        self._bury()
         self.leases = Leases(self.dram)
         self.claims = Claims(config.ticket_ttl_s)
         self.window = PendingWindow()
@@ -119,6 +131,7 @@ class Books:
     def publish(self, slot: Slot, cost: float | None = None) -> None:
         """Visible from now on, and on its way to the slow tiers. `cost` in seconds per token."""
         self.dram.publish(slot)
+        self.note((slot.spec,))
         try:
             self.dram_shelf.add(slot.entry, cost)
         except BaseException:
@@ -177,11 +190,18 @@ class Books:
             shelf.touch(leaf_first)
         self.copies.touch(leaf_first)
 
-    def may_have(self, level: Level, key: SegmentKey) -> bool:
+    def may_have(self, level: Level, spec: SegmentSpec) -> bool:
         """A tier that nodes share is asked by the owner for what it never showed; others ask the
         owner."""
-        asks = level.tier.exclusive or self.owns((key,))[0]
-        return level.may_have(key) if asks else key in level
+        asks = level.tier.exclusive or self.owns((spec.key,))[0]
+        return level.may_have(spec) and (asks or spec.key in level)
+
+    def note(self, path: Sequence[SegmentSpec]) -> None:
+        """What follows a deleted passage is deleted too: a path says what does."""
+        for level in self.levels:
+            if level.tombstones:
+                for spec in path:
+                    level.tombstones.dooms(spec)
 
     def stored_in(self, key: SegmentKey) -> Level | None:
         """The fastest slow tier that is known to have it."""
@@ -232,6 +252,28 @@ class Books:
             **asdict(self.counters),
         )
 
+    def _bury(self) -> None:
+        """Tombstones for what a predecessor deleted and its tiers still had."""
+        if self.deletions is None:
+            return
+        try:
+            found = self.deletions.load()
+        except (OSError, DamagedListError) as error:
+            logger.error("all that is on the SSD is deleted: the list of deletions %s", error)
+            found = []
+            for level in self.levels:
+                if level.tier.exclusive:
+                    level.tombstones.add_all()
+        levels = {level.name: level for level in self.levels}
+        kept = []
+        for deletion in found:
+            version = _NEVER  # a tier that is not used now keeps its deletions
+            if deletion.tier in levels:
+                tombstones = levels[deletion.tier].tombstones
+                version = tombstones.add(deletion.tags, deletion.keys)
+            kept.append(replace(deletion, version=version))
+        self.deletions.keep(kept)
+
     def _level(self, tier: SlowTier) -> Level:
         config = self._config
         admission: Admission = config.ssd_admission if tier.name == "ssd" else "all"
@@ -266,8 +308,12 @@ def _profile(config: StoreConfig) -> PrefillProfile:
     return PrefillProfile.read(Path(config.prefill_profile).expanduser())
 
 
-def _slow_tiers(config: StoreConfig, node: str) -> list[SlowTier]:
-    tiers = [create_ssd_tier(config)] if config.ssd_dir else []
+def _ssd_folder(config: StoreConfig) -> Path:
+    return Path(config.ssd_dir).expanduser()
+
+
+def _slow_tiers(config: StoreConfig, node: str, files: Files) -> list[SlowTier]:
+    tiers = [create_ssd_tier(config, files)] if config.ssd_dir else []
     try:
         return tiers + ([create_remote_tier(config, node)] if config.remote else [])
     except BaseException:

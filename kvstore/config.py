@@ -21,7 +21,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 _POSITIVE = (
     "dram_bytes", "ssd_bytes", "remote_bytes", "remote_timeout_s", "read_timeout_s",
-    "write_queue", "ticket_ttl_s", "reap_interval_s", "hedge_s", "rebalance_bytes_per_s",
+    "write_queue", "ticket_ttl_s", "remove_timeout_s", "reap_interval_s", "hedge_s",
+    "rebalance_bytes_per_s",
 )  # fmt: skip
 
 
@@ -88,6 +89,8 @@ class StoreConfig:
     """At most this share of DRAM holds copies of what other nodes own."""
     guests_share: float = 0.25
     """At most this share of DRAM is reserved for what other nodes have claimed and not computed."""
+    remove_timeout_s: float = 5.0
+    """When a removal returns though a tier hangs or fails: it is noted durably and made later."""
     write_queue: int = 64
     """Segments waiting to be written to a slow tier; beyond it new ones are not written
     (counted)."""

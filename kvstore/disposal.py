@@ -1,7 +1,6 @@
 """Getting objects off a slow tier that are out of sight already. Never under the metadata lock."""
 
 import logging
-from collections.abc import Collection
 
 from kvstore.books import Books
 from kvstore.errors import TierUnavailableError
@@ -22,14 +21,6 @@ def discard(books: Books, level: Level, stored: Stored, damaged: bool = False) -
         logger.warning("a segment stays until the next start: %s", error)
         with books.lock:
             level.write_failures += 1
-
-
-def discard_for_good(books: Books, detached: Collection[tuple[Level, Stored]]) -> None:
-    """Delete all of them, then make each level's deletes last."""
-    for level, stored in detached:
-        discard(books, level, stored)
-    for level in dict.fromkeys(level for level, _ in detached):
-        settle(books, level)
 
 
 def settle(books: Books, level: Level) -> None:

@@ -7,6 +7,7 @@ KVStoreError
 │   └── AuthenticationError  no MAC, or a wrong one: a miss, and somebody else's to delete
 ├── TierUnavailableError    the medium itself is full, read-only or gone
 ├── StoreUnavailableError   the shard cannot be reached, or is another incarnation by now
+├── RemovalError            what was removed is out of sight, and a restart may bring it back
 ├── DeadlineError           a wait passed its deadline
 └── StoreConfigError        a setting that cannot work on this machine, with the remedy
 """
@@ -53,6 +54,17 @@ class TierUnavailableError(KVStoreError):
 
 class StoreUnavailableError(KVStoreError):
     pass
+
+
+class RemovalError(KVStoreError):
+    """The store goes on trying for as long as it runs."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(where, reason)
+        self.where, self.reason = where, reason
+
+    def __str__(self) -> str:
+        return f"what was removed may be in {self.where} still, after a restart: {self.reason}"
 
 
 class DeadlineError(KVStoreError):

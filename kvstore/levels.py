@@ -12,6 +12,7 @@ from kvstore.tiers.dram import Slot
 from kvstore.tiers.segment_object import Stored
 from kvstore.tiers.sharing import MAX_FOREIGN
 from kvstore.tiers.slow import SlowTier
+from kvstore.tombstones import Tombstones
 from kvstore.types import SegmentKey, SegmentSpec, TierName, TierStats
 
 _SEEN = 65_536
@@ -35,6 +36,7 @@ class Level:
         """A read has been hanging for too long: nothing more is read until one returns."""
         self.read_bytes = self.written_bytes = 0
         self.write_failures = self.writes_dropped = 0
+        self.tombstones = Tombstones()
         self._write_queue = write_queue
         self._seen: OrderedDict[SegmentKey, None] | None = None
         if admission == "second_use":
@@ -59,14 +61,19 @@ class Level:
     def spec(self, key: SegmentKey) -> SegmentSpec | None:
         return self.shelf.spec(key) or self.foreign.spec(key)
 
-    def may_have(self, key: SegmentKey) -> bool:
-        """Known, or perhaps on the medium: not listed yet, or written by another store."""
-        return key in self or not self.tier.complete
+    def may_have(self, spec: SegmentSpec) -> bool:
+        """Known, or perhaps on the medium: not listed yet, or written by another store; and not
+        deleted."""
+        if self.tombstones.dooms(spec):
+            return False
+        return spec.key in self or not self.tier.complete
 
     def offer(self, slot: Slot) -> bool:
         """A segment that was published or used: whether it is to be written now."""
         key = slot.spec.key
         if key in self or key in self.unwritten or key == self.writing:
+            return False
+        if self.tombstones.dooms(slot.spec):
             return False
         if not self._admits(key):
             return False
@@ -88,7 +95,10 @@ class Level:
 
     def adopt(self, stored: Stored, recovered: bool = False) -> Stored | None:
         """Know of an object that was found; a double of what is known is returned, to be discarded
-        without the lock."""
+        without the lock. What was deleted is not taken in: it leaves the tier."""
+        if self.tombstones.dooms(stored.entry.spec):
+            self.tier.condemn(stored)
+            return None
         if self.tier.adopt(stored, recovered):
             try:
                 self.know(stored, recovered)
@@ -143,6 +153,7 @@ class Level:
             self.writes_dropped,
             len(self.unwritten),
             self.tier.codec_misses,
+            len(self.tombstones),
         )
 
     def _admits(self, key: SegmentKey) -> bool:

@@ -51,7 +51,7 @@ class Loads:
         hangs, or DRAM has no room. Called with the lock held."""
         load = self._flying.get(spec.key)
         if load is None:
-            level = self._next_level(spec.key)
+            level = self._next_level(spec)
             if level is None:
                 return None
             extent = self._books.reserve(spec.layout.nbytes)
@@ -115,11 +115,11 @@ class Loads:
             raise
         return load
 
-    def _next_level(self, key: SegmentKey, after: Level | None = None) -> Level | None:
+    def _next_level(self, spec: SegmentSpec, after: Level | None = None) -> Level | None:
         """The first tier, behind the one that was tried, that may have the segment."""
         levels = self._books.levels
         rest = levels[levels.index(after) + 1 :] if after else levels
-        return next((lv for lv in rest if not lv.slow and self._books.may_have(lv, key)), None)
+        return next((lv for lv in rest if not lv.slow and self._books.may_have(lv, spec)), None)
 
     def _finish(self, level: Level, load: Load) -> None:
         books = self._books
@@ -156,7 +156,7 @@ class Loads:
         """Whether a tier behind this one is asked. Those who read along keep away from its bytes,
         which a codec may have changed: what they had is gone, and seen to be."""
         books = self._books
-        after = self._next_level(load.spec.key, level)
+        after = self._next_level(load.spec, level)
         if after is None or books.closed or not load.is_wanted(books.window):
             return False
         if load.readers:

@@ -37,6 +37,8 @@ class Matcher:
         """Pin what DRAM has of every path; then start or join the reads of what only a slow tier
         has, or may have."""
         books = self._books
+        for path in self._paths:
+            self._books.note(path)
         self._look_after_arriving()
         rests = [path[self._pin_head(path) :] for path in self._paths]
         pending: list[Load] = []

@@ -129,7 +129,7 @@ class Reading:
                 return
             data = books.dram.view(load.extent)
             known = key in level
-        if not known and not self._find(key):
+        if not known and not self._find(load):
             return
         reader = level.tier.open(key)
         if reader is None:
@@ -155,12 +155,14 @@ class Reading:
             with self._books.lock:
                 self._books.changed.notify_all()
 
-    def _find(self, key: SegmentKey) -> bool:
+    def _find(self, load: Load) -> bool:
         """Whether the medium has what no listing has shown yet; then the level knows it now."""
-        stored = self._level.tier.find(key)
+        stored = self._level.tier.find(load.spec.key)
         if stored is None:
             return False
         with self._books.lock:
+            if load.doomed:
+                return False
             double = self._level.adopt(stored)
         if double is not None:
             discard(self._books, self._level, double)

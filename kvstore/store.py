@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 
 from kvstore import arguments
 from kvstore.acquisition import Acquisitions
@@ -11,14 +10,14 @@ from kvstore.books import Books
 from kvstore.commits import Commits
 from kvstore.config import StoreConfig
 from kvstore.copies import Owns
-from kvstore.errors import DeadlineError, StoreUnavailableError
+from kvstore.errors import DeadlineError
 from kvstore.leases import Lease
 from kvstore.loads import Loads
 from kvstore.lookup import checksums, locate
 from kvstore.ownership import holdings, kept, let_go, own
 from kvstore.prefetch import Prefetcher
 from kvstore.reaping import end_holder, reaping
-from kvstore.removal import remove_tags
+from kvstore.removal import Removal
 from kvstore.scrub import Scrubber
 from kvstore.supervised import Supervisor
 from kvstore.turns import in_turns
@@ -56,9 +55,8 @@ class KVStore:
         self._commits = Commits(self._books)
         self._prefetcher = Prefetcher(self._books, self._loads, config.prefetch)
         self._scrubber = Scrubber(self._books, config.scrub_bytes_per_s)
-        self._writes = [
-            WriteBehind(self._books, level, self._forget_removed) for level in self._books.levels
-        ]
+        self._writes = [WriteBehind(self._books, level) for level in self._books.levels]
+        self._removal = Removal(self._books, self._loads, config.remove_timeout_s)
         self._closing = False
         every_s = config.reap_interval_s
         self._reaper = self.threads.every(
@@ -194,9 +192,14 @@ class KVStore:
         return locate(self._books, keys)
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
-        """Remove these passages' segments and all that follows them, from every tier; how many."""
+        """Remove these passages' segments and all that follows them, from every tier; how many.
+
+        Returns in `remove_timeout_s`: then it is done, or noted for a tier that hangs, fails or is
+        still being listed. Raises RemovalError when neither was possible; all of it is out of
+        sight then, but a restart may bring it back.
+        """
         arguments.require_tags("tags", tags)
-        return remove_tags(self._books, self._loads, tags)
+        return self._removal.remove_tags(tags)
 
     def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         """Of the layers of what is in DRAM, as it came there."""
@@ -274,9 +277,11 @@ class KVStore:
             books.closed = True
             books.changed.notify_all()
             books.queue_changed.notify_all()
+            books.removed.notify_all()
         self._prefetcher.close(timeout_s)
         self._scrubber.close(timeout_s)
         self._loads.close(timeout_s)
+        self._removal.close(timeout_s)
         self._reaper.join(timeout_s)
         with books.lock:
             books.holders.close()
@@ -288,14 +293,3 @@ class KVStore:
         self._books.trim_lease(lease, keys)
         if not self._loads.keep(lease, keys) and not lease.slots:
             self._books.leases.close(lease)
-
-    def _forget_removed(self) -> None:
-        """A tier has recovered: what was removed meanwhile goes from it too."""
-        books = self._books
-        with books.lock:
-            tags = frozenset(books.removed)
-            if not any(level.recovering for level in books.levels):
-                books.removed.clear()
-        if tags:
-            with suppress(StoreUnavailableError):  # closed: what is left there is found by no key
-                remove_tags(books, self._loads, tags)

@@ -157,6 +157,8 @@ class TierStats:
     write_queue: int = 0
     codec_misses: int = 0
     """Objects passed over: written in a codec that loses what this configuration does not."""
+    tombstones: int = 0
+    """Deleted passages of which the tier may still have something."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ is. Reading does not wait for that.
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 
 from kvstore.books import Books
@@ -26,11 +26,9 @@ class WriteBehind:
     """The queue is `Level.unwritten`. Only what is being written is pinned: memory that is needed
     now is worth more than a write that can be dropped and counted."""
 
-    def __init__(self, books: Books, level: Level, on_recovered: Callable[[], None]) -> None:
-        """`on_recovered` is called once, without the lock."""
+    def __init__(self, books: Books, level: Level) -> None:
         self._books = books
         self._level = level
-        self._on_recovered = on_recovered
         self._stopping = False
         self._is_recovered = False
         self._paused_until = 0.0
@@ -81,7 +79,7 @@ class WriteBehind:
         books, level = self._books, self._level
         try:
             with closing(level.tier.recover()) as found:
-                for stored in found:
+                for stored in self._parents_known(found):
                     with books.lock:
                         if self._stopping:
                             return False
@@ -99,8 +97,25 @@ class WriteBehind:
             level.recovering = False
             books.work.notify_all()
             books.queue_changed.notify_all()
-        self._on_recovered()
         return True
+
+    def _parents_known(self, found: Iterator[Stored]) -> Iterator[Stored]:
+        """What was found, as it comes; where there are deletions to be made, all of it is looked at
+        before any is taken in: what follows a deleted passage is known by its parents."""
+        tombstones = self._level.tombstones
+        if not tombstones:
+            return found
+        everything, num_doomed = list(found), -1
+        while num_doomed < (num_doomed := self._num_doomed(everything)):
+            pass
+        return iter(everything)
+
+    def _num_doomed(self, found: Iterable[Stored]) -> int:
+        num_doomed = 0
+        for stored in found:
+            with self._books.lock:
+                num_doomed += self._level.tombstones.dooms(stored.entry.spec)
+        return num_doomed
 
     def _next(self) -> Slot | None:
         books, level = self._books, self._level

@@ -16,7 +16,7 @@ from torch import Tensor
 from actors.engine.device import DeviceTier, Stored
 from actors.engine.lease import Lease, as_tensor
 from actors.engine.load_rates import LoadRates
-from actors.errors import ExpiredError
+from actors.errors import ExpiredError, UnavailableError
 from kvstore.client import StoreClient
 from kvstore.errors import DeadlineError, KVStoreError
 from kvstore.types import Acquired, Extent, Path, SegmentKey, SegmentSpec, TierName, TierStats
@@ -233,13 +233,14 @@ class Segments:
         return self._client.unchanged(lease.acquired, extents) and kept
 
     def forget(self, tags: Sequence[bytes]) -> int:
-        """Remove the segments of passages that were deleted; 0 when the store cannot be reached."""
+        """Remove the segments of passages that were deleted. Raises UnavailableError when the store
+        cannot be reached, or a restart of it may bring them back."""
         if self._client is None:
             return 0
         try:
             return self._client.remove_tags(tags)
-        except KVStoreError:
-            return 0
+        except KVStoreError as error:
+            raise UnavailableError(f"segments were not removed for good: {error}") from error
         finally:
             self._tier.forget(tags)  # second, or a request could take them in again
 

@@ -60,6 +60,7 @@ async def add(request: Request, tenant: Tenant, context: ContextDep) -> dict[str
     corpus = context.services.corpus
     result = await corpus.ingest(tenant, collection, documents, deadline.left_s())
     change = Change(tenant, collection, result.version, result.replaced, result.fused)
+    reached = await spread(context.services, change, deadline)
     return {
         "collection": collection,
         "version": result.version,
@@ -68,7 +69,7 @@ async def add(request: Request, tenant: Tenant, context: ContextDep) -> dict[str
         "unchanged": result.unchanged,
         "num_passages": result.num_passages,
         "ids": [document.id for document in documents],
-        "searchable": await spread(context.services, change, deadline),
+        **asdict(reached),
     }
 
 
@@ -98,13 +99,13 @@ async def delete(
     if not result.deleted:
         raise NotFoundError("id", f"collection {name!r} has no document {document_id[:100]!r}")
     change = Change(tenant, name, result.version, result.removed, result.fused)
-    searchable = await spread(context.services, change, deadline)
+    reached = await spread(context.services, change, deadline)
     return {
         "id": document_id,
         "collection": name,
         "deleted": True,
         "version": result.version,
-        "searchable": searchable,
+        **asdict(reached),
     }
 
 

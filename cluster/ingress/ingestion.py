@@ -25,9 +25,20 @@ class Change:
     """Fused segments that the collection no longer names."""
 
 
-async def spread(services: Services, change: Change, deadline: Deadline) -> bool:
-    """Whether every retriever searches the new version by now. The change itself is published: a
-    retriever that did not answer follows by itself, and segments left behind age out."""
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How far a change got. The change itself is published: a retriever that did not answer
+    follows by itself."""
+
+    searchable: bool
+    """Every retriever searches the new version by now."""
+    segments_removed: bool
+    """No stored KV of the passages that went is left, or can come back. Where this is not so, no
+    search asks for it, and nodes that run go on trying."""
+
+
+async def spread(services: Services, change: Change, deadline: Deadline) -> Spread:
+    """Tell those who search, and those who store."""
     try:
         await services.retriever.refresh(
             change.tenant, change.collection, change.version, deadline.left_s()
@@ -36,22 +47,27 @@ async def spread(services: Services, change: Change, deadline: Deadline) -> bool
     except (ActorError, ReplicaLostError) as error:
         _log.warning("collection version %d is not everywhere yet: %s", change.version, error)
         searchable = False
-    if change.gone or change.fused:
-        await _forget(services, change, deadline)
-    return searchable
+    return Spread(searchable, await _forget(services, change, deadline))
 
 
-async def _forget(services: Services, change: Change, deadline: Deadline) -> None:
+async def _forget(services: Services, change: Change, deadline: Deadline) -> bool:
+    """Whether the segments of what went are removed for good."""
     tenant, gone, fused = change.tenant, change.gone, change.fused
-    with _logged(len(gone) + len(fused)):
-        await services.reranker.forget(tenant, gone, deadline.left_s())
-    with _logged(len(gone) + len(fused)):
-        await services.generator.forget(tenant, gone, fused, deadline.left_s())
+    failures: list[Exception] = []
+    with _collected(failures):
+        if gone or fused:
+            await services.reranker.forget(tenant, gone, deadline.left_s())
+    with _collected(failures):
+        if gone or fused:
+            await services.generator.forget(tenant, gone, fused, deadline.left_s())
+    for error in failures:
+        _log.warning("segments of %d passages may stay: %s", len(gone) + len(fused), error)
+    return not failures
 
 
 @contextmanager
-def _logged(num_passages: int) -> Iterator[None]:
+def _collected(failures: list[Exception]) -> Iterator[None]:
     try:
         yield
     except (ActorError, ReplicaLostError) as error:
-        _log.warning("segments of %d passages stay: %s", num_passages, error)
+        failures.append(error)

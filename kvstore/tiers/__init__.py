@@ -23,6 +23,7 @@ __all__ = [
     "Reader",
     "Tier",
     "create_dram_tier",
+    "create_files",
     "create_remote_tier",
     "create_ssd_tier",
 ]
@@ -34,14 +35,18 @@ def create_dram_tier(config: StoreConfig, node: str) -> DramTier:
     return DramTier(Arena(config.dram_dir, node, config.dram_bytes))
 
 
-def create_ssd_tier(config: StoreConfig) -> SlowTier:
-    """Of the files that are there it knows what is recovered. Raises StoreConfigError."""
-    folder = Path(config.ssd_dir).expanduser()
+def create_files(config: StoreConfig) -> Files:
+    """The disk's file operations. Raises StoreConfigError."""
     try:
         faults = [Fault.parse(line) for line in config.faults]
     except ValueError as error:
         raise StoreConfigError(f"store.faults: {error}") from error
-    files = FaultyFiles(faults) if faults else Files()
+    return FaultyFiles(faults) if faults else Files()
+
+
+def create_ssd_tier(config: StoreConfig, files: Files) -> SlowTier:
+    """Of the files that are there it knows what is recovered. Raises StoreConfigError."""
+    folder = Path(config.ssd_dir).expanduser()
     codec = create_codec(config.codec)
     medium = Folder(folder, config.ssd_bytes // _QUARANTINE_SHARE, files)
     try:

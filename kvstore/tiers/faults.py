@@ -97,6 +97,10 @@ class FaultyFiles(Files):
         self._strike("create")
         return super().create(path)
 
+    def append(self, path: Path) -> int:
+        self._strike("create")
+        return super().append(path)
+
     def read(self, fd: int, into: memoryview, offset: int) -> int:
         kinds = self._strike("read")
         if "short" in kinds:

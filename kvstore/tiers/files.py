@@ -22,6 +22,10 @@ class Files:
         """For writing; the file must not be there yet."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
+    def append(self, path: Path) -> int:
+        """For writing at the end of a file that is there."""
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+
     def read(self, fd: int, into: memoryview, offset: int) -> int:
         """Bytes that were read; fewer than asked for are no error, 0 is the end."""
         return os.preadv(fd, [into], offset)

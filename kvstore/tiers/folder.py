@@ -93,7 +93,11 @@ class Folder(Medium):
                 yield Listed(f"{folder}/{name}", facts.st_size, facts.st_mtime)
 
     def settle(self) -> None:
-        self._folders.recover()
+        self._folders.settle()
+
+    @property
+    def settled(self) -> bool:
+        return self._folders.settled
 
     def strays(self) -> Iterator[str]:
         for pattern in ("tmp/*", "?/?/*"):
@@ -107,6 +111,7 @@ class Folder(Medium):
         if not self._is_ours(path) and os.path.lexists(path):
             raise PermissionError(errno.EPERM, "no file of this store", str(path))
         self._files.unlink(path)
+        self._folders.changed(path.parent)
 
     def set_aside(self, name: str) -> None:
         """Into the quarantine."""
@@ -137,7 +142,7 @@ class Folder(Medium):
                 os.close(fd)
             self._folders.make(path.parent)
             self._files.rename(temporary, path)
-            self._files.sync_folder(path.parent)
+            self._folders.sync(path.parent)
         except BaseException:
             for leftover in (temporary, path):
                 with suppress(OSError):  # a disk that fails keeps it until the next start

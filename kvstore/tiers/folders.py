@@ -4,14 +4,11 @@ That a folder is there does not say that its name is on the disk: whoever made i
 killed before the sync, or the sync failed. So only what this process has synced counts.
 """
 
-import logging
 import os
 from pathlib import Path
 
 from kvstore.tiers.files import Files, require_folder
 from kvstore.tiers.segment_files import BELOW
-
-logger = logging.getLogger(__name__)
 
 _BELOW = (*sorted({name[0] for name in BELOW}), *BELOW)
 
@@ -23,6 +20,7 @@ class Folders:
         self.root = root
         self._files = files
         self._lasting = {root}
+        self._unsynced = {root, *self._there(*_BELOW)}
 
     def make(self, folder: Path) -> None:
         """It is there and lasts, with all above it up to the root. Raises OSError."""
@@ -42,14 +40,39 @@ class Folders:
         for folder in self._there("tmp", "quarantine", *_BELOW):
             require_folder(folder)
 
-    def recover(self) -> None:
-        """All names that a predecessor left last from now on: what it was killed before syncing is
-        as good as stored to whoever finds it here."""
-        for folder in [self.root, *self._there(*_BELOW)]:
+    @property
+    def settled(self) -> bool:
+        return not self._unsynced
+
+    def changed(self, folder: Path) -> None:
+        """A name in it went: a power cut can bring it back until the folder is synced."""
+        self._unsynced.add(folder)
+
+    def sync(self, folder: Path) -> None:
+        """All names in it, and those that went, last as they are now. Raises OSError."""
+        self._unsynced.discard(folder)  # first: what changes meanwhile may miss the sync
+        try:
+            self._files.sync_folder(folder)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            self._unsynced.add(folder)
+            raise
+
+    def settle(self) -> None:
+        """Sync the folders in which names went since their last sync, and at first all: what a
+        predecessor was killed before syncing is as good as stored to whoever finds it here. Raises
+        the last OSError, after an attempt at each of them."""
+        failure: OSError | None = None
+        for folder in sorted(self._unsynced):
             try:
-                self._files.sync_folder(folder)
+                self.sync(folder)
+            except FileNotFoundError:  # it is gone itself, with all its names
+                continue
             except OSError as error:
-                logger.warning("folder %s cannot be synced: %s", folder, error.strerror)
+                failure = error
+        if failure is not None:
+            raise failure
 
     def _there(self, *names: str) -> list[Path]:
         return [folder for name in names if os.path.lexists(folder := self.root / name)]

@@ -84,6 +84,10 @@ class Guarded(Medium):
     def settle(self) -> None:
         self._call(self._medium.settle)
 
+    @property
+    def settled(self) -> bool:
+        return self._medium.settled
+
     def strays(self) -> Iterator[str]:
         return iter(self._call(lambda: list(self._medium.strays())))
 

@@ -35,6 +35,16 @@ class Ledger:
     def is_leaving(self, stored: Stored) -> bool:
         return stored in self._leaving
 
+    def leaving(self) -> list[Stored]:
+        """Out of sight, and perhaps on the medium still."""
+        with self._lock:
+            return list(self._leaving)
+
+    def unread(self) -> list[str]:
+        """Names of objects that were listed, and could not be looked into."""
+        with self._lock:
+            return list(self._unread)
+
     def is_unread(self, name: str) -> bool:
         return name in self._unread
 
@@ -75,10 +85,11 @@ class Ledger:
         return stored
 
     def left(self, stored: Stored) -> None:
-        """A detached one's bytes are gone."""
+        """A detached one's bytes are gone. Idempotent."""
         with self._lock:
-            self._leaving.discard(stored)
-            self.used -= stored.charged_bytes
+            if stored in self._leaving:
+                self._leaving.remove(stored)
+                self.used -= stored.charged_bytes
 
     def drop(self, key: SegmentKey) -> None:
         """Know nothing of it any more; it stays where it is."""
@@ -125,6 +136,15 @@ class Ledger:
                 self.used += stored.charged_bytes
                 self._leaving.add(stored)
         return known is None
+
+    def condemn(self, stored: Stored) -> None:
+        """What was found on the medium is leaving now, without having been in sight."""
+        with self._lock:
+            is_known = stored.name in {other.name for other in self._leaving}
+            is_gone = self._is_listed and self._exclusive and stored.name not in self._unread
+            if not is_known and not is_gone:
+                self.used += stored.charged_bytes - self._unread.pop(stored.name, 0)
+                self._leaving.add(stored)
 
     def imbalance(self) -> str:
         """What does not add up; empty is right."""

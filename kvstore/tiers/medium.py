@@ -83,6 +83,11 @@ class Medium(ABC):
         """Make names last as they are now: what a predecessor left, before it is relied on, and
         what was deleted for good."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether no power cut can bring back what was deleted."""
+        return True
+
     def strays(self) -> Iterator[str]:
         """Names of what is there and no object: a writer's that is gone, a stranger's."""
         return iter(())

@@ -161,6 +161,21 @@ class SlowTier(Tier):
     def is_leaving(self, stored: Stored) -> bool:
         return self._ledger.is_leaving(stored)
 
+    def leaving(self) -> list[Stored]:
+        """Out of sight, and perhaps on the medium still."""
+        return self._ledger.leaving()
+
+    def condemn(self, stored: Stored) -> None:
+        """What was found on the medium is to go, and was never in sight."""
+        self._ledger.condemn(stored)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether what is out of sight is gone for good: from the books, the medium, and what a
+        power cut can bring back."""
+        ledger = self._ledger
+        return self._medium.settled and not ledger.leaving() and not ledger.unread()
+
     def discard(self, stored: Stored, damaged: bool = False) -> None:
         """Second half: the bytes are gone, or set aside for an operator when they are damaged. A
         medium that cannot do that keeps them counted; then raises TierUnavailableError."""
@@ -177,6 +192,12 @@ class SlowTier(Tier):
             sweep(self._medium, is_doomed, lambda: self._stopped)
         except OSError as error:
             raise TierUnavailableError(self.name, f"cannot be listed: {error}") from error
+
+    def discard_unread(self) -> None:
+        """Delete what was listed and cannot be looked into. Raises TierUnavailableError."""
+        for name in self._ledger.unread():
+            self.discard_stray(name)
+            self._ledger.forget(name)
 
     def settle(self) -> None:
         """What was discarded does not come back, not after a power cut either. Raises
@@ -202,7 +223,10 @@ class SlowTier(Tier):
         store wrote to a shared one, and a part of the rest. From the first one on all of it counts.
         Ends early after `stop`. Raises TierUnavailableError when the medium cannot be listed."""
         try:
-            self._medium.settle()
+            self.settle()
+        except TierUnavailableError as error:  # what is there can be read all the same
+            logger.warning("%s", error)
+        try:
             found = self._recover_all() if self._medium.exclusive else self._survey()
         except OSError as error:
             raise TierUnavailableError(self.name, f"cannot be listed: {error}") from error

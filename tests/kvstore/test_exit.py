@@ -28,7 +28,7 @@ print("used", flush=True)
 """
 
 
-@pytest.mark.parametrize("operation", ["open", "read", "create", "sync", "unlink"])
+@pytest.mark.parametrize("operation", ["open", "read", "create", "rename", "unlink"])
 def test_a_process_ends_though_its_disk_hangs(config: StoreConfig, operation: str) -> None:
     store = KVStore(config, "node")
     client = LocalStoreClient(store, config.dram_dir)

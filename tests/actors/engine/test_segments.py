@@ -1,7 +1,7 @@
 """What a request gets of the KV that is there, and is told of where it was found."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +11,10 @@ import pytest
 from actors.engine.config import DeviceTierConfig
 from actors.engine.device.retained import RetainedTier
 from actors.engine.segments import Segments
+from actors.errors import UnavailableError
 from actors.messages import CacheReport
 from kvstore.config import StoreConfig
+from kvstore.errors import RemovalError
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from tests.actors.engine.device.kv import path_of, use
@@ -130,3 +132,15 @@ def test_a_layer_that_does_not_come_is_told_and_nothing_of_it_kept(reads: Reads,
     reads.gate.allow()
     report = use(reads.segments, PATH)
     assert (report.hits, report.computed) == (2, 0)
+
+
+def test_segments_that_may_come_back_are_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(client: LocalStoreClient, tags: Collection[bytes]) -> int:
+        raise RemovalError("ssd", "Input/output error")
+
+    with opened(small_config(tmp_path)) as segments:
+        monkeypatch.setattr(LocalStoreClient, "remove_tags", fail)
+        with pytest.raises(UnavailableError, match="ssd"):
+            segments.forget([bytes(8)])

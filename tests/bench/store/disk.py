@@ -11,6 +11,7 @@ from kvstore.checksum import segment_crcs
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.tiers import create_ssd_tier
+from kvstore.tiers.files import Files
 from kvstore.types import SegmentSpec
 from tests.bench.harness import Options
 from tests.bench.store.segments import GIB, LAYOUT, config, drop_cache, fill_ssd, in_threads, specs
@@ -114,7 +115,7 @@ def _checksums(
     folder: Path, segments: Sequence[SegmentSpec], files: Sequence[Path], repetitions: int
 ) -> tuple[float, float, float]:
     """Median seconds of a cold read by one thread, without and with checksums; and a warm one."""
-    tier = create_ssd_tier(config(folder))
+    tier = create_ssd_tier(config(folder), Files())
     for stored in tier.recover():
         tier.adopt(stored, recovered=True)
     buffer = memoryview(bytearray(LAYOUT.layer_nbytes))
@@ -146,7 +147,7 @@ def _writes(
 ) -> list[tuple[float, float]]:
     """(plain write and fsync, the tier) in MB/s, in batches of eight."""
     data = memoryview(bytearray(os.urandom(LAYOUT.nbytes)))
-    tier = create_ssd_tier(config(folder / "writes"))
+    tier = create_ssd_tier(config(folder / "writes"), Files())
     for _ in tier.recover():
         raise AssertionError("the folder is new")
     found = []

@@ -12,6 +12,7 @@ from kvstore.checksum import segment_crcs
 from kvstore.config import StoreConfig
 from kvstore.keys import make_path, make_root
 from kvstore.tiers import create_ssd_tier
+from kvstore.tiers.files import Files
 from kvstore.tiers.segment_files import SUFFIX
 from kvstore.types import Layout, SegmentSpec
 
@@ -35,7 +36,7 @@ def config(folder: Path, **changes: object) -> StoreConfig:
 def fill_ssd(folder: Path, segments: Sequence[SegmentSpec]) -> list[Path]:
     """Puts them into the SSD tier; their files, in the same order."""
     data = memoryview(bytearray(os.urandom(segments[0].layout.nbytes)))
-    tier = create_ssd_tier(config(folder))
+    tier = create_ssd_tier(config(folder), Files())
     for stored in tier.recover():
         tier.adopt(stored, recovered=True)
     for spec in segments:

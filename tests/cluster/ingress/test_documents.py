@@ -5,8 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
+from actors.errors import UnavailableError
 from cluster.services import Services
-from tests.cluster.ingress.conftest import DOCUMENTS
+from tests.cluster.ingress.conftest import DOCUMENTS, MakeApp, connect
 
 
 async def test_one_document_is_searchable_at_once(client: httpx.AsyncClient) -> None:
@@ -68,11 +69,30 @@ async def test_a_bad_limit_is_named(client: httpx.AsyncClient, limit: Any) -> No
 
 async def test_a_deleted_document_is_not_found_any_more(filled: httpx.AsyncClient) -> None:
     data = (await filled.delete("/v1/documents/sky")).json()
-    assert data["deleted"] and data["searchable"]
+    assert data["deleted"] and data["searchable"] and data["segments_removed"]
     answer = (await filled.post("/v1/rag/query", json={"question": "is the sky blue"})).json()
     assert "sky" not in [s["document_id"] for s in answer["sources"]]
     response = await filled.delete("/v1/documents/sky")
     assert response.status_code == 404
+
+
+@pytest.mark.parametrize("part", ["reranker", "generator"])
+async def test_segments_that_may_come_back_are_no_success(
+    make_app: MakeApp, services: Services, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    async with connect(make_app()) as http:
+        body = {"documents": DOCUMENTS}
+        assert (await http.post("/v1/documents", json=body)).json()["segments_removed"]
+
+        async def fail(*_: Any) -> int:
+            raise UnavailableError("the disk of node 7 failed")
+
+        monkeypatch.setattr(getattr(services, part), "forget", fail)
+        changed = {"documents": [{"id": "sky", "text": "the sky is grey"}]}
+        data = (await http.post("/v1/documents", json=changed)).json()
+        assert data["searchable"] and not data["segments_removed"]
+        data = (await http.delete("/v1/documents/grass")).json()
+        assert data["deleted"] and data["searchable"] and not data["segments_removed"]
 
 
 async def test_an_id_may_have_slashes(client: httpx.AsyncClient) -> None:

@@ -18,6 +18,14 @@ class Create:
 
 
 @dataclass(frozen=True, slots=True)
+class Append:
+    """A file that is there is opened, to be written to at its end."""
+
+    name: str
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     inode: int
     offset: int
@@ -64,7 +72,9 @@ class Removing:
     spec: SegmentSpec
 
 
-Event = Create | Write | Sync | SyncFolder | MakeFolder | Rename | Unlink | Stored | Removing
+Event = (
+    Create | Append | Write | Sync | SyncFolder | MakeFolder | Rename | Unlink | Stored | Removing
+)
 
 
 class Killed(BaseException):
@@ -94,6 +104,14 @@ class RecordingFiles(Files):
         self._inodes[fd] = len(self._sizes)
         self._sizes.append(0)
         self.log.append(Create(self._name(path), self._inodes[fd]))
+        return fd
+
+    def append(self, path: Path) -> int:
+        self._step()
+        fd = super().append(path)
+        self._inodes[fd] = len(self._sizes)
+        self._sizes.append(os.fstat(fd).st_size)
+        self.log.append(Append(self._name(path), self._inodes[fd]))
         return fd
 
     def write(self, fd: int, data: memoryview) -> int:
