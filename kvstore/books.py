@@ -128,6 +128,10 @@ class Books:
         next_use = self.next_use()
         return self._reserve(nbytes, {key for key, use in next_use.items() if use <= rank})
 
+    def can_publish(self, spec: SegmentSpec) -> bool:
+        """Whether it is new, and contradicts nothing that is here."""
+        return not self.dram.contains(spec.key) and self.dram_shelf.can_add(spec)
+
     def publish(self, slot: Slot, cost: float | None = None) -> None:
         """Visible from now on, and on its way to the slow tiers. `cost` in seconds per token."""
         self.dram.publish(slot)

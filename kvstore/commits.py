@@ -70,7 +70,7 @@ class Commits:
         books.claims.land(ticket)
         if not sound:
             books.counters.corrupt += 1
-        elif not ticket.doomed and not books.dram.contains(slot.spec.key):
+        elif not ticket.doomed and books.can_publish(slot.spec):
             books.publish(slot, ticket.cost)
             books.counters.commits += 1
         slot.borrows -= 1

@@ -1,5 +1,6 @@
 """Settings of one node's shard."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 from urllib.parse import urlsplit
@@ -23,6 +24,9 @@ _POSITIVE = (
     "dram_bytes", "ssd_bytes", "remote_bytes", "remote_timeout_s", "read_timeout_s",
     "write_queue", "ticket_ttl_s", "remove_timeout_s", "reap_interval_s", "hedge_s",
     "rebalance_bytes_per_s",
+)  # fmt: skip
+_NUMBERS = (
+    "lookahead_requests", "scrub_bytes_per_s", "replication", "ssd_free_share", "copies_share",
 )  # fmt: skip
 
 
@@ -106,6 +110,12 @@ class StoreConfig:
     """How often leases and tickets of processes that ended are collected."""
 
     def __post_init__(self) -> None:
+        for name in (*_POSITIVE, *_NUMBERS):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"store.{name} is {value!r}, must be a number")
+            if not math.isfinite(value):
+                raise ValueError(f"store.{name} is {value}, must be a finite number")
         for name, allowed in _CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"store.{name} is {value!r}, must be one of {', '.join(allowed)}")

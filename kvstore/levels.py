@@ -73,7 +73,7 @@ class Level:
         key = slot.spec.key
         if key in self or key in self.unwritten or key == self.writing:
             return False
-        if self.tombstones.dooms(slot.spec):
+        if self.tombstones.dooms(slot.spec) or not self.shelf.can_add(slot.spec):
             return False
         if not self._admits(key):
             return False
@@ -109,9 +109,12 @@ class Level:
         return stored if self.tier.is_leaving(stored) else None
 
     def know(self, stored: Stored, recovered: bool = False) -> None:
-        """The tier has it: put it on its shelf. Of others' objects the least recently used that are
-        too many are forgotten."""
+        """The tier has it: put it on its shelf; what contradicts that is dropped. Of others'
+        objects the least recently used that are too many are forgotten."""
         shelf = self.shelf if stored.own else self.foreign
+        if not shelf.can_add(stored.entry.spec):
+            self.tier.drop(stored.entry.key)
+            return
         shelf.add(stored.entry, recovered=recovered)
         if len(self.foreign) > MAX_FOREIGN:
             for key in self.foreign.victims(1, {}, ()):

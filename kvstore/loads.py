@@ -170,8 +170,10 @@ class Loads:
         """Publish what is wanted; what is not is still there for those who read along."""
         books, key, crcs = self._books, load.spec.key, load.crcs
         readers = [lease for lease in load.readers if lease.open]
-        is_new = not load.doomed and not books.dram.contains(key)
-        load.succeeded = crcs is not None and not load.doomed
+        is_new = not load.doomed and books.can_publish(load.spec)
+        load.succeeded = (
+            crcs is not None and not load.doomed and (is_new or books.dram.contains(key))
+        )
         if crcs is None or not (is_new or readers):
             books.dram.abort(load.extent)
             return

@@ -21,6 +21,7 @@ class Shelf:
         self._entries: dict[SegmentKey, Entry] = {}
         self._children: dict[bytes, set[SegmentKey]] = defaultdict(set)  # of a parent's digest
         self._tagged: dict[bytes, set[SegmentKey]] = defaultdict(set)
+        self._digests: dict[bytes, SegmentKey] = {}
         self.hits = 0
         self.evictions = 0
 
@@ -41,17 +42,34 @@ class Shelf:
     def specs(self) -> list[SegmentSpec]:
         return [entry.spec for entry in self._entries.values()]
 
+    def can_add(self, spec: SegmentSpec) -> bool:
+        """Whether the chains stay chains: its digest is nobody else's, and it precedes itself
+        nowhere. What callers and files say in turn may contradict each other."""
+        digest, at = spec.key.digest, spec.parent
+        if self._digests.get(digest, spec.key) != spec.key or at == digest:
+            return False
+        if digest not in self._children:
+            return True
+        while (key := self._digests.get(at)) is not None:
+            at = self._entries[key].spec.parent
+            if at == digest:
+                return False
+        return True
+
     def add(self, entry: Entry, cost: float | None = None, recovered: bool = False) -> None:
         """`cost` is what computing it took, in seconds per token, where it was computed now.
         `recovered`: it was last used before all that is here."""
         spec = entry.spec
+        assert self.can_add(spec), f"{spec.key} contradicts what is here"
         self._entries[spec.key] = entry
+        self._digests[spec.key.digest] = spec.key
         self._children[spec.parent].add(spec.key)
         self._tagged[spec.tag].add(spec.key)
         self._policy.on_insert(entry, cost, recovered)
 
     def remove(self, key: SegmentKey, evicted: bool = False) -> None:
         entry = self._entries.pop(key)
+        del self._digests[key.digest]
         self._policy.on_remove(entry, evicted)
         self.evictions += evicted
         for groups, name in ((self._children, entry.spec.parent), (self._tagged, entry.spec.tag)):

@@ -1,12 +1,20 @@
 """Chains over the tiers: what can be matched from the root is kept, what cannot is not."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
+from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from tests.kvstore.acting import Actor
-from tests.kvstore.segments import assert_balanced, small_config
+from tests.kvstore.segments import (
+    assert_balanced,
+    chain_of,
+    passage,
+    small_config,
+    store_path,
+)
 
 
 def orphans(store: KVStore) -> list[str]:
@@ -36,3 +44,26 @@ def test_a_parent_is_never_in_a_slower_tier_than_its_children(tmp_path: Path) ->
     client.close()
     assert_balanced(store)
     store.close()
+
+
+def test_calls_that_contradict_each_other_leave_a_tree(
+    store: KVStore, client: LocalStoreClient, config: StoreConfig
+) -> None:
+    """A digest under two placements, and a cycle, over several calls: computed, and not kept."""
+    one, two = chain_of(passage(1), passage(2))
+    store_path(client, (two,))
+    around = replace(one, parent=two.key.digest)
+    moved = replace(two, key=replace(two.key, placement=b"elsewher"))
+    for strange in (around, moved):
+        store_path(client, (strange,))
+        assert list(client.acquire([(strange,)], 1).tickets) == [strange.key]
+    assert client.acquire([(two,)], 1).hits
+    client.close()
+    assert store.flush(10)
+    other = LocalStoreClient(store, config.dram_dir)
+    for number in range(10, 130):
+        store_path(other, chain_of(passage(number)))
+    assert store.stats().dram.evictions > 0
+    assert store.remove_tags([two.tag]) == 1
+    other.close()
+    assert_balanced(store)
