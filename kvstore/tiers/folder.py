@@ -55,8 +55,9 @@ class Folder(Medium):
             self._quarantine = Quarantine(folder / "quarantine", quarantine_bytes, self._files)
             self._sweep()
             self._is_ready = False
-            with suppress(OSError):  # a disk that is full, or fails: what it has can be read
-                self._make_ready()
+            if not self._held.is_marked:
+                with suppress(OSError):  # a disk that is full, or fails: it is tried again
+                    self._make_ready()
         except OSError as error:
             self.close()
             raise StoreConfigError(f"{_SETTING} is {folder}: {error}") from error

@@ -67,7 +67,7 @@ class StoreFolder:
         a power cut would refuse the folder without. Raises OSError; idempotent."""
         if self._mark_lasts:
             return
-        if not self._is_marked():
+        if not self.is_marked:
             fd = files.create(self.path / MARK)
             try:
                 files.write(fd, memoryview(_MARK_TEXT))  # the name says it all
@@ -91,16 +91,17 @@ class StoreFolder:
                 f"{self._shown} belongs to user {found.st_uid}: name a folder below it, which the "
                 f"store makes for itself"
             )
-        if not self._is_marked():
+        if not self.is_marked:
             self._require_empty()
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             logger.warning("%s others could write to: now it is this user's alone", self._shown)
             os.fchmod(self._fd, 0o700)
         self._lock(wait_s)
-        if not self._is_marked():
+        if not self.is_marked:
             self._require_empty()  # and nobody else can put anything there any more
 
-    def _is_marked(self) -> bool:
+    @property
+    def is_marked(self) -> bool:
         try:
             return is_own_file(os.lstat(MARK, dir_fd=self._fd))
         except FileNotFoundError:

@@ -53,7 +53,7 @@ def verify(folder: Path, stored: Collection[SegmentSpec]) -> Verdict:
             lost=len(set(stored) - sound),
             partial=len(specs) - len(sound),
             unbalanced=len(tier.check()),
-            leftovers=len(list((folder / "tmp").iterdir())),
+            leftovers=len(list((folder / "tmp").glob("*"))),
         )
 
 
