@@ -1,10 +1,12 @@
 """Write-behind: what is published in DRAM goes to a slow tier, later and on a thread of its own.
 
-The same thread first recovers what the tier has from before: only then is known how much room there
-is. Reading does not wait for that.
+Another thread first recovers what the tier has from before. Reading does not wait for that, and
+writing only until all that is there is counted: what fits is written beside the recovery, and what
+would have to displace something waits for its end.
 """
 
 import logging
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -20,6 +22,8 @@ from kvstore.types import SegmentKey
 logger = logging.getLogger(__name__)
 
 _PAUSE_S = 30.0
+_LOOK_S = 0.1
+"""How often, while a tier recovers, it is looked whether it is listed by now."""
 
 
 class WriteBehind:
@@ -30,11 +34,15 @@ class WriteBehind:
         self._books = books
         self._level = level
         self._stopping = False
-        self._is_recovered = False
         self._paused_until = 0.0
         self._warned = False
+        self._recover_again_at = 0.0
+        self._making_room = threading.Lock()
         self._going: list[Stored] = []  # evicted, not yet off the medium
-        self._thread = books.threads.start(f"kvstore-{level.name}", self._step)
+        self._threads = (
+            books.threads.start(f"kvstore-recover-{level.name}", self._recovery_step),
+            books.threads.start(f"kvstore-{level.name}", self._step),
+        )
 
     def flush(self, timeout_s: float) -> bool:
         """Whether everything that was queued has been written or given up in time."""
@@ -52,18 +60,11 @@ class WriteBehind:
             self._stopping = True
             level.tier.stop()
             self._books.work.notify_all()
-        self._thread.join(give_up - time.monotonic())
+        for thread in self._threads:
+            thread.join(give_up - time.monotonic())
 
     def _step(self) -> bool:
-        """Recover, once the last failure was long enough ago; then write one segment."""
-        if not self._is_recovered:
-            left = self._paused_until - time.monotonic()
-            with self._books.lock:
-                if self._books.work.wait_for(lambda: self._stopping, max(0.0, left)):
-                    return False
-            self._paused_until = time.monotonic() + _PAUSE_S  # unless it succeeds
-            self._is_recovered = self._recover()
-            return True
+        """Write one segment."""
         slot = self._next()
         if slot is None:
             return False
@@ -73,6 +74,15 @@ class WriteBehind:
         finally:
             self._finish(slot, written)
         return True
+
+    def _recovery_step(self) -> bool:
+        """Recover, once the last failure was long enough ago; False when that is done."""
+        left = self._recover_again_at - time.monotonic()
+        with self._books.lock:
+            if self._books.work.wait_for(lambda: self._stopping, max(0.0, left)):
+                return False
+        self._recover_again_at = time.monotonic() + _PAUSE_S  # unless it succeeds
+        return not self._recover()
 
     def _recover(self) -> bool:
         """Whether the level knows all that the medium has; False when it could not be asked."""
@@ -92,7 +102,6 @@ class WriteBehind:
         except TierUnavailableError as error:
             self._pause(error)
             return False
-        self._paused_until = 0.0
         with books.lock:
             level.recovering = False
             books.work.notify_all()
@@ -121,7 +130,7 @@ class WriteBehind:
         books, level = self._books, self._level
         with books.lock:
             while not self._stopping:
-                if level.unwritten:
+                if level.unwritten and self._may_write():
                     key, slot = level.unwritten.popitem(last=False)
                     if time.monotonic() >= self._paused_until:
                         slot.borrows += 1
@@ -130,8 +139,17 @@ class WriteBehind:
                     level.writes_dropped += 1
                     books.work.notify_all()
                 else:
-                    books.work.wait()
+                    books.work.wait(_LOOK_S if level.recovering else None)
         return None
+
+    def _may_write(self) -> bool:
+        """While the tier recovers: what fits, as soon as all that is there is counted. What is to
+        go for more is known when it has recovered. Called with the lock held."""
+        level = self._level
+        if not level.recovering:
+            return True
+        first = next(iter(level.unwritten.values()))
+        return level.tier.is_listed and level.tier.has_room(first.spec)
 
     def _write(self, slot: Slot) -> bool:
         """Whether the tier has it now. What goes wrong is counted."""
@@ -160,6 +178,10 @@ class WriteBehind:
     def _make_room(self, nbytes: int) -> None:
         """Discard objects until `nbytes` more fit. Raises TierUnavailableError; then the rest of
         them goes at the next attempt."""
+        with self._making_room:
+            self._evict(nbytes)
+
+    def _evict(self, nbytes: int) -> None:
         books, level = self._books, self._level
         with books.lock:
             missing = nbytes - (level.tier.capacity_bytes - level.tier.used_bytes)

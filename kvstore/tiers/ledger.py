@@ -20,7 +20,7 @@ class Ledger:
         self._writing: dict[SegmentKey, int] = {}
         self._leaving: set[Stored] = set()  # out of sight, not yet off the medium
         self._unread: dict[str, int] = {}  # listed, but their header was not read yet
-        self._is_listed = False
+        self.is_listed = False
         self.used = 0
         self.num_refused = 0
         """Objects that are there and no hit here, each time that they are found."""
@@ -103,7 +103,7 @@ class Ledger:
             known = {stored.name for stored in (*self._stored.values(), *self._leaving)}
             self._unread = {name: n for name, n in charges.items() if name not in known}
             self.used += sum(self._unread.values())
-            self._is_listed = True
+            self.is_listed = True
 
     def forget(self, name: str) -> None:
         """One that was listed is not there any more."""
@@ -121,7 +121,7 @@ class Ledger:
         when the key has another object: then this one is leaving now."""
         key = stored.entry.key
         with self._lock:
-            was_listed = recovered or (self._is_listed and self._exclusive)
+            was_listed = recovered or (self.is_listed and self._exclusive)
             known = self._stored.get(key)
             if was_listed and stored.name not in self._unread:
                 return False
@@ -141,7 +141,7 @@ class Ledger:
         """What was found on the medium is leaving now, without having been in sight."""
         with self._lock:
             is_known = stored.name in {other.name for other in self._leaving}
-            is_gone = self._is_listed and self._exclusive and stored.name not in self._unread
+            is_gone = self.is_listed and self._exclusive and stored.name not in self._unread
             if not is_known and not is_gone:
                 self.used += stored.charged_bytes - self._unread.pop(stored.name, 0)
                 self._leaving.add(stored)

@@ -55,7 +55,7 @@ class SlowTier(Tier):
         self._max_bytes = max_bytes
         self._free_share = free_share
         self._free_bytes = medium.free_bytes()
-        self._found_bytes = 0
+        self._found_bytes = self._count_own()
         self._recovered = self._stopped = False
         self._ledger = Ledger(medium.exclusive)
 
@@ -73,6 +73,16 @@ class SlowTier(Tier):
     def codec_misses(self) -> int:
         """Objects that were passed over because of the codec they are in."""
         return self._ledger.num_refused
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether all that is there counts: then there is room for what fits, and it may be
+        written."""
+        return self._medium.exclusive and self._ledger.is_listed
+
+    def has_room(self, spec: SegmentSpec) -> bool:
+        """Without any eviction."""
+        return self.object_nbytes(spec) <= self.capacity_bytes - self.used_bytes
 
     @property
     def capacity_bytes(self) -> int:
@@ -102,8 +112,8 @@ class SlowTier(Tier):
         return Label(spec, seal=seal.digest if seal else NOBODY).nbytes
 
     def put(self, spec: SegmentSpec, data: memoryview, crcs: Sequence[int]) -> None:
-        """Returns when the object is there to stay. After recovery: before it, what counts
-        towards the bound is not known."""
+        """Returns when the object is there to stay. Of a medium that is this store's alone: once
+        it is listed; before that, what counts towards the bound is not known."""
         verify_segment(spec, data, crcs)
         sharing = self._sharing
         header, payload = encode_segment(
@@ -237,10 +247,23 @@ class SlowTier(Tier):
         """End a listing under way: the store is closing."""
         self._stopped = True
 
+    def _count_own(self) -> int:
+        """Bytes of what is there at the start, where the capacity depends on them: it is reported
+        before anything is recovered, and must not change."""
+        free = self._free_bytes
+        if free is None or self._free_share * free >= self._max_bytes:
+            return 0
+        try:
+            return sum(it.nbytes for it in self._medium.list()) + self._medium.aside_bytes
+        except OSError as error:
+            logger.warning(
+                "%s: cannot be listed, its capacity counts free bytes: %s", self.name, error
+            )
+            return 0
+
     def _recover_all(self) -> Generator[Stored]:
         listed = sorted(self._medium.list(), key=lambda it: it.last_use, reverse=True)
         self._ledger.listed({it.name: it.nbytes for it in listed})
-        self._found_bytes = self._ledger.used
         starts = range(0, len(listed), _HEADERS_AT_ONCE)
         return self._read_headers([listed[i : i + _HEADERS_AT_ONCE] for i in starts])
 

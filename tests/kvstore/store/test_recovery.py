@@ -11,6 +11,7 @@ import pytest
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
+from kvstore.tiers.folder import Folder
 from kvstore.tiers.segment_object import Stored
 from kvstore.tiers.slow import SlowTier
 from tests.kvstore.segments import (
@@ -21,6 +22,7 @@ from tests.kvstore.segments import (
     passage,
     store_path,
 )
+from tests.kvstore.waiting import eventually
 
 PATHS = [chain_of([7] * 8, passage(i, 64)) for i in range(12)]
 
@@ -69,14 +71,37 @@ def test_a_segment_is_found_before_it_is_listed(gate: Gate, config: StoreConfig)
     store.close()
 
 
-def test_what_is_computed_meanwhile_is_written_afterwards(gate: Gate, config: StoreConfig) -> None:
+def test_what_is_computed_meanwhile_is_written_meanwhile(gate: Gate, config: StoreConfig) -> None:
+    """More of it than the queue has places, as long as it fits."""
+    config = replace(config, write_queue=1)
     store = KVStore(config, "node")
     client = LocalStoreClient(store, config.dram_dir)
-    new = chain_of([7] * 8, passage(99))
-    acquired = compute(client, new)
-    assert not store.flush(0.2) and store.stats().ssd.written_bytes == 0
+    for number in (97, 98, 99):
+        acquired = compute(client, chain_of([7] * 8, passage(number)))
+        assert eventually(lambda: store.stats().ssd.write_queue == 0, 20)
+        client.release(acquired.lease_id)
+    assert eventually(lambda: store.stats().ssd.num_segments >= 3, 20)
+    assert not store.flush(0), "it still recovers"
+    assert store.stats().ssd.writes_dropped == 0
     gate.open.set()
-    assert store.flush(10) and store.stats().ssd.num_segments == 14
+    assert store.flush(10) and store.stats().ssd.num_segments == 16
+    assert_balanced(store)
+    client.close()
+    store.close()
+
+
+def test_what_would_displace_something_waits_for_the_recovery(
+    gate: Gate, config: StoreConfig
+) -> None:
+    """What goes first is not known before."""
+    on_disk = sum(file.stat().st_size for file in Path(config.ssd_dir).glob("?/?/*"))
+    store = KVStore(replace(config, ssd_bytes=on_disk + 4096), "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    acquired = compute(client, chain_of([7] * 8, passage(99)))
+    assert not store.flush(0.3) and store.stats().ssd.written_bytes == 0
+    assert store.stats().ssd.used_bytes == on_disk
+    gate.open.set()
+    assert store.flush(10) and store.stats().ssd.written_bytes > 0
     client.release(acquired.lease_id)
     assert_balanced(store)
     client.close()
@@ -122,3 +147,22 @@ def test_a_store_can_be_closed_while_it_recovers(gate: Gate, config: StoreConfig
     reopened = KVStore(config, "node")
     assert reopened.flush(10) and reopened.stats().ssd.num_segments == 13
     reopened.close()
+
+
+def test_the_capacity_is_right_from_the_first_report_on(
+    gate: Gate, config: StoreConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a share of what is free, and of what the store itself has taken."""
+    files = Path(config.ssd_dir)
+    disk_bytes = 2**21
+    monkeypatch.setattr(
+        Folder,
+        "free_bytes",
+        lambda own: disk_bytes - sum(file.stat().st_size for file in files.glob("?/?/*")),
+    )
+    store = KVStore(replace(config, ssd_free_share=0.5), "node")
+    assert store.capacity_bytes == store.stats().dram.capacity_bytes + disk_bytes // 2
+    gate.open.set()
+    assert store.flush(10)
+    assert store.capacity_bytes == store.stats().dram.capacity_bytes + disk_bytes // 2
+    store.close()
