@@ -80,7 +80,7 @@ def _disturbed(
     ours = _threads() - before
     with _failing(owner, name, error) as calls:
         _use(store, client)
-        eventually(lambda: calls[0] > 2, 2.0)
+        eventually(lambda: calls[0] > 2, 0.5)
     gone = {thread.name for thread in ours if not thread.is_alive()}
     works = _works(store, client)
     client.close()
