@@ -50,6 +50,7 @@ class World:
         settings: Settings = {
             "dram_bytes": 2**17, "ssd_bytes": 2**17, "ssd_dir": str(folder / "ssd-0"),
             "write_queue": 8, "reap_interval_s": 0.01, "read_timeout_s": 0.2, "faults": FAULTY,
+            "remove_timeout_s": 0.5,
         } | variant_of(variant, folder)  # fmt: skip
         self.config = small_config(folder, **settings)
         self.model = Model()
