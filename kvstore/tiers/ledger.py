@@ -45,6 +45,9 @@ class Ledger:
         with self._lock:
             return list(self._unread)
 
+    def is_stored(self, name: str) -> bool:
+        return any(stored.name == name for stored in self.stored())
+
     def is_unread(self, name: str) -> bool:
         return name in self._unread
 

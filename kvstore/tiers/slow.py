@@ -369,6 +369,8 @@ class SlowTier(Tier):
         except OtherVersionError:
             self._medium.delete(listed.name)
         except CorruptSegmentError as error:
+            if self._ledger.is_stored(listed.name):  # a reader, who found it sound, adopted it
+                return None
             logger.warning("%s: set aside: %s", self.name, error)
             self._medium.set_aside(listed.name)
         self._ledger.forget(listed.name)

@@ -2,6 +2,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from kvstore.checksum import segment_crcs
 from kvstore.compression import create_codec
 from kvstore.config import CODECS, CodecName
 from kvstore.errors import CorruptSegmentError, StoreConfigError, TierUnavailableError
+from kvstore.tiers import segment_object, slow
 from kvstore.tiers.bucket import Bucket
 from kvstore.tiers.folder import Folder
 from kvstore.tiers.local_place import LocalPlace
@@ -288,3 +290,24 @@ def put_into(tier: SlowTier, spec: SegmentSpec) -> None:
 def finite(spec: SegmentSpec) -> bytes:
     """What a lossy codec can represent."""
     return np.linspace(-1, 1, spec.layout.nbytes // 4, dtype=np.float32).tobytes()
+
+
+def test_what_a_reader_adopted_meanwhile_is_not_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk gave recovery other bytes than the reader, who came between."""
+    tier = ssd_tier(tmp_path / "ssd")
+    spec = chain_of(passage(1))[0]
+    tier.put(spec, memoryview(payload(spec)), crcs_of(spec))
+    tier.close()
+    again, found = SlowTier(Folder(tmp_path / "ssd", 2**16), 2**20), segment_object.identify
+
+    def adopt_and_fail(*args: Any) -> Any:
+        stored, _ = found(*args)
+        assert again.adopt(stored)
+        raise CorruptSegmentError(stored.name, "was read wrong")
+
+    monkeypatch.setattr(slow, "identify", adopt_and_fail)
+    assert list(again.recover()) == []
+    assert again.contains(spec.key) and again.check() == []
+    again.close()
