@@ -1,6 +1,7 @@
 """What computing tokens costs: seconds of a prefill by cached and new tokens, as measured."""
 
 import json
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Self
 
 from kvstore.errors import StoreConfigError
+
+_MAX_CHARS = 2**22
+"""Of a profile's file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +30,8 @@ class PrefillProfile:
                 raise ValueError(f"{name} is {list(axis)}, must be rising numbers of tokens")
         if [len(row) for row in self.grid] != [len(self.new)] * len(self.cached):
             raise ValueError("grid must have a row for each of cached, with a time for each of new")
-        if min(seconds for row in self.grid for seconds in row) <= 0:
-            raise ValueError("grid must hold seconds above 0")
+        if not all(0 < seconds < math.inf for row in self.grid for seconds in row):
+            raise ValueError("grid must hold finite seconds above 0")
 
     def seconds(self, num_cached: int, num_new: int) -> float:
         """Of one pass over `num_new` tokens behind `num_cached`."""
@@ -55,13 +59,22 @@ class PrefillProfile:
     def read(cls, path: Path) -> Self:
         """From JSON with `cached`, `new` and `grid`. Raises StoreConfigError."""
         try:
-            found = json.loads(path.read_text("utf-8"))
+            found = json.loads(_text_of(path))
             rows = tuple(tuple(float(seconds) for seconds in row) for row in found["grid"])
             return cls(tuple(map(int, found["cached"])), tuple(map(int, found["new"])), rows)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreConfigError(
                 f"store.prefill_profile {path}: {error}; needs JSON with cached, new and grid"
             ) from error
+
+
+def _text_of(path: Path) -> str:
+    """Raises ValueError for a file that is longer than any profile."""
+    with path.open(encoding="utf-8") as file:
+        text = file.read(_MAX_CHARS + 1)
+    if len(text) > _MAX_CHARS:
+        raise ValueError(f"has more than {_MAX_CHARS} characters")
+    return text
 
 
 def _place(axis: Sequence[int], value: int) -> tuple[int, float]:

@@ -49,3 +49,19 @@ def test_a_bad_file_is_named(tmp_path: Path, text: str, reason: str) -> None:
         PrefillProfile.read(file)
     with pytest.raises(StoreConfigError, match="No such file"):
         PrefillProfile.read(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize("seconds", ["NaN", "Infinity", "-1"])
+def test_a_profile_holds_finite_seconds(tmp_path: Path, seconds: str) -> None:
+    file = tmp_path / "profile.json"
+    file.write_text(f'{{"cached": [0], "new": [1], "grid": [[{seconds}]]}}')
+    with pytest.raises(StoreConfigError, match="finite seconds"):
+        PrefillProfile.read(file)
+
+
+def test_a_profile_of_any_length_takes_little_memory(tmp_path: Path) -> None:
+    file = tmp_path / "profile.json"
+    with file.open("wb") as sparse:
+        sparse.truncate(2**31)
+    with pytest.raises(StoreConfigError, match="more than 4194304 characters"):
+        PrefillProfile.read(file)
