@@ -52,6 +52,12 @@ def require_callable(name: str, value: object) -> None:
         raise refused(name, value, "a function")
 
 
+def require_bytes(name: str, value: int) -> None:
+    """A size, in bytes."""
+    if type(value) is not int or value < 0:
+        raise refused(name, value, "a whole number of bytes, 0 or more")
+
+
 def require_id(name: str, value: LeaseId | TicketId) -> None:
     if type(value) is not int or value < 0:
         raise refused(name, value, "a number that the store has given")

@@ -79,7 +79,10 @@ class KVStore:
     def bound_claims(self, holder: HolderId, max_bytes: int) -> None:
         """What this holder claims reserves no more than this at a time; beyond it tickets come
         without an extent."""
+        arguments.require_holder("holder", holder)
+        arguments.require_bytes("max_bytes", max_bytes)
         with self._books.lock:
+            self._books.require_open()
             self._books.claims.bound(holder, max_bytes)
 
     def unregister(self, holder: HolderId) -> None:

@@ -30,6 +30,8 @@ Call = Callable[[Any, Any], object]
 STORE_CALLS: list[tuple[Call, str]] = [
     (lambda s, v: s.register(v), "holder"),
     (lambda s, v: s.unregister(v), "holder"),
+    (lambda s, v: s.bound_claims(v, 1), "holder"),
+    (lambda s, v: s.bound_claims(HOLDER, v), "max_bytes"),
     (lambda s, v: s.acquire(v, HOLDER, 1.0), "paths"),
     (lambda s, v: s.acquire([PATH], v, 1.0), "holder"),
     (lambda s, v: s.acquire([PATH], HOLDER, v), "deadline_s"),

@@ -22,6 +22,7 @@ Call = Callable[[Any, Any], object]
 
 STORE: dict[str, Call] = {
     "register": lambda s, a: s.register("0" * 16),
+    "bound_claims": lambda s, a: s.bound_claims("0" * 16, 4096),
     "acquire": lambda s, a: s.acquire([PATH], "0" * 16, 1.0),
     "commit": lambda s, a: s.commit([t.ticket_id for t in a.tickets.values()], [(1, 2, 3)] * 2),
     "abort": lambda s, a: s.abort([t.ticket_id for t in a.tickets.values()]),
