@@ -172,7 +172,7 @@ class ClusterStoreClient:
         owned = self._elsewhere([(run[-1].key.placement, run) for run in all_runs])
         for node, own in owned.items():
             keys = list(dict.fromkeys(spec.key for path in own for spec in path))
-            self._peers.call(node, "announce", request_id, keys, deadline_s)
+            self._peers.call(node, "announce", request_id, own[0][0].tenant, keys, deadline_s)
         with self._lock:
             if owned and len(self._told) < _REMEMBERED:
                 self._told[request_id] = list(owned)

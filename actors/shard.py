@@ -128,8 +128,10 @@ class KVShardShell:
         with self._guest_waits.of(guest.node_id):
             self._store.wait(keys, deadline_s)
 
-    def announce(self, request_id: str, keys: Sequence[SegmentKey], deadline_s: float) -> None:
-        self._store.announce(request_id, keys, deadline_s)
+    def announce(
+        self, request_id: str, tenant: bytes, keys: Sequence[SegmentKey], deadline_s: float
+    ) -> None:
+        self._store.announce(request_id, tenant, keys, deadline_s)
 
     def retire(self, request_id: str) -> None:
         self._store.retire(request_id)

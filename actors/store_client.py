@@ -73,8 +73,10 @@ class RayStoreClient(MappedClient):
     ) -> None:
         self._ask("trim", dict(kept), list(used))
 
-    def _announce(self, request_id: str, keys: list[SegmentKey], deadline_s: float) -> None:
-        self._ask("announce", request_id, keys, deadline_s)
+    def _announce(
+        self, request_id: str, tenant: bytes, keys: list[SegmentKey], deadline_s: float
+    ) -> None:
+        self._ask("announce", request_id, tenant, keys, deadline_s)
 
     def _unregister(self) -> None:
         with suppress(StoreUnavailableError, DeadlineError):  # the lock file says it as well

@@ -1,6 +1,15 @@
 """Best fit over granules: which runs of an arena are taken and which are free."""
 
 from bisect import bisect_left, insort
+from typing import NamedTuple
+
+
+class Run(NamedTuple):
+    """Granules [start, start + length)."""
+
+    start: int
+    length: int
+    taken: bool
 
 
 class Allocator:
@@ -14,6 +23,7 @@ class Allocator:
     def __init__(self, num_granules: int) -> None:
         self.num_granules = num_granules
         self._taken: dict[int, int] = {}  # start -> length
+        self._taken_by_end: dict[int, int] = {}  # end -> start
         self._free: dict[int, int] = {0: num_granules}
         self._free_by_end: dict[int, int] = {num_granules: 0}  # end -> start
         self._by_length: list[tuple[int, int]] = [(num_granules, 0)]  # sorted (length, start)
@@ -32,12 +42,14 @@ class Allocator:
         if found > length:
             self._add_free(start + length, found - length)
         self._taken[start] = length
+        self._taken_by_end[start + length] = start
         return start
 
     def free(self, start: int) -> None:
         """Give back the run that starts here and join it with its free neighbours."""
         assert start in self._taken, f"granule {start} does not start a taken run"
         length = self._taken.pop(start)
+        del self._taken_by_end[start + length]
         if (end := start + length) in self._free:
             length += self._take_free(end)
         if start in self._free_by_end:
@@ -48,6 +60,24 @@ class Allocator:
     def length_of(self, start: int) -> int | None:
         """Length of the taken run that starts here; None when none does."""
         return self._taken.get(start)
+
+    def length_if_free(self, start: int) -> int:
+        """Of the hole that there would be without the taken run that starts here."""
+        end = start + self._taken[start]
+        return end + self._free.get(end, 0) - self._free_by_end.get(start, start)
+
+    def run_from(self, start: int) -> Run | None:
+        """The run that starts here; None at the end, or within a run."""
+        if (length := self._taken.get(start)) is not None:
+            return Run(start, length, True)
+        return None if (free := self._free.get(start)) is None else Run(start, free, False)
+
+    def run_before(self, end: int) -> Run | None:
+        """The run that ends here; None at the beginning, or within a run."""
+        if (start := self._taken_by_end.get(end)) is not None:
+            return Run(start, end - start, True)
+        start = self._free_by_end.get(end)
+        return None if start is None else Run(start, end - start, False)
 
     def taken(self) -> dict[int, int]:
         return dict(self._taken)
@@ -68,6 +98,8 @@ class Allocator:
             problems.append(f"allocator: runs end at {at} of {self.num_granules} granules")
         if sorted((n, s) for s, n in self._free.items()) != self._by_length:
             problems.append("allocator: the list by length is not the free runs")
+        if {s + n: s for s, n in self._taken.items()} != self._taken_by_end:
+            problems.append("allocator: the map by end is not the taken runs")
         if {s + n: s for s, n in self._free.items()} != self._free_by_end:
             problems.append("allocator: the map by end is not the free runs")
         if sum(self._free.values()) != self.num_free:

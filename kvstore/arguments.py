@@ -13,7 +13,7 @@ MAX_NAME = 256
 """Characters in the name of a request."""
 _HOLDER = re.compile(r"[0-9a-f]{16}")
 _MAX_UINT32 = 2**32 - 1
-_TAG_BYTES = 8
+_TAG_BYTES = _TENANT_BYTES = 8
 _PLACEMENT_BYTES, _DIGEST_BYTES = 8, 32
 
 
@@ -76,6 +76,11 @@ def require_tags(name: str, tags: Collection[bytes]) -> None:
     for i, tag in enumerate(tags):
         if not is_bytes(tag, _TAG_BYTES):
             raise refused(f"{name}[{i}]", tag, f"{_TAG_BYTES} bytes")
+
+
+def require_tenant(name: str, tenant: bytes) -> None:
+    if not is_bytes(tenant, _TENANT_BYTES):
+        raise refused(name, tenant, f"{_TENANT_BYTES} bytes")
 
 
 def require_ids(name: str, ids: Collection[LeaseId | TicketId]) -> None:

@@ -1,5 +1,7 @@
 """Do the books balance, and are the bytes what they were? Payloads are read without the lock."""
 
+from collections import Counter
+
 from kvstore.books import Books
 from kvstore.disposal import discard
 from kvstore.errors import AuthenticationError, CorruptSegmentError, TierUnavailableError
@@ -28,7 +30,7 @@ class Audit:
             slots = books.dram.slots()
             stored = [(level, spec) for level in books.levels for spec in level.shelf.specs()]
             for slot in slots:
-                slot.borrows += 1
+                books.dram.borrow(slot)
         for level in books.levels:
             self._problems += level.tier.check()
         for slot in slots:
@@ -45,6 +47,9 @@ class Audit:
         slots = books.dram.slots()
         problems = books.dram.check() + books.leases.check(books.dram.all_slots())
         problems += books.dram_shelf.check("dram", sum(slot.entry.nbytes for slot in slots))
+        reasons = Counter(slot.spec.key.digest for slot in slots if slot.held)
+        reasons.update(load.spec.parent for load in self._loads)
+        problems += books.dram.holds.check(reasons)
         reserved = {t.extent for t in books.claims.tickets()} | {
             load.extent for load in self._loads
         }
@@ -68,11 +73,10 @@ class Audit:
         problem = f"dram: {damage}" if damage else None
         self._count(slot.spec, problem)
         with books.lock:
-            slot.borrows -= 1
             if problem and self._repair and slot.published:
                 books.withdraw(slot)
                 self._repaired += 1
-            books.dram.free_if_unused(slot)
+            books.dram.give_back(slot)
 
     def _check_object(self, level: Level, spec: SegmentSpec) -> None:
         books = self._books

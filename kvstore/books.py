@@ -8,22 +8,23 @@ that makes it right is the same: under the lock nothing waits, reads a payload o
 import itertools
 import logging
 import threading
-from collections import Counter
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from kvstore.arena import granules
 from kvstore.config import Admission, StoreConfig
 from kvstore.copies import Copies, Owns
 from kvstore.costs import PrefillProfile
 from kvstore.deletions import DamagedListError, DeletionList
 from kvstore.errors import StoreUnavailableError
+from kvstore.eviction import Eviction
 from kvstore.holders import Holders
 from kvstore.leases import Lease, Leases
 from kvstore.levels import Level
 from kvstore.pending import PendingWindow
 from kvstore.policies import create_policy
-from kvstore.shelf import AnyOf, Shelf
+from kvstore.shelf import Shelf
 from kvstore.singleflight import Claims, OpenTicket
 from kvstore.supervised import Supervisor
 from kvstore.tiers import create_dram_tier, create_files, create_remote_tier, create_ssd_tier
@@ -84,6 +85,7 @@ class Books:
                 tier.close()
             raise
         self.dram_shelf = Shelf(create_policy(config.policy, self.profile))
+        self.dram.holds.follow(self.dram_shelf.policy)
         self.levels = [self._level(tier) for tier in slow]
         """The slow tiers, fastest first."""
         self.removed = threading.Condition(self.lock)
@@ -96,14 +98,20 @@ class Books:
         self.window = PendingWindow()
         self.ahead: set[SegmentKey] = set()
         """Read ahead and not needed since."""
-        self.awaited: Counter[bytes] = Counter()
-        """Digests of segments whose children are being read: evicted now, they would leave what
-        nobody can match."""
         self.counters = Counters()
         self.owns: Owns = lambda keys: [True] * len(keys)
         """Whether a segment is this node's to keep: then it goes to the slow tiers, and they are
         asked for it even before they were listed."""
         self.copies = Copies(int(config.copies_share * config.dram_bytes))
+        self.dram.holds.follow(self.copies.shelf.policy)
+        self._eviction = Eviction(
+            self.dram.occupants,
+            self.dram_shelf,
+            self.dram.shares,
+            self.window,
+            self.lookahead_requests,
+            self.levels,
+        )
         self.closed = False
         # Ids of another incarnation must not name anything here.
         self._ids = itertools.count(int(self.dram.arena.incarnation[:8], 16) << 32)
@@ -116,17 +124,17 @@ class Books:
         if self.closed:
             raise StoreUnavailableError("the store is closed")
 
-    def reserve(self, nbytes: int) -> Extent | None:
-        """Room for a segment, at the cost of what nobody holds: first of what the SSD has and
-        nobody asked for, then of what nobody asked for."""
-        extent = self._reserve(nbytes)
-        self.counters.no_room += extent is None
-        return extent
-
-    def reserve_ahead(self, nbytes: int, rank: int) -> Extent | None:
-        """Room for what the queued request of this rank needs, at no cost to those before it."""
-        next_use = self.next_use()
-        return self._reserve(nbytes, {key for key, use in next_use.items() if use <= rank})
+    def reserve(self, spec: SegmentSpec, ahead_for: int | None = None) -> Extent | None:
+        """Room for a segment; what goes for it `Eviction` says. `ahead_for`: the rank of the queued
+        request that needs it, which takes nothing from those before it."""
+        nbytes, rank = spec.layout.nbytes, -1 if ahead_for is None else ahead_for
+        if not self.dram.can_reserve(nbytes):
+            for key in self._eviction.victims(granules(nbytes), spec.tenant, rank):
+                self._evict(key)
+        if self.dram.can_reserve(nbytes):
+            return self.dram.reserve(nbytes, spec.tenant)
+        self.counters.no_room += ahead_for is None
+        return None
 
     def can_publish(self, spec: SegmentSpec) -> bool:
         """Whether it is new, and contradicts nothing that is here."""
@@ -149,7 +157,7 @@ class Books:
     def bound_copies(self) -> bool:
         """When one came, and when some are held no more: that one may be the last to come. Whether
         there may be more to evict."""
-        going = self.copies.excess(_Held(self))
+        going = self.copies.excess()
         for key in going:
             self._evict(key)
         return bool(going)
@@ -193,6 +201,12 @@ class Books:
         for shelf in (self.dram_shelf, *slow):
             shelf.touch(leaf_first)
         self.copies.touch(leaf_first)
+
+    def note_active(self, tenants: Collection[bytes]) -> None:
+        """They use the store: from now on they have their share of every tier."""
+        for shares in (self.dram.shares, *(level.shares for level in self.levels)):
+            for tenant in tenants:
+                shares.use(tenant)
 
     def may_have(self, level: Level, spec: SegmentSpec) -> bool:
         """A tier that nodes share is asked by the owner for what it never showed; others ask the
@@ -246,6 +260,7 @@ class Books:
                 len(shelf),
                 shelf.hits,
                 shelf.evictions,
+                tenants=self.dram.shares.largest(),
             ),
             ssd=slow.get("ssd", none),
             remote=slow.get("remote", none),
@@ -282,23 +297,7 @@ class Books:
         config = self._config
         admission: Admission = config.ssd_admission if tier.name == "ssd" else "all"
         policy = create_policy(config.policy, self.profile)
-        return Level(tier, policy, config.write_queue, admission)
-
-    def _reserve(self, nbytes: int, *protected: Container[SegmentKey]) -> Extent | None:
-        while not self.dram.can_reserve(nbytes):
-            if not self._make_room(nbytes, *protected):
-                return None
-        return self.dram.reserve(nbytes)
-
-    def _make_room(self, nbytes: int, *more: Container[SegmentKey]) -> bool:
-        """Evict enough for `nbytes` in sum, or one more when only the holes are too small."""
-        missing = max(1, nbytes - self.dram.free_bytes)
-        held = AnyOf(_Held(self), *more)
-        unsaved = AnyOf(held, *(level.unwritten for level in self.levels))
-        victims = self.dram_shelf.victims(missing, self.next_use(), unsaved, held)
-        for key in victims:
-            self._evict(key)
-        return bool(victims)
+        return Level(tier, policy, config.write_queue, admission, config.tenant_share)
 
     def _evict(self, key: SegmentKey) -> None:
         slot = self.dram.find(key)
@@ -324,16 +323,3 @@ def _slow_tiers(config: StoreConfig, node: str, files: Files) -> list[SlowTier]:
         for tier in tiers:
             tier.close()
         raise
-
-
-class _Held(Container[SegmentKey]):
-    """What somebody holds, or is about to follow: eviction always passes it over."""
-
-    def __init__(self, books: Books) -> None:
-        self._books = books
-
-    def __contains__(self, key: object) -> bool:
-        if not isinstance(key, SegmentKey):
-            return False
-        slot = self._books.dram.find(key)
-        return slot is not None and (slot.held or key.digest in self._books.awaited)

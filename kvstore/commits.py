@@ -61,7 +61,7 @@ class Commits:
         books = self._books
         books.claims.detach(ticket)
         slot = books.dram.complete(ticket.spec, ticket.extent, crcs)
-        slot.borrows += 1
+        books.dram.borrow(slot)
         books.leases.pin(ticket.lease, slot)
         return slot
 
@@ -73,5 +73,4 @@ class Commits:
         elif not ticket.doomed and books.can_publish(slot.spec):
             books.publish(slot, ticket.cost)
             books.counters.commits += 1
-        slot.borrows -= 1
-        books.dram.free_if_unused(slot)
+        books.dram.give_back(slot)

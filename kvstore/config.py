@@ -89,6 +89,10 @@ class StoreConfig:
     """When another owner is asked because the first has not answered (with replication)."""
     rebalance_bytes_per_s: float = 64 * 2**20
     """How fast a node gives others what they own now, as nodes come and go."""
+    tenant_share: float = 0.25
+    """Of DRAM and of each slow tier each tenant keeps as much whatever the others do, and where
+    more than so many are busy an equal part; it may borrow all that nobody else needs. 0: nobody
+    keeps anything."""
     copies_share: float = 0.25
     """At most this share of DRAM holds copies of what other nodes own."""
     guests_share: float = 0.25
@@ -132,6 +136,8 @@ class StoreConfig:
         for name in _POSITIVE:
             if getattr(self, name) <= 0:
                 raise ValueError(f"store.{name} is {getattr(self, name)}, must be above 0")
+        if not 0 <= self.tenant_share <= 1:
+            raise ValueError(f"store.tenant_share is {self.tenant_share}, must be in [0, 1]")
         for name in ("ssd_free_share", "copies_share", "guests_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f"store.{name} is {getattr(self, name)}, must be in (0, 1]")

@@ -41,23 +41,21 @@ class Leases:
         assert lease.open, f"lease {lease.lease_id} was released"
         if slot not in lease.slots:
             lease.slots.add(slot)
-            slot.pins += 1
+            self._tier.pin(slot)
 
     def close(self, lease: Lease) -> None:
         """Unpin all. Its tickets are the caller's to end."""
         lease.open = False
         self._open.pop(lease.lease_id, None)
         for slot in lease.slots:
-            slot.pins -= 1
-            self._tier.free_if_unused(slot)
+            self._tier.unpin(slot)
         lease.slots.clear()
 
     def keep(self, lease: Lease, keys: Collection[SegmentKey]) -> None:
         """Unpin all but these, which it may hold already; it stays open."""
         for slot in [slot for slot in lease.slots if slot.spec.key not in keys]:
             lease.slots.remove(slot)
-            slot.pins -= 1
-            self._tier.free_if_unused(slot)
+            self._tier.unpin(slot)
 
     def check(self, slots: Iterable[Slot]) -> list[str]:
         """Pins of every slot are the leases that hold it."""

@@ -6,7 +6,8 @@ The metadata lock guards all of it; calls to the tier's medium happen outside of
 from collections import OrderedDict
 
 from kvstore.config import Admission
-from kvstore.policies import EvictionPolicy, create_policy
+from kvstore.policies import EvictionPolicy, NextUse, create_policy
+from kvstore.shares import Shares
 from kvstore.shelf import Shelf
 from kvstore.tiers.dram import Slot
 from kvstore.tiers.segment_object import Stored
@@ -21,10 +22,17 @@ _SEEN = 65_536
 
 class Level:
     def __init__(
-        self, tier: SlowTier, policy: EvictionPolicy, write_queue: int, admission: Admission
+        self,
+        tier: SlowTier,
+        policy: EvictionPolicy,
+        write_queue: int,
+        admission: Admission,
+        tenant_share: float,
     ) -> None:
         self.tier = tier
-        self.shelf = Shelf(policy)
+        self.shares = Shares(tenant_share, lambda: tier.capacity_bytes)
+        """Of what is on the shelf."""
+        self.shelf = Shelf(policy, self.shares)
         self.foreign = Shelf(create_policy("lru"))
         """What other stores wrote to a shared tier and was seen here: not this store's to evict."""
         self.unwritten: OrderedDict[SegmentKey, Slot] = OrderedDict()
@@ -93,6 +101,12 @@ class Level:
         self.writes_dropped += evicted
         return True
 
+    def victims(self, spec: SegmentSpec, nbytes: int, next_use: NextUse) -> list[SegmentKey]:
+        """What to evict for a segment, for which `nbytes` are missing; nothing where that cannot
+        be."""
+        turns = self.shares.turns(spec.tenant, self.tier.object_nbytes(spec))
+        return self.shelf.victims(nbytes, next_use, turns)
+
     def adopt(self, stored: Stored, recovered: bool = False) -> Stored | None:
         """Know of an object that was found; a double of what is known is returned, to be discarded
         without the lock. What was deleted is not taken in: it leaves the tier."""
@@ -117,7 +131,7 @@ class Level:
             return
         shelf.add(stored.entry, recovered=recovered)
         if len(self.foreign) > MAX_FOREIGN:
-            for key in self.foreign.victims(1, {}, ()):
+            for key in self.foreign.next_to_go(1):
                 self.drop(key)
 
     def drop(self, key: SegmentKey) -> None:
@@ -157,6 +171,7 @@ class Level:
             len(self.unwritten),
             self.tier.codec_misses,
             len(self.tombstones),
+            self.shares.largest(),
         )
 
     def _admits(self, key: SegmentKey) -> bool:

@@ -54,7 +54,7 @@ class Loads:
             level = self._next_level(spec)
             if level is None:
                 return None
-            extent = self._books.reserve(spec.layout.nbytes)
+            extent = self._books.reserve(spec)
             if extent is None:
                 return None
             load = self._start(level, spec, extent)
@@ -106,7 +106,7 @@ class Loads:
     def _start(self, level: Level, spec: SegmentSpec, extent: Extent) -> Load:
         """The extent is the load's from here on, whatever comes of it."""
         load = self._flying[spec.key] = Load(spec, extent)
-        self._books.awaited[spec.parent] += 1
+        self._books.dram.holds.begin(spec.parent)  # evicted now, nobody could match the segment
         try:
             self._readings[level.name].put(load)
         except BaseException:
@@ -145,9 +145,7 @@ class Loads:
         """Nobody waits for it any more. Called with the lock held."""
         books, parent = self._books, load.spec.parent
         del self._flying[load.spec.key]
-        books.awaited[parent] -= 1
-        if not books.awaited[parent]:
-            del books.awaited[parent]
+        books.dram.holds.end(parent)
         load.done = True
         books.changed.notify_all()
         books.queue_changed.notify_all()
@@ -162,7 +160,7 @@ class Loads:
         if load.readers:
             load.readers.clear()
             books.dram.abort(load.extent)
-            load.extent = books.dram.reserve(load.spec.layout.nbytes)
+            load.extent = books.dram.reserve(load.spec.layout.nbytes, load.spec.tenant)
         self._readings[after.name].put(load)
         return True
 
@@ -183,7 +181,7 @@ class Loads:
             load.succeeded = False
             books.dram.abort(load.extent)
             raise
-        slot.borrows += 1
+        books.dram.borrow(slot)
         try:
             load.arrival.complete()
             for lease in readers:
@@ -194,8 +192,7 @@ class Loads:
             load.succeeded = False
             raise
         finally:
-            slot.borrows -= 1
-            books.dram.free_if_unused(slot)
+            books.dram.give_back(slot)
 
     def _publish(self, load: Load, slot: Slot) -> None:
         books, key = self._books, load.spec.key

@@ -34,8 +34,10 @@ class LocalStoreClient(MappedClient):
     ) -> None:
         self._store.trim(kept, used)
 
-    def _announce(self, request_id: str, keys: list[SegmentKey], deadline_s: float) -> None:
-        self._store.announce(request_id, keys, deadline_s)
+    def _announce(
+        self, request_id: str, tenant: bytes, keys: list[SegmentKey], deadline_s: float
+    ) -> None:
+        self._store.announce(request_id, tenant, keys, deadline_s)
 
     def _unregister(self) -> None:
         self._store.unregister(self.holder_id)

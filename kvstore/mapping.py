@@ -72,7 +72,9 @@ class MappedClient(ABC):
     ) -> None: ...
 
     @abstractmethod
-    def _announce(self, request_id: str, keys: list[SegmentKey], deadline_s: float) -> None: ...
+    def _announce(
+        self, request_id: str, tenant: bytes, keys: list[SegmentKey], deadline_s: float
+    ) -> None: ...
 
     @abstractmethod
     def _unregister(self) -> None: ...
@@ -207,8 +209,10 @@ class MappedClient(ABC):
         require_chains(paths)
         require_seconds("deadline_s", deadline_s)
         self._require_open()
-        keys = dict.fromkeys(spec.key for path in paths for spec in path)
-        self._announce(request_id, list(keys), deadline_s)
+        specs = [spec for path in paths for spec in path]
+        if specs:
+            keys = list(dict.fromkeys(spec.key for spec in specs))
+            self._announce(request_id, specs[0].tenant, keys, deadline_s)
 
     def retire(self, request_id: str) -> None:
         require_name("request_id", request_id)

@@ -72,6 +72,7 @@ class Matcher:
                 self._unreadable.add(key)
 
     def answer(self, claim: bool) -> Acquired:
+        self._books.note_active({path[0].tenant for path in self._paths if path})
         for path in self._paths:
             rest = self._hit_head(path)
             if rest and claim:
@@ -157,10 +158,9 @@ class Matcher:
     def _ticket(self, spec: SegmentSpec, has_room: bool, cost: float) -> Ticket:
         books, ticket_id = self._books, TicketId(self._books.next_id())
         extent = None
-        nbytes = spec.layout.nbytes
-        may_claim = has_room and books.claims.may_reserve(self._lease.holder, nbytes)
+        may_claim = has_room and books.claims.may_reserve(self._lease.holder, spec.layout.nbytes)
         if may_claim and not self._is_elsewhere(spec):
-            extent = books.reserve(nbytes)
+            extent = books.reserve(spec)
         if extent is not None:
             books.claims.open(ticket_id, spec, extent, self._lease, cost)
         return Ticket(ticket_id, spec, extent)

@@ -58,7 +58,7 @@ class Prefetcher:
                     missing.add(key.digest)  # what follows cannot be matched before it is there
                     continue
                 self._tried.add(key)
-                extent = books.reserve_ahead(spec.layout.nbytes, rank)
+                extent = books.reserve(spec, rank)
                 if extent is None:
                     self._tried.remove(key)
                     return False

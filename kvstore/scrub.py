@@ -59,15 +59,14 @@ class Scrubber:
         with books.lock:
             if books.closed or not slot.published:
                 return
-            slot.borrows += 1
+            books.dram.borrow(slot)
         damage = None
         try:
             damage = damage_of(books, slot)
         finally:
             with books.lock:
-                slot.borrows -= 1
                 if damage is not None:
                     books.condemn(slot)
-                books.dram.free_if_unused(slot)
+                books.dram.give_back(slot)
         if damage is not None:
             logger.error("a segment changed in memory after it was published: %s", damage)

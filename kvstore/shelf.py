@@ -6,22 +6,30 @@ is not any more. Matching, removal and eviction look here alone.
 """
 
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
+from itertools import islice
 
 from kvstore.policies import EvictionPolicy, NextUse
+from kvstore.shares import Shares, Tenants, everyone
 from kvstore.tiers.base import Entry
 from kvstore.types import SegmentKey, SegmentSpec
+
+NOTHING: NextUse = {}
 
 
 class Shelf:
     """Not thread-safe: the store's metadata lock guards it."""
 
-    def __init__(self, policy: EvictionPolicy) -> None:
-        self._policy = policy
+    def __init__(self, policy: EvictionPolicy, shares: Shares | None = None) -> None:
+        """`shares` count the entries, where nothing else does that for their tier."""
+        self._shares = shares
+        self.policy = policy
+        """The order of eviction; changed through the shelf, but for what is held."""
         self._entries: dict[SegmentKey, Entry] = {}
         self._children: dict[bytes, set[SegmentKey]] = defaultdict(set)  # of a parent's digest
         self._tagged: dict[bytes, set[SegmentKey]] = defaultdict(set)
         self._digests: dict[bytes, SegmentKey] = {}
+        self.nbytes = 0
         self.hits = 0
         self.evictions = 0
 
@@ -35,9 +43,20 @@ class Shelf:
         entry = self._entries.get(key)
         return None if entry is None else entry.spec
 
+    def keys(self) -> list[SegmentKey]:
+        """One copy of a dict's keys, at a few nanoseconds each."""
+        return list(self._entries)
+
     def entries(self) -> list[Entry]:
-        """One copy of a dict's values, at a few nanoseconds each."""
+        """As fast."""
         return list(self._entries.values())
+
+    def tenant(self, key: SegmentKey) -> bytes:
+        return self._entries[key].spec.tenant
+
+    def tenants(self, keys: Iterable[SegmentKey]) -> set[bytes]:
+        """Of those of the keys that are here."""
+        return {self._entries[key].spec.tenant for key in keys if key in self._entries}
 
     def specs(self) -> list[SegmentSpec]:
         return [entry.spec for entry in self._entries.values()]
@@ -63,42 +82,71 @@ class Shelf:
         assert self.can_add(spec), f"{spec.key} contradicts what is here"
         self._entries[spec.key] = entry
         self._digests[spec.key.digest] = spec.key
+        self.nbytes += entry.nbytes
         self._children[spec.parent].add(spec.key)
         self._tagged[spec.tag].add(spec.key)
-        self._policy.on_insert(entry, cost, recovered)
+        if self._shares is not None:
+            self._shares.take(spec.tenant, entry.nbytes)
+        self.policy.on_insert(entry, cost, recovered)
 
     def remove(self, key: SegmentKey, evicted: bool = False) -> None:
         entry = self._entries.pop(key)
         del self._digests[key.digest]
-        self._policy.on_remove(entry, evicted)
+        self.nbytes -= entry.nbytes
+        self.policy.on_remove(entry, evicted)
         self.evictions += evicted
         for groups, name in ((self._children, entry.spec.parent), (self._tagged, entry.spec.tag)):
             groups[name].remove(key)
             if not groups[name]:
                 del groups[name]
+        if self._shares is not None:
+            self._shares.give_back(entry.spec.tenant, entry.nbytes)
 
     def touch(self, keys: Iterable[SegmentKey]) -> None:
         """Use of a path, given leaf first. Keys that are not here are passed over."""
         for key in keys:
             if entry := self._entries.get(key):
-                self._policy.on_access(entry)
+                self.policy.on_access(entry)
 
     def victims(
-        self, nbytes: int, next_use: NextUse, *protections: Container[SegmentKey]
+        self, nbytes: int, next_use: NextUse, turns: Iterable[Tenants] = (everyone,)
     ) -> list[SegmentKey]:
-        """What to evict to free `nbytes`, under the first of the protections that leaves enough
-        outside of what is needed next; else under the last, with that; nothing when even then not
-        enough goes."""
-        needed = next_use if self._policy.looks_ahead else {}
-        for protected in protections:
-            found = self._policy.victims(nbytes, AnyOf(protected, needed), {})
-            if self._suffice(found, nbytes):
+        """What to evict to free `nbytes`, of the first of the turns that suffices; nothing when
+        even the last does not."""
+        for tenants in turns:
+            found = self.next_to_go(nbytes, next_use, tenants)
+            if sum(self._entries[key].nbytes for key in found) >= nbytes:
                 return found
-        found = self._policy.victims(nbytes, protections[-1], needed) if needed else []
-        return found if self._suffice(found, nbytes) else []
+        return []
 
-    def _suffice(self, found: list[SegmentKey], nbytes: int) -> bool:
-        return sum(self._entries[key].nbytes for key in found) >= nbytes
+    def next_to_go(
+        self,
+        nbytes: int,
+        next_use: NextUse = NOTHING,
+        tenants: Tenants = everyone,
+        limit: int | None = None,
+    ) -> list[SegmentKey]:
+        """The first in the order of eviction that together free `nbytes`; all that may go, up to
+        the limit, when they do not suffice."""
+        found: list[SegmentKey] = []
+        order = islice(self.policy.order(next_use, tenants), limit)
+        while nbytes > 0 and (key := next(order, None)) is not None:
+            found.append(key)
+            nbytes -= self._entries[key].nbytes
+        return found
+
+    def family(self, key: SegmentKey, limit: int) -> list[SegmentKey] | None:
+        """The segment behind all that follows it, each behind its own; None beyond `limit`."""
+        if key.digest not in self._children:
+            return [key]
+        found, todo = [key], [key]
+        while todo:
+            children = self._children.get(todo.pop().digest, ())
+            if len(found) + len(children) > limit:
+                return None
+            found += children
+            todo += children
+        return found[::-1]
 
     def children(self, digest: bytes) -> list[SegmentSpec]:
         return [self._entries[key].spec for key in self._children.get(digest, ())]
@@ -110,21 +158,17 @@ class Shelf:
         """Against itself, its policy, and the bytes that the tier says it uses for these
         entries."""
         problems = []
-        if (total := sum(entry.nbytes for entry in self._entries.values())) != nbytes:
-            problems.append(f"{name}: {len(self)} entries of {total} bytes, the tier has {nbytes}")
-        if set(self._policy.victims(2**63, (), {})) != set(self._entries):
-            problems.append(f"{name}: the policy does not know the {len(self)} entries")
+        total = sum(entry.nbytes for entry in self._entries.values())
+        if not total == self.nbytes == nbytes:
+            problems.append(
+                f"{name}: {len(self)} entries of {total} bytes, counted {self.nbytes}, "
+                f"the tier has {nbytes}"
+            )
+        if self._shares is not None:
+            taken = ((entry.spec.tenant, entry.nbytes) for entry in self._entries.values())
+            problems += self._shares.check(name, taken)
+        problems += [f"{name}: {problem}" for problem in self.policy.check(self._entries)]
         for groups, what in ((self._children, "children"), (self._tagged, "tags")):
             if (num := sum(len(group) for group in groups.values())) != len(self):
                 problems.append(f"{name}: {num} keys by {what}, {len(self)} entries")
         return problems
-
-
-class AnyOf(Container[SegmentKey]):
-    """What at least one of the containers holds."""
-
-    def __init__(self, *containers: Container[SegmentKey]) -> None:
-        self._containers = containers
-
-    def __contains__(self, key: object) -> bool:
-        return any(key in container for container in self._containers)

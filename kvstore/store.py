@@ -154,8 +154,12 @@ class KVStore:
             if lease := books.leases.find(lease_id):
                 self._trim(lease, frozenset(kept[lease_id]))
 
+        def use(key: SegmentKey) -> None:
+            books.touch((key,))
+            books.note_active(books.dram_shelf.tenants((key,)))
+
         in_turns(books.lock, kept, trim)
-        in_turns(books.lock, used, lambda key: books.touch((key,)))
+        in_turns(books.lock, used, use)
 
     def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
         """Until none of the keys is being computed; raises DeadlineError."""
@@ -170,14 +174,17 @@ class KVStore:
                 books.changed.wait(max(0.0, left))
             books.require_open()
 
-    def announce(self, request_id: str, keys: Sequence[SegmentKey], deadline_s: float) -> None:
-        """What a queued request will need, most urgent first, for at most `deadline_s`."""
+    def announce(
+        self, request_id: str, tenant: bytes, keys: Sequence[SegmentKey], deadline_s: float
+    ) -> None:
+        """What a tenant's queued request will need, most urgent first, for at most `deadline_s`."""
         arguments.require_name("request_id", request_id)
+        arguments.require_tenant("tenant", tenant)
         arguments.require_keys("keys", keys)
         arguments.require_seconds("deadline_s", deadline_s)
         with self._books.lock:
             self._books.require_open()
-            self._books.window.announce(request_id, keys, deadline_s)
+            self._books.window.announce(request_id, tenant, keys, deadline_s)
             self._books.queue_changed.notify_all()
 
     def retire(self, request_id: str) -> None:

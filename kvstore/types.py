@@ -159,6 +159,8 @@ class TierStats:
     """Objects passed over: written in a codec that loses what this configuration does not."""
     tombstones: int = 0
     """Deleted passages of which the tier may still have something."""
+    tenants: tuple[tuple[str, int], ...] = ()
+    """Bytes of those that take most, by the hex digits of their digests."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableEr
 from kvstore.levels import Level
 from kvstore.tiers.dram import Slot
 from kvstore.tiers.segment_object import Stored
-from kvstore.types import SegmentKey
+from kvstore.types import SegmentKey, SegmentSpec
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class WriteBehind:
                         discard(books, level, double)
             if self._stopping:
                 return False
-            self._make_room(0)  # a predecessor may have had more of it
+            self._trim()
         except TierUnavailableError as error:
             self._pause(error)
             return False
@@ -133,7 +133,7 @@ class WriteBehind:
                 if level.unwritten and self._may_write():
                     key, slot = level.unwritten.popitem(last=False)
                     if time.monotonic() >= self._paused_until:
-                        slot.borrows += 1
+                        books.dram.borrow(slot)
                         level.writing = key
                         return slot
                     level.writes_dropped += 1
@@ -155,7 +155,7 @@ class WriteBehind:
         """Whether the tier has it now. What goes wrong is counted."""
         books, level = self._books, self._level
         try:
-            self._make_room(level.tier.object_nbytes(slot.spec))
+            self._make_room(slot.spec)
             level.tier.put(slot.spec, books.dram.view(slot.extent), slot.crcs)
         except CapacityError:
             with books.lock:
@@ -175,19 +175,35 @@ class WriteBehind:
             return True
         return False
 
-    def _make_room(self, nbytes: int) -> None:
-        """Discard objects until `nbytes` more fit. Raises TierUnavailableError; then the rest of
-        them goes at the next attempt."""
+    def _trim(self) -> None:
+        """Discard what is beyond the capacity: a predecessor may have had more of it."""
+        level = self._level
         with self._making_room:
-            self._evict(nbytes)
+            with self._books.lock:
+                excess = level.tier.used_bytes - level.tier.capacity_bytes
+                self._evict(level.shelf.next_to_go(excess))
+            self._discard()
 
-    def _evict(self, nbytes: int) -> None:
-        books, level = self._books, self._level
-        with books.lock:
-            missing = nbytes - (level.tier.capacity_bytes - level.tier.used_bytes)
-            for key in level.shelf.victims(missing, books.next_use(), ()):
-                if (stored := level.detach(key, evicted=True)) is not None:
-                    self._going.append(stored)
+    def _make_room(self, spec: SegmentSpec) -> None:
+        """Discard objects until one more fits."""
+        with self._making_room:
+            with self._books.lock:
+                self._evict(self._victims(spec))
+            self._discard()
+
+    def _victims(self, spec: SegmentSpec) -> list[SegmentKey]:
+        tier = self._level.tier
+        missing = tier.object_nbytes(spec) - (tier.capacity_bytes - tier.used_bytes)
+        return self._level.victims(spec, missing, self._books.next_use()) if missing > 0 else []
+
+    def _evict(self, keys: Iterable[SegmentKey]) -> None:
+        for key in keys:
+            if (stored := self._level.detach(key, evicted=True)) is not None:
+                self._going.append(stored)
+
+    def _discard(self) -> None:
+        """Raises TierUnavailableError; then the rest of them goes at the next attempt."""
+        level = self._level
         while self._going:
             stored = self._going.pop()
             try:
@@ -201,10 +217,9 @@ class WriteBehind:
         unwanted = None
         with books.lock:
             level.writing = None
-            slot.borrows -= 1
-            books.work.notify_all()
             published = slot.published
-            books.dram.free_if_unused(slot)
+            books.dram.give_back(slot)
+            books.work.notify_all()
             if written:
                 level.written_bytes += spec.layout.nbytes
             if written and not published:  # removed while it was being written

@@ -1,8 +1,9 @@
 """The contract of an eviction policy: it knows what is there and says what goes first."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Protocol
 
+from kvstore.shares import Tenants, everyone
 from kvstore.tiers.base import Entry
 from kvstore.types import SegmentKey
 
@@ -19,6 +20,8 @@ class EvictionPolicy(Protocol):
 
     looks_ahead: bool
     """Whether what queued requests need goes last."""
+    num_shown: int
+    """How often a leaf came into the order: while it stands, nothing more may go than before."""
 
     def on_insert(self, entry: Entry, cost: float | None = None, recovered: bool = False) -> None:
         """`cost` is what computing it took, in seconds per token, where it was computed now.
@@ -31,10 +34,25 @@ class EvictionPolicy(Protocol):
         """`evicted` to make room, in distinction from removed because its passage is gone."""
         ...
 
-    def victims(
-        self, nbytes: int, protected: Container[SegmentKey], next_use: NextUse
-    ) -> list[SegmentKey]:
-        """The first to go that together free `nbytes`, none of them protected; all that there are
-        when they do not suffice. What is needed next goes after all else, and of that what is
-        needed last goes first. Changes nothing."""
+    def hold(self, digest: bytes) -> None:
+        """Out of the order until `unhold`, whether it is here yet or not. Idempotent."""
+        ...
+
+    def unhold(self, digest: bytes) -> None: ...
+
+    def is_held(self, digest: bytes) -> bool: ...
+
+    def order(self, next_use: NextUse, tenants: Tenants = everyone) -> Iterator[SegmentKey]:
+        """What may go, first to go first, each before its parent: leaves that nobody holds, and
+        what becomes one when those before it have gone. With look-ahead, what is needed next comes
+        after all else, and of that what is needed last comes first. Nothing may change
+        meanwhile."""
+        ...
+
+    def loss(self, key: SegmentKey) -> float:
+        """What evicting it now costs for each byte, 0 or more: to compare neighbours by."""
+        ...
+
+    def check(self, keys: Collection[SegmentKey]) -> list[str]:
+        """What does not fit these entries; empty is right."""
         ...

@@ -20,6 +20,10 @@ class Gdsf(RankedPolicy):
     def value(self, node: Node) -> float:
         return self._clock + node.history.uses * self._cost_per_token(node)
 
+    def loss_of(self, node: Node) -> float:
+        """What is left of its value above the clock."""
+        return max(0.0, node.rank[0] - self._clock)
+
     def evicted(self, node: Node) -> None:
         self._clock = max(self._clock, node.rank[0])
 

@@ -6,3 +6,6 @@ from kvstore.policies.ranked import Node, RankedPolicy
 class Lfu(RankedPolicy):
     def value(self, node: Node) -> float:
         return float(node.history.uses)
+
+    def loss_of(self, node: Node) -> float:
+        return float(node.history.uses)

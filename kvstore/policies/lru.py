@@ -6,3 +6,7 @@ from kvstore.policies.ranked import Node, RankedPolicy
 class Lru(RankedPolicy):
     def value(self, node: Node) -> float:
         return 0.0  # ties go to the least recently used, and all are ties
+
+    def loss_of(self, node: Node) -> float:
+        """The chance of the next use falls with the time since the last one."""
+        return 1.0 / (1 + self.age(node))

@@ -2,18 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from sortedcontainers import SortedList  # type: ignore[import-untyped]  # it has no types
-
 from kvstore.policies.base import NextUse
+from kvstore.policies.leaves import Leaf, Leaves, Rank
+from kvstore.shares import Tenants, everyone
 from kvstore.tiers.base import Entry
 from kvstore.types import SegmentKey
-
-Rank = tuple[float, int]
-"""Smallest goes first: the policy's value, then the time of the last use."""
 
 _GHOSTS = 65_536
 """What is known of evicted segments is kept for this many."""
@@ -51,13 +48,19 @@ class RankedPolicy(ABC):
         self._nodes: dict[SegmentKey, Node] = {}
         self._by_digest: dict[bytes, SegmentKey] = {}
         self._num_children: Counter[bytes] = Counter()  # by the parent's digest
-        self._leaves: SortedList[tuple[Rank, SegmentKey]] = SortedList()
+        self._held: set[bytes] = set()
+        self._leaves = Leaves()
         self._ghosts: OrderedDict[SegmentKey, History] = OrderedDict()
         self._now = self._past = 0
+        self.num_shown = 0
 
     @abstractmethod
     def value(self, node: Node) -> float:
         """Of a node that was just used; smallest goes first."""
+
+    @abstractmethod
+    def loss_of(self, node: Node) -> float:
+        """What evicting it now costs for each byte of it, 0 or more, in a unit of the policy's."""
 
     def evicted(self, node: Node) -> None:  # noqa: B027  # most policies learn nothing from it
         """A node went to make room."""
@@ -94,25 +97,33 @@ class RankedPolicy(ABC):
             if self.remembers:
                 self._remember(entry.key, node.history)
 
-    def victims(
-        self, nbytes: int, protected: Container[SegmentKey], next_use: NextUse
-    ) -> list[SegmentKey]:
-        found: list[SegmentKey] = []
-        for key in self._in_order(protected, next_use):
-            if nbytes <= 0:
-                break
-            found.append(key)
-            nbytes -= self._nodes[key].entry.nbytes
-        return found
+    def age(self, node: Node) -> int:
+        """Uses of anything since it was used."""
+        return self._now - node.rank[1]
 
-    def _in_order(
-        self, protected: Container[SegmentKey], next_use: NextUse
-    ) -> Iterator[SegmentKey]:
-        """Leaves by rank; a parent joins when the last of its children has gone."""
+    def hold(self, digest: bytes) -> None:
+        if digest in self._by_digest:
+            self._hide(digest)
+        self._held.add(digest)
+
+    def unhold(self, digest: bytes) -> None:
+        if digest in self._held:
+            self._held.remove(digest)
+            if digest in self._by_digest:
+                self._show(self._by_digest[digest])
+
+    def is_held(self, digest: bytes) -> bool:
+        return digest in self._held
+
+    def loss(self, key: SegmentKey) -> float:
+        return self.loss_of(self._nodes[key])
+
+    def order(self, next_use: NextUse, tenants: Tenants = everyone) -> Iterator[SegmentKey]:
         gone: Counter[bytes] = Counter()
-        exposed: list[tuple[Rank, SegmentKey]] = []
+        exposed: list[Leaf] = []
+        next_use = next_use if self.looks_ahead else {}
         needed: list[tuple[int, Rank, SegmentKey]] = []
-        leaves = iter(self._leaves)
+        leaves = self._leaves.merged(tenants)
         leaf = next(leaves, None)
         while leaf or exposed or needed:
             if leaf and (not exposed or leaf < exposed[0]):
@@ -123,21 +134,34 @@ class RankedPolicy(ABC):
                 _, rank, key = heappop(needed)
                 yield from self._one(key, gone, exposed)
                 continue
-            if key in protected:
-                continue
             if key in next_use:
                 heappush(needed, (-next_use[key], rank, key))
             else:
                 yield from self._one(key, gone, exposed)
 
+    def check(self, keys: Collection[SegmentKey]) -> list[str]:
+        problems = []
+        if self._nodes.keys() != set(keys):
+            problems.append(f"the policy knows {len(self._nodes)} of {len(keys)} entries")
+        parents = Counter(node.entry.spec.parent for node in self._nodes.values())
+        if parents != self._num_children:
+            problems.append(f"the policy counts {self._num_children.total()} children")
+        free = (k for k in self._nodes if k.digest not in parents and k.digest not in self._held)
+        if sorted(self._leaves) != sorted((self._nodes[key].rank, key) for key in free):
+            problems.append("the order of eviction is not the leaves that nobody holds")
+        return problems
+
     def _one(
-        self, key: SegmentKey, gone: Counter[bytes], exposed: list[tuple[Rank, SegmentKey]]
+        self, key: SegmentKey, gone: Counter[bytes], exposed: list[Leaf]
     ) -> Iterator[SegmentKey]:
+        """The key; its parent joins when the last of its children has gone."""
         yield key
         digest = self._nodes[key].entry.spec.parent
         gone[digest] += 1
         parent = self._by_digest.get(digest)
-        if parent is not None and gone[digest] == self._num_children[digest]:
+        if digest in self._held or parent is None:
+            return
+        if gone[digest] == self._num_children[digest]:
             heappush(exposed, (self._nodes[parent].rank, parent))
 
     def _rank(self, node: Node, recovered: bool = False) -> None:
@@ -149,14 +173,20 @@ class RankedPolicy(ABC):
         node.rank = (self.value(node), self._past if recovered else self._now)
 
     def _show(self, key: SegmentKey) -> None:
-        if not self._num_children.get(key.digest):
-            self._leaves.add((self._nodes[key].rank, key))
+        if self._may_go(key.digest):
+            node = self._nodes[key]
+            self._leaves.add(node.entry.spec.tenant, (node.rank, key))
+            self.num_shown += 1
 
     def _hide(self, digest: bytes) -> None:
-        """Of the leaves, if it is one."""
+        """Of the leaves that may go, if it is one."""
         key = self._by_digest.get(digest)
-        if key is not None and not self._num_children.get(digest):
-            self._leaves.remove((self._nodes[key].rank, key))
+        if key is not None and self._may_go(digest):
+            node = self._nodes[key]
+            self._leaves.remove(node.entry.spec.tenant, (node.rank, key))
+
+    def _may_go(self, digest: bytes) -> bool:
+        return digest not in self._num_children and digest not in self._held
 
     def _remember(self, key: SegmentKey, history: History) -> None:
         self._ghosts[key] = history

@@ -2,22 +2,30 @@
 
 import heapq
 from collections import deque
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Literal
 
+from kvstore.allocator import Allocator
+from kvstore.arena import GRANULE, granules
 from kvstore.config import PolicyName
 from kvstore.costs import PrefillProfile
+from kvstore.eviction import Eviction
+from kvstore.occupants import Occupants
 from kvstore.pending import PendingWindow
-from kvstore.policies import create_policy
+from kvstore.policies import NextUse, create_policy
 from kvstore.replay.trace import Request
+from kvstore.shares import Shares
 from kvstore.shelf import Shelf
 from kvstore.tiers.base import Entry
 from kvstore.types import SegmentKey, SegmentSpec
 
 _FOR_EVER_S = 1e12
 """Announcements do not expire: simulated time is not the window's clock."""
+
+_NO_BOUND = 10**9
+"""Keys: a queue of any length."""
 
 Event = Literal["arrival", "read", "computed"]
 
@@ -52,38 +60,62 @@ class Outcome:
     makespan_s: float = 0.0
 
 
-class Simulated:
-    """A tier's shelf with its capacity; reads on their way in count as used."""
+class SimulatedSsd:
+    """Objects up to a number of bytes."""
 
-    def __init__(self, policy: PolicyName, profile: PrefillProfile, capacity: int) -> None:
-        self.shelf = Shelf(create_policy(policy, profile))
-        self.capacity, self.used = capacity, 0
+    def __init__(self, setting: Setting) -> None:
+        self.shelf = Shelf(create_policy(setting.policy, setting.profile))
+        self._capacity = setting.ssd_bytes
 
-    def make_room(
-        self, nbytes: int, next_use: dict[SegmentKey, int], held: Container[SegmentKey]
-    ) -> bool:
-        missing = self.used + nbytes - self.capacity
+    def make_room(self, spec: SegmentSpec, next_use: NextUse) -> bool:
+        missing = self.shelf.nbytes + spec.layout.nbytes - self._capacity
         if missing > 0:
-            for key in self.shelf.victims(missing, next_use, held):
-                spec = self.shelf.spec(key)
-                assert spec is not None
+            for key in self.shelf.victims(missing, next_use):
                 self.shelf.remove(key, evicted=True)
-                self.used -= spec.layout.nbytes
-        return self.used + nbytes <= self.capacity
+        return self.shelf.nbytes + spec.layout.nbytes <= self._capacity
+
+
+class SimulatedArena:
+    """Runs of granules, as in the real one: a hole that is too small is no room."""
+
+    def __init__(self, setting: Setting, window: PendingWindow) -> None:
+        self.shelf = Shelf(create_policy(setting.policy, setting.profile))
+        self._allocator = Allocator(setting.dram_bytes // GRANULE)
+        self._occupants = Occupants(self._allocator)
+        self._coming: dict[SegmentKey, int] = {}
+        nobody = Shares(0.0, lambda: setting.dram_bytes)  # a trace names no tenants
+        lookahead = setting.lookahead_requests
+        self._eviction = Eviction(self._occupants, self.shelf, nobody, window, lookahead)
+
+    def reserve(self, spec: SegmentSpec, sooner: int = -1) -> bool:
+        """Room for it, of what no queued request up to the rank `sooner` needs."""
+        length = granules(spec.layout.nbytes)
+        if not self._allocator.can_allocate(length):
+            for key in self._eviction.victims(length, spec.tenant, sooner):
+                self._allocator.free(self._occupants.start_of(key))
+                self._occupants.leave(key)
+                self.shelf.remove(key, evicted=True)
+        if not self._allocator.can_allocate(length):
+            return False
+        self._coming[spec.key] = self._allocator.allocate(length)
+        return True
+
+    def add(self, spec: SegmentSpec, now: float, cost: float | None = None) -> None:
+        """It fills what was reserved for it."""
+        self._occupants.enter(spec.key, self._coming.pop(spec.key))
+        self.shelf.add(Entry(spec, spec.layout.nbytes, now), cost)
 
 
 class Simulator:
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
-        profile = setting.profile
-        self._dram = Simulated(setting.policy, profile, setting.dram_bytes)
-        self._ssd = Simulated(setting.policy, profile, setting.ssd_bytes)
-        self._window = PendingWindow(max_keys=10**7)
+        self._window = PendingWindow(max_keys=_NO_BOUND)
+        self._dram = SimulatedArena(setting, self._window)
+        self._ssd = SimulatedSsd(setting)
         self._waiting: deque[Request] = deque()
         self._events: list[tuple[float, int, Event, object]] = []
         self._order = count()
         self._serving: Request | None = None
-        self._held: set[SegmentKey] = set()
         self._num_hits = 0
         self._missing: set[SegmentKey] = set()
         self._demand: deque[SegmentSpec] = deque()
@@ -101,7 +133,7 @@ class Simulator:
                 assert isinstance(what, Request)
                 self._waiting.append(what)
                 keys = [spec.key for spec in what.path]
-                self._window.announce(str(id(what)), keys, _FOR_EVER_S)
+                self._window.announce(str(id(what)), b"", keys, _FOR_EVER_S)
             elif event == "read":
                 self._read_done(now)
             else:
@@ -126,7 +158,8 @@ class Simulator:
     def _start(self, request: Request, now: float) -> None:
         """Pin and touch what is there; order what must be read; compute when it has come."""
         self._window.retire(str(id(request)))
-        self._serving, self._held = request, {spec.key for spec in request.path}
+        self._serving = request
+        self._hold(request, True)
         self._num_hits = self._match(request)
         hits = request.path[: self._num_hits]
         leaf_first = [spec.key for spec in reversed(hits)]
@@ -137,7 +170,7 @@ class Simulator:
 
     def _match(self, request: Request) -> int:
         """How many segments from the start are in DRAM, on the way there, or can be read."""
-        outcome, next_use = self.outcome, self._next_use()
+        outcome = self.outcome
         outcome.tokens += sum(spec.layout.num_tokens for spec in request.path)
         for i, spec in enumerate(request.path):
             key, num_tokens = spec.key, spec.layout.num_tokens
@@ -150,9 +183,8 @@ class Simulator:
                 outcome.prefetch_late += 1
                 self._prefetched.discard(key)
             elif key in self._ssd.shelf:
-                if not self._dram.make_room(spec.layout.nbytes, next_use, self._held):
+                if not self._dram.reserve(spec):
                     return i
-                self._dram.used += spec.layout.nbytes
                 self._demand.append(spec)
             else:
                 return i
@@ -176,16 +208,20 @@ class Simulator:
         self.outcome.ttft_s.append(now - request.at)
         rest = request.path[self._num_hits :]
         cost = self._setting.profile.seconds_per_token(*self._work(request))
-        next_use = self._next_use()
-        for tier in (self._dram, self._ssd):
-            for spec in rest:
-                if spec.key in tier.shelf or spec is self._reading:
-                    continue
-                if not tier.make_room(spec.layout.nbytes, next_use, self._held):
+        new = [spec for spec in rest if spec is not self._reading]
+        for spec in new:
+            if spec.key not in self._dram.shelf:
+                if not self._dram.reserve(spec):
                     break
-                tier.used += spec.layout.nbytes
-                tier.shelf.add(Entry(spec, spec.layout.nbytes, now), cost)
-        self._serving, self._held = None, set()
+                self._dram.add(spec, now, cost)
+        next_use = self._window.next_use(self._setting.lookahead_requests)
+        for spec in new:
+            if spec.key not in self._ssd.shelf:
+                if not self._ssd.make_room(spec, next_use):
+                    break
+                self._ssd.shelf.add(Entry(spec, spec.layout.nbytes, now), cost)
+        self._hold(request, False)
+        self._serving = None
         self._count_wasted()
 
     def _read(self, spec: SegmentSpec, now: float) -> None:
@@ -196,7 +232,7 @@ class Simulator:
     def _read_done(self, now: float) -> None:
         spec, self._reading = self._reading, None
         assert spec is not None
-        self._dram.shelf.add(Entry(spec, spec.layout.nbytes, now))
+        self._dram.add(spec, now)
         if spec.key in self._missing:
             self._missing.remove(spec.key)
             if not self._missing:
@@ -204,17 +240,14 @@ class Simulator:
 
     def _prefetch(self, now: float) -> None:
         """The first read that a queued request needs and that evicts nothing needed sooner."""
-        next_use = self._next_use()
         for rank, request in enumerate(self._upcoming()):
-            sooner = {key for key, use in next_use.items() if use <= rank}
             for spec in request.path:
                 if spec.key in self._dram.shelf:
                     continue
                 if spec.key not in self._ssd.shelf:
                     break
-                if not self._dram.make_room(spec.layout.nbytes, next_use, sooner | self._held):
+                if not self._dram.reserve(spec, rank):
                     return
-                self._dram.used += spec.layout.nbytes
                 self._prefetched.add(spec.key)
                 self.outcome.prefetched += 1
                 self._read(spec, now)
@@ -223,8 +256,11 @@ class Simulator:
     def _upcoming(self) -> list[Request]:
         return list(islice(self._waiting, self._setting.lookahead_requests))
 
-    def _next_use(self) -> dict[SegmentKey, int]:
-        return self._window.next_use(self._setting.lookahead_requests)
+    def _hold(self, request: Request, is_served: bool) -> None:
+        """What is being served stays in both tiers."""
+        for policy in (self._dram.shelf.policy, self._ssd.shelf.policy):
+            for spec in request.path:
+                (policy.hold if is_served else policy.unhold)(spec.key.digest)
 
     def _count_wasted(self) -> None:
         coming = self._reading.key if self._reading else None

@@ -32,7 +32,8 @@ _QUARANTINE_SHARE = 16
 
 
 def create_dram_tier(config: StoreConfig, node: str) -> DramTier:
-    return DramTier(Arena(config.dram_dir, node, config.dram_bytes))
+    arena = Arena(config.dram_dir, node, config.dram_bytes)
+    return DramTier(arena, config.tenant_share)
 
 
 def create_files(config: StoreConfig) -> Files:

@@ -14,6 +14,9 @@ from kvstore.arena import GRANULE, Arena, granules
 from kvstore.arrival import Arrival
 from kvstore.checksum import verify_segment
 from kvstore.errors import CapacityError
+from kvstore.holds import Holds
+from kvstore.occupants import Occupants
+from kvstore.shares import Shares
 from kvstore.tiers.base import Entry, MemoryReader, Reader, Tier
 from kvstore.types import ArenaRef, Extent, SegmentKey, SegmentSpec, TierName
 
@@ -47,12 +50,18 @@ class DramTier(Tier):
 
     name: TierName = "dram"
 
-    def __init__(self, arena: Arena) -> None:
+    def __init__(self, arena: Arena, tenant_share: float = 1.0) -> None:
         self._arena = arena
         self._allocator = Allocator(arena.num_granules)
         self._published: dict[SegmentKey, Slot] = {}
         self._withdrawn: set[Slot] = set()  # or not yet published
-        self._reserved: set[Extent] = set()
+        self._reserved: dict[Extent, bytes] = {}  # with the tenant
+        self.occupants = Occupants(self._allocator)
+        self.holds = Holds()
+        """Published slots that somebody holds, by their digests."""
+        capacity_bytes = self.capacity_bytes  # no cycle of objects: the last one to go unmaps
+        self.shares = Shares(tenant_share, lambda: capacity_bytes)
+        """Of all extents, reserved ones too."""
 
     @property
     def arena(self) -> ArenaRef:
@@ -73,12 +82,13 @@ class DramTier(Tier):
     def can_reserve(self, nbytes: int) -> bool:
         return self._allocator.can_allocate(granules(nbytes))
 
-    def reserve(self, nbytes: int) -> Extent:
+    def reserve(self, nbytes: int, tenant: bytes) -> Extent:
         """Room to write into, until `complete` or `abort`. Raises CapacityError."""
         if not self.can_reserve(nbytes):
             raise CapacityError(nbytes, self.free_bytes)
         extent = self._arena.extent(self._allocator.allocate(granules(nbytes)), nbytes)
-        self._reserved.add(extent)
+        self._reserved[extent] = tenant
+        self.shares.take(tenant, granules(nbytes) * GRANULE)
         return extent
 
     def arrival(self, extent: Extent) -> Arrival:
@@ -87,15 +97,14 @@ class DramTier(Tier):
 
     def abort(self, extent: Extent) -> None:
         """Give reserved room back. The caller knows that nobody writes into it any more."""
-        self._reserved.remove(extent)
-        self._free(extent)
+        self._free(extent, self._reserved.pop(extent))
 
     def complete(self, spec: SegmentSpec, extent: Extent, crcs: Sequence[int]) -> Slot:
         """The reserved extent holds the segment. The slot is not visible and must be held at
         once."""
         slot = Slot(spec, extent, tuple(crcs))
         self._withdrawn.add(slot)
-        self._reserved.remove(extent)
+        del self._reserved[extent]
         return slot
 
     def publish(self, slot: Slot) -> None:
@@ -103,19 +112,36 @@ class DramTier(Tier):
         self._withdrawn.remove(slot)
         slot.published = True
         self._published[slot.spec.key] = slot
+        self.occupants.enter(slot.spec.key, self._arena.start_of(slot.extent))
+        if slot.held:
+            self.holds.begin(slot.spec.key.digest)
 
     def withdraw(self, slot: Slot) -> None:
         """Take it out of sight; its room comes back when nobody holds it."""
         del self._published[slot.spec.key]
         slot.published = False
+        self.occupants.leave(slot.spec.key)
         self._withdrawn.add(slot)
-        self.free_if_unused(slot)
+        if slot.held:
+            self.holds.end(slot.spec.key.digest)
+        else:
+            self._free_withdrawn(slot)
 
-    def free_if_unused(self, slot: Slot) -> None:
-        """To be called when a pin or borrow has gone."""
-        if not slot.published and not slot.held and slot in self._withdrawn:
-            self._withdrawn.remove(slot)
-            self._free(slot.extent)
+    def pin(self, slot: Slot) -> None:
+        self._begin_hold(slot)
+        slot.pins += 1
+
+    def unpin(self, slot: Slot) -> None:
+        slot.pins -= 1
+        self._end_hold(slot)
+
+    def borrow(self, slot: Slot) -> None:
+        self._begin_hold(slot)
+        slot.borrows += 1
+
+    def give_back(self, slot: Slot) -> None:
+        slot.borrows -= 1
+        self._end_hold(slot)
 
     def find(self, key: SegmentKey) -> Slot | None:
         return self._published.get(key)
@@ -143,7 +169,7 @@ class DramTier(Tier):
     def put(self, spec: SegmentSpec, data: memoryview, crcs: Sequence[int]) -> None:
         verify_segment(spec, data, crcs)
         if spec.key not in self._published:
-            extent = self.reserve(spec.layout.nbytes)
+            extent = self.reserve(spec.layout.nbytes, spec.tenant)
             self.view(extent)[:] = data
             self.publish(self.complete(spec, extent, crcs))
 
@@ -170,6 +196,10 @@ class DramTier(Tier):
                 f"{len(self._allocator.taken())} taken runs of "
                 f"{self._allocator.num_granules - self._allocator.num_free} granules"
             )
+        taken = [(s.spec.tenant, s.extent) for s in self.all_slots()]
+        taken += [(tenant, extent) for extent, tenant in self._reserved.items()]
+        sizes = ((tenant, granules(extent.nbytes) * GRANULE) for tenant, extent in taken)
+        problems += self.shares.check("dram", sizes)
         for extent in extents:
             if (now := self._arena.generation(extent)) != extent.generation:
                 problems.append(f"dram: live extent {extent} has generation {now} in the table")
@@ -188,7 +218,25 @@ class DramTier(Tier):
     def close(self) -> None:
         self._arena.close()
 
-    def _free(self, extent: Extent) -> None:
+    def _begin_hold(self, slot: Slot) -> None:
+        """It is about to have one holder more."""
+        if slot.published and not slot.held:
+            self.holds.begin(slot.spec.key.digest)
+
+    def _end_hold(self, slot: Slot) -> None:
+        if slot.held:
+            return
+        if slot.published:
+            self.holds.end(slot.spec.key.digest)
+        else:
+            self._free_withdrawn(slot)
+
+    def _free_withdrawn(self, slot: Slot) -> None:
+        self._withdrawn.remove(slot)
+        self._free(slot.extent, slot.spec.tenant)
+
+    def _free(self, extent: Extent, tenant: bytes) -> None:
+        self.shares.give_back(tenant, granules(extent.nbytes) * GRANULE)
         self._arena.retire(extent)  # first: whoever still reads must see it before the bytes change
         self._allocator.free(self._arena.start_of(extent))
 
@@ -197,8 +245,7 @@ class _DramReader(MemoryReader):
     def __init__(self, tier: DramTier, slot: Slot) -> None:
         super().__init__(slot.spec, slot.crcs, tier.view(slot.extent))
         self._tier, self._slot = tier, slot
-        slot.borrows += 1
+        tier.borrow(slot)
 
     def close(self) -> None:
-        self._slot.borrows -= 1
-        self._tier.free_if_unused(self._slot)
+        self._tier.give_back(self._slot)

@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from actors.engine.config import DeviceTierConfig
-from actors.engine.device.residents import Lent, Loan, Resident, Stored
+from actors.engine.device.residents import Loan, Resident, Stored
 from kvstore.client import StoreClient
 from kvstore.errors import KVStoreError
 from kvstore.pending import PendingWindow
@@ -21,7 +21,8 @@ from kvstore.types import Acquired, LeaseId, Path, SegmentKey, SegmentSpec, Tier
 
 _MAX_USED = 1024
 """Uses that the store has not been told of; then it is told without another reason to call."""
-_WHOLE_QUEUE = 2**31
+WHOLE_QUEUE = 2**31
+"""How many queued requests its look-ahead considers."""
 
 
 class DeviceTier(ABC):
@@ -57,6 +58,10 @@ class DeviceTier(ABC):
 
     @abstractmethod
     def _has_room(self, nbytes: int) -> bool: ...
+
+    @abstractmethod
+    def _victims(self, nbytes: int) -> list[SegmentKey]:
+        """What to evict for so much, nothing that is lent; empty where that cannot be."""
 
     @abstractmethod
     def _nbytes(self, spec: SegmentSpec) -> int:
@@ -97,7 +102,7 @@ class DeviceTier(ABC):
             for path in paths:
                 head = self._head(path)
                 for resident in head:
-                    loan.add(resident)
+                    self._lend(loan, resident)
                 leaf_first = [resident.spec.key for resident in reversed(head)]
                 self._shelf.touch(leaf_first)
                 if len(head) == len(path):  # else the store is asked, and sees the use itself
@@ -111,7 +116,7 @@ class DeviceTier(ABC):
         with self._lock:
             self._meet(None)
             for resident in self._residents.values():
-                loan.add(resident)
+                self._lend(loan, resident)
             specs = {key.digest: resident.spec for key, resident in loan.residents.items()}
             leaves = [spec for digest, spec in specs.items() if not self._shelf.children(digest)]
         return loan, [_chain(leaf, specs) for leaf in leaves]
@@ -134,12 +139,14 @@ class DeviceTier(ABC):
                         resident = self._bring(client, acquired, stored[spec.key], spec)
                     if resident is None:
                         break
-                    loan.add(resident)
+                    self._lend(loan, resident)
 
     def give_back(self, loan: Loan) -> None:
         with self._lock:
             for resident in loan.residents.values():
                 resident.loans -= 1
+                if not resident.loans:
+                    self._shelf.policy.unhold(resident.spec.key.digest)
             self._doom([r for r in loan.residents.values() if r.doomed])
 
     def settle(self, client: StoreClient, lease_id: LeaseId | None) -> None:
@@ -164,9 +171,10 @@ class DeviceTier(ABC):
 
     def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
         """A queued request will need these: with look-ahead, they go last."""
-        keys = dict.fromkeys(spec.key for path in paths for spec in path)
+        specs = [spec for path in paths for spec in path]
+        keys, tenant = dict.fromkeys(spec.key for spec in specs), specs[0].tenant if specs else b""
         with self._lock:
-            self._window.announce(request_id, keys, deadline_s)
+            self._window.announce(request_id, tenant, keys, deadline_s)
 
     def retire(self, request_id: str) -> None:
         with self._lock:
@@ -192,6 +200,10 @@ class DeviceTier(ABC):
             ]
             return problems
 
+    def _lend(self, loan: Loan, resident: Resident) -> None:
+        loan.add(resident)
+        self._shelf.policy.hold(resident.spec.key.digest)
+
     def _head(self, path: Path) -> list[Resident]:
         head = []
         for spec in path:
@@ -216,16 +228,10 @@ class DeviceTier(ABC):
         return resident
 
     def _make_room(self, nbytes: int) -> bool:
-        """Evict enough in sum, or one more when only the holes are too small."""
-        while not self._has_room(nbytes):
-            missing = max(1, nbytes - (self.capacity_bytes - self.used_bytes))
-            needed = self._window.next_use(_WHOLE_QUEUE)
-            victims = self._shelf.victims(missing, needed, Lent(self._residents))
-            for key in victims:
+        if not self._has_room(nbytes):
+            for key in self._victims(nbytes):
                 self._drop(self._residents[key], evicted=True)
-            if not victims:
-                return False
-        return True
+        return self._has_room(nbytes)
 
     def _doom(self, residents: Sequence[Resident]) -> None:
         """These and what follows them: now, or when they are given back."""

@@ -13,6 +13,7 @@ from kvstore.allocator import Allocator
 from kvstore.arena import GRANULE, granules
 from kvstore.checksum import segment_crcs, verify_segment
 from kvstore.errors import CapacityError
+from kvstore.occupants import Occupants
 from kvstore.tiers.base import Entry, MemoryReader, Reader, Tier
 from kvstore.types import SegmentKey, SegmentSpec, TierName
 
@@ -42,6 +43,7 @@ class DevicePool(Tier):
     def __init__(self, device: torch.device, nbytes: int) -> None:
         """Takes `nbytes`, rounded down to granules, of any torch device."""
         self._allocator = Allocator(nbytes // GRANULE)
+        self.occupants = Occupants(self._allocator)
         self._bytes = torch.empty(self.capacity_bytes, dtype=torch.uint8, device=device)
         self._staging = Staging(device) if device.type == "cuda" else None
         self._visible: dict[SegmentKey, Run] = {}
@@ -75,6 +77,7 @@ class DevicePool(Tier):
             raise CapacityError(nbytes, self.capacity_bytes - self.used_bytes)
         run = Run(spec, self._allocator.allocate(granules(nbytes)))
         self._visible[spec.key] = run
+        self.occupants.enter(spec.key, run.start)
         if self._staging is not None and kv.device.type == "cpu":
             self._staging.copy(kv.reshape(-1).view(torch.uint8), self._raw(run))
         else:
@@ -96,6 +99,7 @@ class DevicePool(Tier):
         run = self._visible.pop(key, None)
         if run is not None:
             run.visible = False
+            self.occupants.leave(key)
             self._withdrawn.add(run)
             self.free_if_unused(run)
 

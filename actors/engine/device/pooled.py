@@ -3,10 +3,13 @@
 from torch import Tensor
 
 from actors.engine.config import DeviceTierConfig
-from actors.engine.device.base import DeviceTier
+from actors.engine.device.base import WHOLE_QUEUE, DeviceTier
 from actors.engine.device.pool import DevicePool
 from actors.engine.device.residents import Loan, Resident, Stored
+from kvstore.arena import granules
 from kvstore.client import StoreClient
+from kvstore.eviction import Eviction
+from kvstore.shares import Shares
 from kvstore.types import Acquired, LeaseId, SegmentKey, SegmentSpec
 
 
@@ -18,6 +21,10 @@ class PoolTier(DeviceTier):
     def __init__(self, pool: DevicePool, config: DeviceTierConfig) -> None:
         super().__init__(config)
         self._pool = pool
+        nobody = Shares(
+            0.0, lambda: pool.capacity_bytes
+        )  # what is in a pool is counted to no tenant
+        self._eviction = Eviction(pool.occupants, self._shelf, nobody, self._window, WHOLE_QUEUE)
 
     @property
     def capacity_bytes(self) -> int:
@@ -39,6 +46,9 @@ class PoolTier(DeviceTier):
 
     def _has_room(self, nbytes: int) -> bool:
         return self._pool.can_reserve(nbytes)
+
+    def _victims(self, nbytes: int) -> list[SegmentKey]:
+        return self._eviction.victims(granules(nbytes), b"")
 
     def _nbytes(self, spec: SegmentSpec) -> int:
         return self._pool.nbytes_of(spec)

@@ -1,6 +1,6 @@
 """What a device tier keeps, and what it lends of it."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -51,13 +51,3 @@ class Loan(Container[SegmentKey]):
     @property
     def tensors(self) -> dict[SegmentKey, Tensor]:
         return {key: resident.kv for key, resident in self.residents.items()}
-
-
-class Lent(Container[SegmentKey]):
-    """What a request reads: eviction passes it over."""
-
-    def __init__(self, residents: Mapping[SegmentKey, Resident]) -> None:
-        self._residents = residents
-
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, SegmentKey) and self._residents[key].loans > 0

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from actors.engine.config import DeviceTierConfig
-from actors.engine.device.base import DeviceTier
+from actors.engine.device.base import WHOLE_QUEUE, DeviceTier
 from actors.engine.device.residents import Loan, Resident, Stored
 from kvstore.arena import GRANULE, granules
 from kvstore.client import StoreClient
@@ -62,6 +62,10 @@ class RetainedTier(DeviceTier):
 
     def _has_room(self, nbytes: int) -> bool:
         return not self._is_crowded and self.used_bytes + nbytes <= self.capacity_bytes
+
+    def _victims(self, nbytes: int) -> list[SegmentKey]:
+        missing = nbytes - (self.capacity_bytes - self.used_bytes)
+        return self._shelf.victims(missing, self._window.next_use(WHOLE_QUEUE))
 
     def _nbytes(self, spec: SegmentSpec) -> int:
         return granules(spec.layout.nbytes) * GRANULE

@@ -38,14 +38,14 @@ def test_requests_wait_for_the_one_before() -> None:
 
 
 def test_what_dram_lost_is_read_at_the_channels_speed() -> None:
-    small = replace(ROOMY, dram_bytes=25 * PER_TOKEN)
+    small = replace(ROOMY, dram_bytes=26 * PER_TOKEN)
     out = run(small, Request(0, A, 1), Request(100, B, 1), Request(200, A, 1))
     assert out.ttft_s == [26, 21, 2 + 1], "the third reads 20 tokens in 2 s"
     assert (out.ssd_tokens, out.ssd_read_bytes) == (20, 20 * PER_TOKEN)
 
 
 def test_a_prefetched_passage_is_there_when_its_turn_comes() -> None:
-    small = replace(ROOMY, dram_bytes=45 * PER_TOKEN)
+    small = replace(ROOMY, dram_bytes=46 * PER_TOKEN)
     c, d = chain([("s", 5), ("c", 20)]), chain([("s", 5), ("d", 20)])
     requests = [Request(100 * i, path, 1) for i, path in enumerate((A, B, c, d))]
     requests.append(Request(301, A, 1))  # evicted by the third, wanted while the fourth computes
@@ -71,8 +71,10 @@ def test_tiers_never_hold_more_than_they_can(name: PolicyName, prefetch: bool) -
     out = simulator.run(requests)
     for tier in (simulator._dram, simulator._ssd):
         held = sum(spec.layout.nbytes for spec in tier.shelf.specs())
-        assert held == tier.used <= tier.capacity
+        assert held == tier.shelf.nbytes
         assert tier.shelf.check("tier", held) == []
+    assert simulator._ssd.shelf.nbytes <= small.ssd_bytes
+    assert simulator._dram._allocator.check() == []
     assert len(out.ttft_s) == 300 and min(out.ttft_s) > 0
     assert out.dram_tokens + out.ssd_tokens <= out.tokens
     assert out.prefetch_used + out.prefetch_unused + out.prefetch_late >= out.prefetched * prefetch

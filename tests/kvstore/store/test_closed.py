@@ -29,7 +29,7 @@ STORE: dict[str, Call] = {
     "release": lambda s, a: s.release(a.lease_id),
     "trim": lambda s, a: s.trim({a.lease_id: []}),
     "wait": lambda s, a: s.wait([KEY], 1.0),
-    "announce": lambda s, a: s.announce("r", [KEY], 1.0),
+    "announce": lambda s, a: s.announce("r", bytes(8), [KEY], 1.0),
     "retire": lambda s, a: s.retire("r"),
     "locate": lambda s, a: s.locate([KEY]),
     "remove_tags": lambda s, a: s.remove_tags([PATH[0].tag]),

@@ -1,5 +1,6 @@
 """What stays and what goes when room is short."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,59 @@ def test_a_store_without_ssd_works(tmp_path: Path) -> None:
     assert_balanced(store)
     client.close()
     store.close()
+
+
+def test_a_large_segment_takes_its_own_size_from_small_ones(tmp_path: Path) -> None:
+    config = small_config(tmp_path, ssd_dir="", policy="lru")
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    num_granules = store.stats().dram.capacity_bytes // 4096
+    small = [chain_of(passage(i, 8)) for i in range(num_granules)]  # a granule each
+    store_path(client, *small)
+    random.Random(1).shuffle(small)
+    for path in small:  # used in random order
+        client.release(client.acquire([path], 5).lease_id)
+    large = chain_of(passage(1000, 120))
+    assert large[0].layout.nbytes > 0.04 * config.dram_bytes
+    store_path(client, large)
+    evicted = store.stats().dram.evictions
+    assert evicted == -(-large[0].layout.nbytes // 4096), "and not every second of all"
+    assert_balanced(store)
+    client.close()
+    store.close()
+
+
+def test_what_cannot_have_room_evicts_nothing(tmp_path: Path) -> None:
+    """Every second granule is pinned: no two of the others are neighbours."""
+    config = small_config(tmp_path, ssd_dir="")
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    num_granules = store.stats().dram.capacity_bytes // 4096
+    small = [chain_of(passage(i, 8)) for i in range(num_granules)]
+    store_path(client, *small)
+    pinned = client.acquire(small[::2], 5)
+    acquired = client.acquire([chain_of(passage(1000, 16))], 5)
+    assert [ticket.extent for ticket in acquired.tickets.values()] == [None]
+    assert store.stats().dram.evictions == 0 and store.stats().no_room == 1
+    client.release(pinned.lease_id)
+    client.release(acquired.lease_id)
+    store_path(client, chain_of(passage(1000, 16)))
+    assert store.stats().dram.evictions == 2
+    assert_balanced(store)
+    client.close()
+    store.close()
+
+
+def test_a_miss_looks_at_no_pinned_segment(store: KVStore, client: LocalStoreClient) -> None:
+    paths = [chain_of(passage(i, 64)) for i in range(40)]
+    leases = [compute(client, path) for path in paths]
+    assert store.flush(10)
+    policy = store._books.dram_shelf.policy
+    assert list(policy.order({})) == [], "all are pinned"
+    client.release(leases[7].lease_id)
+    assert list(policy.order({})) == [paths[7][0].key]
+    store.check()
+    assert list(policy.order({})) == [paths[7][0].key], "a borrow ends like a pin"
+    for lease in leases:
+        client.release(lease.lease_id)
+    assert list(policy.order({})) == [path[0].key for path in paths]

@@ -54,7 +54,7 @@ PLACES: dict[str, Place] = {
     "shelving a slot": (lambda s: s._books.dram_shelf, "add"),
     "publishing a read": (lambda s: s._books, "publish"),
     "offering a slot": (lambda s: s._books, "offer"),
-    "making room ahead": (lambda s: s._books, "reserve_ahead"),
+    "making room ahead": (lambda s: s._books, "reserve"),
     "reading ahead": (lambda s: s._loads, "read_ahead"),
     "queueing a read": (lambda s: s._loads._readings["ssd"], "put"),
     "listing what to scrub": (lambda s: s._books.dram, "slots"),

@@ -99,8 +99,10 @@ class RemoteClient(MappedClient):
     ) -> None:
         self._call("trim", kept, used)
 
-    def _announce(self, request_id: str, keys: list[SegmentKey], deadline_s: float) -> None:
-        self._call("announce", request_id, keys, deadline_s)
+    def _announce(
+        self, request_id: str, tenant: bytes, keys: list[SegmentKey], deadline_s: float
+    ) -> None:
+        self._call("announce", request_id, tenant, keys, deadline_s)
 
     def _unregister(self) -> None:
         self._call("unregister", self.holder_id)
