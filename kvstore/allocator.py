@@ -82,6 +82,15 @@ class Allocator:
     def taken(self) -> dict[int, int]:
         return dict(self._taken)
 
+    def copy(self) -> "Allocator":
+        """As it is now. Copies of dicts and a list, at a few nanoseconds an item."""
+        twin = Allocator(0)
+        twin.num_granules, twin.num_free = self.num_granules, self.num_free
+        twin._taken, twin._taken_by_end = dict(self._taken), dict(self._taken_by_end)
+        twin._free, twin._free_by_end = dict(self._free), dict(self._free_by_end)
+        twin._by_length = list(self._by_length)
+        return twin
+
     def check(self) -> list[str]:
         """Every granule exactly once in a run, no two free neighbours, totals right."""
         problems = []

@@ -1,7 +1,6 @@
 """Do the books balance, and are the bytes what they were? Payloads are read without the lock."""
 
-from collections import Counter
-
+from kvstore.balance import imbalance
 from kvstore.books import Books
 from kvstore.disposal import discard
 from kvstore.errors import AuthenticationError, CorruptSegmentError, TierUnavailableError
@@ -24,13 +23,9 @@ class Audit:
 
     def run(self) -> CheckReport:
         books = self._books
-        with books.lock:
-            books.require_open()
-            self._problems += self._balance()
-            slots = books.dram.slots()
-            stored = [(level, spec) for level in books.levels for spec in level.shelf.specs()]
-            for slot in slots:
-                books.dram.borrow(slot)
+        self._problems += imbalance(books, self._loads)
+        slots = books.dram.slots()
+        stored = [(level, entry.spec) for level in books.levels for entry in level.shelf.entries()]
         for level in books.levels:
             self._problems += level.tier.check()
         for slot in slots:
@@ -41,42 +36,25 @@ class Audit:
             self._check_strays(level)
         return CheckReport(self._segments, self._bytes, tuple(self._problems), self._repaired)
 
-    def _balance(self) -> list[str]:
-        """Tiers against shelves, pins against leases, reservations against tickets and reads."""
-        books = self._books
-        slots = books.dram.slots()
-        problems = books.dram.check() + books.leases.check(books.dram.all_slots())
-        problems += books.dram_shelf.check("dram", sum(slot.entry.nbytes for slot in slots))
-        reasons = Counter(slot.spec.key.digest for slot in slots if slot.held)
-        reasons.update(load.spec.parent for load in self._loads)
-        problems += books.dram.holds.check(reasons)
-        reserved = {t.extent for t in books.claims.tickets()} | {
-            load.extent for load in self._loads
-        }
-        if reserved != books.dram.reserved():
-            problems.append(
-                f"dram: {len(books.dram.reserved())} extents are reserved, "
-                f"{len(reserved)} by open tickets and reads"
-            )
-        for level in books.levels:
-            entries = level.tier.keys()
-            settled = [entry for entry in entries if entry.key != level.writing]
-            foreign = sum(entry.nbytes for entry in settled if entry.key in level.foreign)
-            own = sum(entry.nbytes for entry in settled) - foreign
-            problems += level.shelf.check(level.name, own)
-            problems += level.foreign.check(f"{level.name}, others' objects", foreign)
-        return problems
-
     def _check_slot(self, slot: Slot) -> None:
+        """Borrowed for as long as it is read: the others stay free to be evicted."""
         books = self._books
-        damage = damage_of(books, slot)
-        problem = f"dram: {damage}" if damage else None
-        self._count(slot.spec, problem)
         with books.lock:
-            if problem and self._repair and slot.published:
-                books.withdraw(slot)
-                self._repaired += 1
-            books.dram.give_back(slot)
+            books.require_open()
+            if not slot.published:
+                return
+            books.dram.borrow(slot)
+        problem = None
+        try:
+            damage = damage_of(books, slot)
+            problem = f"dram: {damage}" if damage else None
+            self._count(slot.spec, problem)
+        finally:
+            with books.lock:
+                if problem and self._repair and slot.published:
+                    books.withdraw(slot)
+                    self._repaired += 1
+                books.dram.give_back(slot)
 
     def _check_object(self, level: Level, spec: SegmentSpec) -> None:
         books = self._books

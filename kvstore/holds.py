@@ -1,6 +1,5 @@
 """Which segments somebody holds, and who has to know when that begins and ends."""
 
-from collections import Counter
 from typing import Protocol
 
 
@@ -44,10 +43,9 @@ class Holds:
             for follower in self._followers:
                 follower.unhold(digest)
 
-    def check(self, reasons: Counter[bytes]) -> list[str]:
-        """Against what should be counted."""
-        if reasons == self._reasons:
-            return []
-        return [
-            f"dram: {sum(self._reasons.values())} holds are counted, there are {reasons.total()}"
-        ]
+    def digests(self) -> list[bytes]:
+        """Of all that is held."""
+        return list(self._reasons)
+
+    def num_reasons(self, digest: bytes) -> int:
+        return self._reasons.get(digest, 0)

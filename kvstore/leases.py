@@ -1,6 +1,6 @@
 """Who holds what: a lease pins slots for one `acquire`; its holder is a process of the node."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from kvstore.tiers.dram import DramTier, Slot
@@ -57,11 +57,10 @@ class Leases:
             lease.slots.remove(slot)
             self._tier.unpin(slot)
 
-    def check(self, slots: Iterable[Slot]) -> list[str]:
-        """Pins of every slot are the leases that hold it."""
-        problems = []
-        for slot in slots:
-            holders = sum(slot in lease.slots for lease in self._open.values())
-            if holders != slot.pins:
-                problems.append(f"{slot.spec.key}: {slot.pins} pins, {holders} leases hold it")
-        return problems
+    def all(self) -> list[Lease]:
+        """The open ones."""
+        return list(self._open.values())
+
+    def num_holders(self, slot: Slot) -> int:
+        """How many leases hold the slot."""
+        return sum(slot in lease.slots for lease in self._open.values())

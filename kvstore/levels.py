@@ -9,6 +9,7 @@ from kvstore.config import Admission
 from kvstore.policies import EvictionPolicy, NextUse, create_policy
 from kvstore.shares import Shares
 from kvstore.shelf import Shelf
+from kvstore.tiers.base import Entry
 from kvstore.tiers.dram import Slot
 from kvstore.tiers.segment_object import Stored
 from kvstore.tiers.sharing import MAX_FOREIGN
@@ -68,6 +69,9 @@ class Level:
 
     def spec(self, key: SegmentKey) -> SegmentSpec | None:
         return self.shelf.spec(key) or self.foreign.spec(key)
+
+    def entry(self, key: SegmentKey) -> Entry | None:
+        return self.shelf.entry(key) or self.foreign.entry(key)
 
     def may_have(self, spec: SegmentSpec) -> bool:
         """Known, or perhaps on the medium: not listed yet, or written by another store; and not

@@ -84,18 +84,13 @@ class Shares:
         found = nlargest(_MAX_SHOWN, self._bytes.items(), key=lambda item: item[1])
         return tuple((tenant.hex(), nbytes) for tenant, nbytes in found)
 
+    def counted(self) -> Counter[bytes]:
+        """A copy: bytes by tenant."""
+        return Counter(self._bytes)
+
     def check(self, name: str, taken: Iterable[tuple[bytes, int]]) -> list[str]:
         """Against what each segment, or extent, takes of its tenant's share."""
-        total: Counter[bytes] = Counter()
-        for tenant, nbytes in taken:
-            total[tenant] += nbytes
-        if total == self._bytes:
-            return []
-        wrong = [t for t in total.keys() | self._bytes.keys() if total[t] != self._bytes[t]]
-        return [
-            f"{name}: tenant {t.hex()} takes {total[t]} bytes, counted {self._bytes[t]}"
-            for t in sorted(wrong)
-        ]
+        return miscounted(name, self._bytes, taken)
 
     def _is_exposed(self, tenant: bytes, guaranteed: int, more: int) -> bool:
         return tenant not in self._active or self._bytes[tenant] + more > guaranteed
@@ -104,3 +99,15 @@ class Shares:
         oldest = self._clock() - IDLE_S
         while self._active and next(iter(self._active.values())) < oldest:
             self._active.popitem(last=False)
+
+
+def miscounted(name: str, counted: Counter[bytes], taken: Iterable[tuple[bytes, int]]) -> list[str]:
+    """Where the bytes that are counted for each tenant are not what is taken in sum."""
+    total: Counter[bytes] = Counter()
+    for tenant, nbytes in taken:
+        total[tenant] += nbytes
+    wrong = [t for t in total.keys() | counted.keys() if total[t] != counted[t]]
+    return [
+        f"{name}: tenant {t.hex()} takes {total[t]} bytes, counted {counted[t]}"
+        for t in sorted(wrong)
+    ]

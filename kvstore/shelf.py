@@ -5,12 +5,13 @@ The tier itself may lag: a file on its way to the disk is not on the shelf yet, 
 is not any more. Matching, removal and eviction look here alone.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 from kvstore.policies import EvictionPolicy, NextUse
-from kvstore.shares import Shares, Tenants, everyone
+from kvstore.shares import Shares, Tenants, everyone, miscounted
 from kvstore.tiers.base import Entry
 from kvstore.types import SegmentKey, SegmentSpec
 
@@ -42,6 +43,9 @@ class Shelf:
     def spec(self, key: SegmentKey) -> SegmentSpec | None:
         entry = self._entries.get(key)
         return None if entry is None else entry.spec
+
+    def entry(self, key: SegmentKey) -> Entry | None:
+        return self._entries.get(key)
 
     def keys(self) -> list[SegmentKey]:
         """One copy of a dict's keys, at a few nanoseconds each."""
@@ -154,21 +158,54 @@ class Shelf:
     def tagged(self, tag: bytes) -> list[SegmentSpec]:
         return [self._entries[key].spec for key in self._tagged.get(tag, ())]
 
+    def copy_of_entries(self) -> "ShelfCopy":
+        """As they are now, with what is counted of them."""
+        shares = None if self._shares is None else self._shares.counted()
+        return ShelfCopy(self.entries(), self.nbytes, len(self.policy), shares)
+
+    def groups(self) -> list[set[SegmentKey]]:
+        """The children of each parent, and the segments of each tag."""
+        return [*self._children.values(), *self._tagged.values()]
+
+    def problems_of(self, entry: Entry) -> Iterator[str]:
+        """What does not fit an entry that is here."""
+        spec = entry.spec
+        if spec.key not in self._children.get(spec.parent, ()):
+            yield f"{spec.key} is no child of its parent"
+        if spec.key not in self._tagged.get(spec.tag, ()):
+            yield f"{spec.key} is not found by its tag"
+        yield from self.policy.problems_of(entry)
+
     def check(self, name: str, nbytes: int) -> list[str]:
-        """Against itself, its policy, and the bytes that the tier says it uses for these
-        entries."""
-        problems = []
-        total = sum(entry.nbytes for entry in self._entries.values())
-        if not total == self.nbytes == nbytes:
+        """All of that at once, against the bytes that the tier says it uses for these entries."""
+        copy = self.copy_of_entries()
+        problems = copy.check(name) + [f"{name}: {p}" for p in self.policy.check(self._entries)]
+        problems += [f"{name}: {p}" for e in copy.entries for p in self.problems_of(e)]
+        if self.nbytes != nbytes:
+            problems.append(f"{name}: {self.nbytes} bytes, the tier has {nbytes}")
+        if (num := sum(map(len, self.groups()))) != 2 * len(self):
+            problems.append(f"{name}: {num} keys by children and tags, {len(self)} entries")
+        return problems
+
+
+@dataclass(frozen=True, slots=True)
+class ShelfCopy:
+    """What was on a shelf at one moment."""
+
+    entries: list[Entry]
+    nbytes: int
+    num_ranked: int
+    shares: Counter[bytes] | None
+
+    def check(self, name: str) -> list[str]:
+        """What is counted is what is there."""
+        problems, total = [], sum(entry.nbytes for entry in self.entries)
+        if total != self.nbytes or len(self.entries) != self.num_ranked:
             problems.append(
-                f"{name}: {len(self)} entries of {total} bytes, counted {self.nbytes}, "
-                f"the tier has {nbytes}"
+                f"{name}: {len(self.entries)} entries of {total} bytes, counted {self.nbytes}, "
+                f"the policy has {self.num_ranked}"
             )
-        if self._shares is not None:
-            taken = ((entry.spec.tenant, entry.nbytes) for entry in self._entries.values())
-            problems += self._shares.check(name, taken)
-        problems += [f"{name}: {problem}" for problem in self.policy.check(self._entries)]
-        for groups, what in ((self._children, "children"), (self._tagged, "tags")):
-            if (num := sum(len(group) for group in groups.values())) != len(self):
-                problems.append(f"{name}: {num} keys by {what}, {len(self)} entries")
+        if self.shares is not None:
+            taken = ((entry.spec.tenant, entry.nbytes) for entry in self.entries)
+            problems += miscounted(name, self.shares, taken)
         return problems

@@ -11,6 +11,11 @@ NextUse = Mapping[SegmentKey, int]
 """Rank, in the queue, of the first request that will need a key; what nobody needs is not in it."""
 
 
+Rank = tuple[float, int]
+"""Smallest goes first: the policy's value, then the time of the last use."""
+Leaf = tuple[Rank, SegmentKey]
+
+
 class EvictionPolicy(Protocol):
     """One tier's order of eviction. Not thread-safe: the store's metadata lock guards it.
 
@@ -52,6 +57,24 @@ class EvictionPolicy(Protocol):
     def loss(self, key: SegmentKey) -> float:
         """What evicting it now costs for each byte, 0 or more: to compare neighbours by."""
         ...
+
+    def key_of(self, digest: bytes) -> SegmentKey | None:
+        """Of the segment that is here under this digest."""
+        ...
+
+    def problems_of(self, entry: Entry) -> Iterator[str]:
+        """What does not fit an entry that is here."""
+        ...
+
+    def leaves(self) -> list[list[Leaf]]:
+        """Copies of the orders in which leaves may go."""
+        ...
+
+    def is_stale(self, leaf: Leaf) -> bool:
+        """Whether it stands in an order, and should not."""
+        ...
+
+    def __len__(self) -> int: ...
 
     def check(self, keys: Collection[SegmentKey]) -> list[str]:
         """What does not fit these entries; empty is right."""

@@ -5,12 +5,8 @@ from heapq import heappop, heappush, heapreplace
 
 from sortedcontainers import SortedList  # type: ignore[import-untyped]  # it has no types
 
+from kvstore.policies.base import Leaf
 from kvstore.shares import Tenants
-from kvstore.types import SegmentKey
-
-Rank = tuple[float, int]
-"""Smallest goes first: the policy's value, then the time of the last use."""
-Leaf = tuple[Rank, SegmentKey]
 
 
 class Leaves:
@@ -37,6 +33,13 @@ class Leaves:
         if not order:
             del self._of[tenant]
         self._changed.add(tenant)
+
+    def copies(self) -> list[list[Leaf]]:
+        """Of the order of each tenant."""
+        return [list(order) for order in self._of.values()]
+
+    def has(self, tenant: bytes, leaf: Leaf) -> bool:
+        return leaf in self._of.get(tenant, ())
 
     def __iter__(self) -> Iterator[Leaf]:
         return (leaf for order in self._of.values() for leaf in order)

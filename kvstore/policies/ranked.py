@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from kvstore.policies.base import NextUse
-from kvstore.policies.leaves import Leaf, Leaves, Rank
+from kvstore.policies.base import Leaf, NextUse, Rank
+from kvstore.policies.leaves import Leaves
 from kvstore.shares import Tenants, everyone
 from kvstore.tiers.base import Entry
 from kvstore.types import SegmentKey
@@ -138,6 +138,35 @@ class RankedPolicy(ABC):
                 heappush(needed, (-next_use[key], rank, key))
             else:
                 yield from self._one(key, gone, exposed)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def key_of(self, digest: bytes) -> SegmentKey | None:
+        return self._by_digest.get(digest)
+
+    def problems_of(self, entry: Entry) -> Iterator[str]:
+        node, digest = self._nodes.get(entry.key), entry.key.digest
+        if node is None or node.entry is not entry or self._by_digest.get(digest) != entry.key:
+            yield f"the policy does not know {entry.key}"
+        elif not self._num_children[entry.spec.parent]:
+            yield f"the policy counts no children of the parent of {entry.key}"
+        elif self._leaves.has(entry.spec.tenant, (node.rank, entry.key)) != self._may_go(digest):
+            yield f"{entry.key} is in the order of eviction, and may not go, or the reverse"
+
+    def leaves(self) -> list[list[Leaf]]:
+        return self._leaves.copies()
+
+    def is_stale(self, leaf: Leaf) -> bool:
+        rank, key = leaf
+        node = self._nodes.get(key)
+        if node is not None and node.rank == rank and self._may_go(key.digest):
+            return False
+        return (
+            any(leaf in order for order in self._leaves.copies())
+            if node is None
+            else (self._leaves.has(node.entry.spec.tenant, leaf))
+        )
 
     def check(self, keys: Collection[SegmentKey]) -> list[str]:
         problems = []

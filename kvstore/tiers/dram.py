@@ -6,6 +6,7 @@ goes.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from kvstore.checksum import verify_segment
 from kvstore.errors import CapacityError
 from kvstore.holds import Holds
 from kvstore.occupants import Occupants
-from kvstore.shares import Shares
+from kvstore.shares import Shares, miscounted
 from kvstore.tiers.base import Entry, MemoryReader, Reader, Tier
 from kvstore.types import ArenaRef, Extent, SegmentKey, SegmentSpec, TierName
 
@@ -184,36 +185,43 @@ class DramTier(Tier):
     def keys(self) -> Iterator[Entry]:
         return iter(sorted((s.entry for s in self.slots()), key=lambda entry: entry.last_use))
 
+    @property
+    def num_published(self) -> int:
+        return len(self._published)
+
+    def is_live(self, slot: Slot) -> bool:
+        """Whether its extent is its own."""
+        return self._published.get(slot.spec.key) is slot or slot in self._withdrawn
+
+    def copy_of_runs(self) -> Allocator:
+        """As they are now."""
+        return self._allocator.copy()
+
+    def copy_of_extents(self) -> "ExtentsCopy":
+        """As they are now, with what is counted of them."""
+        taken = self._allocator.taken()
+        return ExtentsCopy(
+            self.all_slots(), dict(self._reserved), taken, self.shares.counted(), self._arena
+        )
+
+    def problems_of(self, slot: Slot) -> Iterator[str]:
+        """What does not fit a slot that is here."""
+        key, extent = slot.spec.key, slot.extent
+        if (now := self._arena.generation(extent)) != extent.generation:
+            yield f"dram: live extent {extent} has generation {now} in the table"
+        if not self._arena.is_complete(extent):
+            yield f"dram: {key} is not complete in the arrival table"
+        if not slot.published and not slot.held:
+            yield f"dram: {key} is withdrawn and unused, but takes {extent.nbytes} bytes"
+        start = self._arena.start_of(extent)
+        if slot.published and self.occupants.at(start) != key:
+            yield f"dram: {key} does not occupy the run at {start}"
+
     def check(self) -> list[str]:
         """Every taken run is a slot or a reservation of that size, the generations stand, and what
         is in a slot is complete."""
-        problems = self._allocator.check()
-        extents = [s.extent for s in self.all_slots()] + list(self._reserved)
-        runs = {self._arena.start_of(e): granules(e.nbytes) for e in extents}
-        if runs != self._allocator.taken() or len(runs) != len(extents):
-            problems.append(
-                f"dram: {len(extents)} extents of {sum(runs.values())} granules do not cover the "
-                f"{len(self._allocator.taken())} taken runs of "
-                f"{self._allocator.num_granules - self._allocator.num_free} granules"
-            )
-        taken = [(s.spec.tenant, s.extent) for s in self.all_slots()]
-        taken += [(tenant, extent) for extent, tenant in self._reserved.items()]
-        sizes = ((tenant, granules(extent.nbytes) * GRANULE) for tenant, extent in taken)
-        problems += self.shares.check("dram", sizes)
-        for extent in extents:
-            if (now := self._arena.generation(extent)) != extent.generation:
-                problems.append(f"dram: live extent {extent} has generation {now} in the table")
-        problems += [
-            f"dram: {s.spec.key} is not complete in the arrival table"
-            for s in self.all_slots()
-            if not self._arena.is_complete(s.extent)
-        ]
-        problems += [
-            f"dram: {s.spec.key} is withdrawn and unused, but takes {s.extent.nbytes} bytes"
-            for s in self._withdrawn
-            if not s.held
-        ]
-        return problems
+        problems = self._allocator.check() + self.copy_of_extents().check()
+        return problems + [line for slot in self.all_slots() for line in self.problems_of(slot)]
 
     def close(self) -> None:
         self._arena.close()
@@ -249,3 +257,28 @@ class _DramReader(MemoryReader):
 
     def close(self) -> None:
         self._tier.give_back(self._slot)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtentsCopy:
+    """Who had which extents at one moment."""
+
+    slots: list[Slot]
+    reserved: dict[Extent, bytes]
+    taken: dict[int, int]
+    shares: Counter[bytes]
+    arena: Arena
+
+    def check(self) -> list[str]:
+        """Every taken run is a slot or a reservation of that size, and counted for its tenant."""
+        owned = [(slot.extent, slot.spec.tenant) for slot in self.slots]
+        owned += self.reserved.items()
+        runs = {self.arena.start_of(e): granules(e.nbytes) for e, _ in owned}
+        problems = []
+        if runs != self.taken or len(runs) != len(owned):
+            problems.append(
+                f"dram: {len(owned)} extents of {sum(runs.values())} granules do not cover the "
+                f"{len(self.taken)} taken runs of {sum(self.taken.values())} granules"
+            )
+        sizes = ((tenant, granules(extent.nbytes) * GRANULE) for extent, tenant in owned)
+        return problems + miscounted("dram", self.shares, sizes)

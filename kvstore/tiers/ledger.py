@@ -53,10 +53,10 @@ class Ledger:
 
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Those that are in no state here, and cannot be of an object that is being written."""
-        with self._lock:
-            known = {stored.name for stored in (*self._stored.values(), *self._leaving)}
-            known.update(self._unread)
-            coming = [str(key) for key in self._writing]
+        with self._lock:  # copies alone: who holds the metadata lock may wait for this one
+            here = [*self._stored.values(), *self._leaving]
+            unread, writing = list(self._unread), list(self._writing)
+        known, coming = {stored.name for stored in here}.union(unread), list(map(str, writing))
         strange = [name for name in names if name not in known]
         return [name for name in strange if not any(key in name for key in coming)]
 
@@ -152,12 +152,10 @@ class Ledger:
     def imbalance(self) -> str:
         """What does not add up; empty is right."""
         with self._lock:
-            moving = sum(self._writing.values()) + sum(s.charged_bytes for s in self._leaving)
-            moving += sum(self._unread.values())
-            total = sum(s.charged_bytes for s in self._stored.values()) + moving
-            if total != self.used:
-                return f"{len(self._stored)} objects of {total} bytes, counted {self.used}"
-        return ""
+            here, used = [*self._stored.values(), *self._leaving], self.used
+            moving = [*self._writing.values(), *self._unread.values()]
+        total = sum(stored.charged_bytes for stored in here) + sum(moving)
+        return f"{len(here)} objects of {total} bytes, counted {used}" if total != used else ""
 
     def _add(self, stored: Stored) -> None:
         self._stored[stored.entry.key] = stored
