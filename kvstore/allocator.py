@@ -1,6 +1,7 @@
 """Best fit over granules: which runs of an arena are taken and which are free."""
 
 from bisect import bisect_left, insort
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -82,38 +83,52 @@ class Allocator:
     def taken(self) -> dict[int, int]:
         return dict(self._taken)
 
-    def copy(self) -> "Allocator":
-        """As it is now. Copies of dicts and a list, at a few nanoseconds an item."""
-        twin = Allocator(0)
-        twin.num_granules, twin.num_free = self.num_granules, self.num_free
-        twin._taken, twin._taken_by_end = dict(self._taken), dict(self._taken_by_end)
-        twin._free, twin._free_by_end = dict(self._free), dict(self._free_by_end)
-        twin._by_length = list(self._by_length)
-        return twin
+    @property
+    def num_taken(self) -> int:
+        """Taken runs."""
+        return len(self._taken)
+
+    def starts(self) -> list[int]:
+        """Of all runs: copies of the keys of two dicts, at a few nanoseconds each."""
+        return [*self._taken, *self._free]
+
+    def problems_of(self, start: int) -> Iterator[str]:
+        """What does not fit the run that starts here: where it ends another starts, and two free
+        ones would be one."""
+        if (run := self.run_from(start)) is None:
+            return
+        end = start + run.length
+        if self.run_before(end) != run:
+            yield f"allocator: the map by end does not have {run}"
+        if end != self.num_granules and self.run_from(end) is None:
+            yield f"allocator: no run starts at {end}, where {run} ends"
+        if run.taken:
+            return
+        if end in self._free:
+            yield f"allocator: free neighbours at {end} were not joined"
+        at = bisect_left(self._by_length, (run.length, start))
+        if self._by_length[at : at + 1] != [(run.length, start)]:
+            yield f"allocator: the list by length does not have {run}"
+
+    def miscounts(self) -> list[str]:
+        """What is wrong with all runs together."""
+        problems = []
+        if self.num_granules and self.run_from(0) is None:
+            problems.append("allocator: no run starts at 0")
+        if (free := sum(self._free.values())) != self.num_free:
+            problems.append(f"allocator: {free} free, counted {self.num_free}")
+        if not len(self._free) == len(self._free_by_end) == len(self._by_length):
+            problems.append("allocator: the maps of free runs differ in length")
+        if len(self._taken) != len(self._taken_by_end):
+            problems.append("allocator: the maps of taken runs differ in length")
+        return problems
 
     def check(self) -> list[str]:
         """Every granule exactly once in a run, no two free neighbours, totals right."""
-        problems = []
-        runs = [(s, n, "taken") for s, n in self._taken.items()]
-        runs += [(s, n, "free") for s, n in self._free.items()]
-        at, before = 0, ""
-        for start, length, kind in sorted(runs):
-            if start != at:
-                problems.append(f"allocator: a run starts at {start}, the one before ends at {at}")
-            if kind == before == "free":
-                problems.append(f"allocator: free neighbours at {start} were not joined")
-            at, before = start + length, kind
-        if at != self.num_granules:
-            problems.append(f"allocator: runs end at {at} of {self.num_granules} granules")
-        if sorted((n, s) for s, n in self._free.items()) != self._by_length:
-            problems.append("allocator: the list by length is not the free runs")
-        if {s + n: s for s, n in self._taken.items()} != self._taken_by_end:
-            problems.append("allocator: the map by end is not the taken runs")
-        if {s + n: s for s, n in self._free.items()} != self._free_by_end:
-            problems.append("allocator: the map by end is not the free runs")
-        if sum(self._free.values()) != self.num_free:
-            problems.append(f"allocator: {sum(self._free.values())} free, counted {self.num_free}")
-        return problems
+        problems = self.miscounts()
+        if (total := sum(self._taken.values()) + self.num_free) != self.num_granules:
+            problems.append(f"allocator: runs of {total} of {self.num_granules} granules")
+        return problems + [p for start in self.starts() for p in self.problems_of(start)]
 
     def _take_free(self, start: int) -> int:
         length = self._free.pop(start)

@@ -64,10 +64,12 @@ class _Balance:
         books = self._books
         with books.lock:
             books.require_open()
-            runs = books.dram.copy_of_runs()
+            problems = books.dram.runs.miscounts()
+            starts = books.dram.runs.starts()
+        problems += self._each(starts, books.dram.runs.problems_of)
         with books.lock:
             extents = books.dram.copy_of_extents()
-        return runs.check() + extents.check()
+        return problems + extents.check()
 
     def _slots(self) -> list[str]:
         books = self._books

@@ -53,11 +53,11 @@ class DramTier(Tier):
 
     def __init__(self, arena: Arena, tenant_share: float = 1.0) -> None:
         self._arena = arena
-        self._allocator = Allocator(arena.num_granules)
+        self.runs = Allocator(arena.num_granules)
         self._published: dict[SegmentKey, Slot] = {}
         self._withdrawn: set[Slot] = set()  # or not yet published
         self._reserved: dict[Extent, bytes] = {}  # with the tenant
-        self.occupants = Occupants(self._allocator)
+        self.occupants = Occupants(self.runs)
         self.holds = Holds()
         """Published slots that somebody holds, by their digests."""
         capacity_bytes = self.capacity_bytes  # no cycle of objects: the last one to go unmaps
@@ -70,7 +70,7 @@ class DramTier(Tier):
 
     @property
     def capacity_bytes(self) -> int:
-        return self._allocator.num_granules * GRANULE
+        return self.runs.num_granules * GRANULE
 
     @property
     def used_bytes(self) -> int:
@@ -78,16 +78,16 @@ class DramTier(Tier):
 
     @property
     def free_bytes(self) -> int:
-        return self._allocator.num_free * GRANULE
+        return self.runs.num_free * GRANULE
 
     def can_reserve(self, nbytes: int) -> bool:
-        return self._allocator.can_allocate(granules(nbytes))
+        return self.runs.can_allocate(granules(nbytes))
 
     def reserve(self, nbytes: int, tenant: bytes) -> Extent:
         """Room to write into, until `complete` or `abort`. Raises CapacityError."""
         if not self.can_reserve(nbytes):
             raise CapacityError(nbytes, self.free_bytes)
-        extent = self._arena.extent(self._allocator.allocate(granules(nbytes)), nbytes)
+        extent = self._arena.extent(self.runs.allocate(granules(nbytes)), nbytes)
         self._reserved[extent] = tenant
         self.shares.take(tenant, granules(nbytes) * GRANULE)
         return extent
@@ -193,15 +193,14 @@ class DramTier(Tier):
         """Whether its extent is its own."""
         return self._published.get(slot.spec.key) is slot or slot in self._withdrawn
 
-    def copy_of_runs(self) -> Allocator:
-        """As they are now."""
-        return self._allocator.copy()
-
     def copy_of_extents(self) -> "ExtentsCopy":
         """As they are now, with what is counted of them."""
-        taken = self._allocator.taken()
         return ExtentsCopy(
-            self.all_slots(), dict(self._reserved), taken, self.shares.counted(), self._arena
+            self.all_slots(),
+            dict(self._reserved),
+            self.runs.num_taken,
+            self.used_bytes,
+            self.shares.counted(),
         )
 
     def problems_of(self, slot: Slot) -> Iterator[str]:
@@ -214,13 +213,15 @@ class DramTier(Tier):
         if not slot.published and not slot.held:
             yield f"dram: {key} is withdrawn and unused, but takes {extent.nbytes} bytes"
         start = self._arena.start_of(extent)
+        if self.runs.length_of(start) != granules(extent.nbytes):
+            yield f"dram: {extent} is in a run of {self.runs.length_of(start)} granules"
         if slot.published and self.occupants.at(start) != key:
             yield f"dram: {key} does not occupy the run at {start}"
 
     def check(self) -> list[str]:
         """Every taken run is a slot or a reservation of that size, the generations stand, and what
         is in a slot is complete."""
-        problems = self._allocator.check() + self.copy_of_extents().check()
+        problems = self.runs.check() + self.copy_of_extents().check()
         return problems + [line for slot in self.all_slots() for line in self.problems_of(slot)]
 
     def close(self) -> None:
@@ -246,7 +247,7 @@ class DramTier(Tier):
     def _free(self, extent: Extent, tenant: bytes) -> None:
         self.shares.give_back(tenant, granules(extent.nbytes) * GRANULE)
         self._arena.retire(extent)  # first: whoever still reads must see it before the bytes change
-        self._allocator.free(self._arena.start_of(extent))
+        self.runs.free(self._arena.start_of(extent))
 
 
 class _DramReader(MemoryReader):
@@ -265,20 +266,22 @@ class ExtentsCopy:
 
     slots: list[Slot]
     reserved: dict[Extent, bytes]
-    taken: dict[int, int]
+    num_taken: int
+    used_bytes: int
     shares: Counter[bytes]
-    arena: Arena
 
     def check(self) -> list[str]:
-        """Every taken run is a slot or a reservation of that size, and counted for its tenant."""
+        """Slots and reservations are at places of their own, as many and as large as the runs that
+        are taken, and counted for their tenants."""
         owned = [(slot.extent, slot.spec.tenant) for slot in self.slots]
         owned += self.reserved.items()
-        runs = {self.arena.start_of(e): granules(e.nbytes) for e, _ in owned}
         problems = []
-        if runs != self.taken or len(runs) != len(owned):
+        places = len({extent.offset for extent, _ in owned})
+        nbytes = sum(granules(extent.nbytes) * GRANULE for extent, _ in owned)
+        if not places == len(owned) == self.num_taken or nbytes != self.used_bytes:
             problems.append(
-                f"dram: {len(owned)} extents of {sum(runs.values())} granules do not cover the "
-                f"{len(self.taken)} taken runs of {sum(self.taken.values())} granules"
+                f"dram: {len(owned)} extents of {nbytes} bytes at {places} places do not cover the "
+                f"{self.num_taken} taken runs of {self.used_bytes} bytes"
             )
         sizes = ((tenant, granules(extent.nbytes) * GRANULE) for extent, tenant in owned)
         return problems + miscounted("dram", self.shares, sizes)

@@ -43,7 +43,7 @@ def drop_run(store: KVStore) -> None:
 
 def lose_run(store: KVStore) -> None:
     """A run that is taken, and by nobody."""
-    store._books.dram._allocator.allocate(1)
+    store._books.dram.runs.allocate(1)
 
 
 def forget_child(store: KVStore) -> None:
