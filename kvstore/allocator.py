@@ -104,7 +104,7 @@ class Allocator:
             yield f"allocator: no run starts at {end}, where {run} ends"
         if run.taken:
             return
-        if end in self._free:
+        if run.length and end in self._free:
             yield f"allocator: free neighbours at {end} were not joined"
         at = bisect_left(self._by_length, (run.length, start))
         if self._by_length[at : at + 1] != [(run.length, start)]:
