@@ -44,7 +44,9 @@ def _waits(deadline_s: float) -> Sequence[Call]:
     return (
         lambda world, process: world.store.acquire(PATHS[:1], process.holder_id, deadline_s),
         lambda world, process: world.store.wait(KEYS[:1], deadline_s),
-        lambda world, process: world.store.announce("request", KEYS[:1], deadline_s),
+        lambda world, process: world.store.announce(
+            "request", _LONG[0].tenant, KEYS[:1], deadline_s
+        ),
     )
 
 
