@@ -9,6 +9,7 @@ import psutil
 from kvstore.arena_file import PREFIX
 from kvstore.config import StoreConfig
 from kvstore.store import KVStore
+from kvstore.tiers.segment_files import SUFFIX
 
 MIB = 2**20
 STORE_GROWTH_BYTES = 64 * MIB
@@ -53,7 +54,8 @@ class Bounds:
 
 
 def bytes_at_once(folder: str) -> int:
-    """Bytes of files that were there together, at the end of the walk: never more than there were.
+    """Bytes of segment files that were there together, at the end of the walk: never more than
+    there were.
 
     A walk alone could count a file that made room and the one that took it. No name is used twice,
     so what is there before and after was there all the time.
@@ -67,7 +69,7 @@ def _files(folder: str) -> Iterator[os.DirEntry[str]]:
         for entry in entries:
             if entry.is_dir():
                 yield from _files(entry.path)
-            else:
+            elif entry.name.endswith(SUFFIX):
                 yield entry
 
 

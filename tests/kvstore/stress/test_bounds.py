@@ -40,8 +40,8 @@ def test_a_store_over_a_bound_is_seen(
     assert what in line and str(next(iter(changes.values()))) in line
 
 
-def test_files_of_every_level_count(tmp_path: Path) -> None:
+def test_segment_files_of_every_level_count(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
-    for name in ("x", "a/y", "a/b/z"):
+    for name in ("x.segment", "a/y.segment", "a/b/z.segment", "HYPERRAG-STORE"):
         (tmp_path / name).write_bytes(bytes(10))
     assert bytes_at_once(str(tmp_path)) == 30
