@@ -17,21 +17,17 @@ from kvstore.compression import RAW, Codec
 from kvstore.errors import (
     CapacityError,
     CorruptSegmentError,
-    OtherVersionError,
     TierUnavailableError,
 )
-from kvstore.executor import DaemonExecutor
 from kvstore.tiers.base import Entry, Reader, Tier
 from kvstore.tiers.ledger import Ledger
-from kvstore.tiers.medium import Listed, Medium
-from kvstore.tiers.segment_object import ObjectReader, Stored, encode_segment, identify
-from kvstore.tiers.sharing import Sharing, Survey, survey, sweep
+from kvstore.tiers.medium import Medium
+from kvstore.tiers.recovery import Recovery
+from kvstore.tiers.segment_object import ObjectReader, Stored, encode_segment
+from kvstore.tiers.sharing import Sharing, sweep
 from kvstore.types import SegmentKey, SegmentSpec
 
 logger = logging.getLogger(__name__)
-
-_HEADERS_AT_ONCE = 64
-_RECOVERY_THREADS = 2
 
 
 class SlowTier(Tier):
@@ -56,8 +52,9 @@ class SlowTier(Tier):
         self._free_share = free_share
         self._free_bytes = medium.free_bytes()
         self._found_bytes = self._count_own()
-        self._recovered = self._stopped = False
+        self._recovered = False
         self._ledger = Ledger(medium.exclusive)
+        self._recovery = Recovery(medium, self._ledger, max_bytes, codec, sharing)
 
     @property
     def complete(self) -> bool:
@@ -199,7 +196,7 @@ class SlowTier(Tier):
         """Delete from a shared medium what is doomed, whoever wrote it and whether it is known here
         or not. Raises TierUnavailableError."""
         try:
-            sweep(self._medium, is_doomed, lambda: self._stopped)
+            sweep(self._medium, is_doomed, lambda: self._recovery.stopped)
         except OSError as error:
             raise TierUnavailableError(self.name, f"cannot be listed: {error}") from error
 
@@ -223,7 +220,7 @@ class SlowTier(Tier):
             listed = self._medium.find(key)
             if listed is None or not self._sharing.can_use(listed):
                 return None
-            found = self._read(replace(listed, last_use=time.time()))
+            found = self._recovery.read(replace(listed, last_use=time.time()))
         except OSError as error:
             raise TierUnavailableError(self.name, f"{key}: {error}") from error
         return found if found is None or found.entry.key == key else None
@@ -237,15 +234,15 @@ class SlowTier(Tier):
         except TierUnavailableError as error:  # what is there can be read all the same
             logger.warning("%s", error)
         try:
-            found = self._recover_all() if self._medium.exclusive else self._survey()
+            found = self._recovery.find_all()
         except OSError as error:
             raise TierUnavailableError(self.name, f"cannot be listed: {error}") from error
         yield from found
-        self._recovered = not self._stopped
+        self._recovered = not self._recovery.stopped
 
     def stop(self) -> None:
         """End a listing under way: the store is closing."""
-        self._stopped = True
+        self._recovery.stopped = True
 
     def _count_own(self) -> int:
         """Bytes of what is there at the start, where the capacity depends on them: it is reported
@@ -260,28 +257,6 @@ class SlowTier(Tier):
                 "%s: cannot be listed, its capacity counts free bytes: %s", self.name, error
             )
             return 0
-
-    def _recover_all(self) -> Generator[Stored]:
-        listed = sorted(self._medium.list(), key=lambda it: it.last_use, reverse=True)
-        self._ledger.listed({it.name: it.nbytes for it in listed})
-        starts = range(0, len(listed), _HEADERS_AT_ONCE)
-        return self._read_headers([listed[i : i + _HEADERS_AT_ONCE] for i in starts])
-
-    def _survey(self) -> Iterator[Stored]:
-        seen = Survey(self._sharing, self._max_bytes, self._codec)
-        survey(self._medium, seen, lambda: self._stopped)
-        self._ledger.num_refused += seen.num_refused
-        kept = [] if self._stopped else seen.kept()
-        self._ledger.listed({stored.name: stored.charged_bytes for stored in kept})
-        return iter(kept)
-
-    def _read_headers(self, batches: Sequence[Sequence[Listed]]) -> Generator[Stored]:
-        pool = DaemonExecutor(_RECOVERY_THREADS, f"kvstore-recover-{self.name}")
-        try:
-            for found in pool.map(self._read_all, batches):
-                yield from found
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def adopt(self, stored: Stored, recovered: bool = False) -> bool:
         """Know of it from now on. False when it was adopted, or is gone, already; or when the key
@@ -339,39 +314,3 @@ class SlowTier(Tier):
         except OSError as error:
             raise TierUnavailableError(self.name, f"cannot be listed: {error}") from error
         return self._ledger.unknown(found)
-
-    def _read_all(self, batch: Sequence[Listed]) -> list[Stored]:
-        found = []
-        for listed in batch:
-            try:
-                stored = self._read(listed) if self._ledger.is_unread(listed.name) else None
-            except OSError as error:  # it may be sound: left alone, and counted, until a restart
-                logger.warning("%s: %s cannot be read: %s", self.name, listed.name, error)
-                continue
-            if stored is not None:
-                found.append(stored)
-        return found
-
-    def _read(self, listed: Listed) -> Stored | None:
-        """None for one that is gone, and for one in a codec that does not count here, which goes
-        from a medium of our own; one that is damaged is set aside now, one of another version
-        deleted."""
-        try:
-            stored, codec = identify(self._medium, listed, self._sharing.owns)
-            if self._codec.accepts(codec):
-                return stored
-            if self._medium.exclusive:  # an earlier configuration wrote it
-                self._medium.delete(listed.name)
-            self._ledger.refuse(listed.name)
-            return None
-        except FileNotFoundError:
-            pass
-        except OtherVersionError:
-            self._medium.delete(listed.name)
-        except CorruptSegmentError as error:
-            if self._ledger.is_stored(listed.name):  # a reader, who found it sound, adopted it
-                return None
-            logger.warning("%s: set aside: %s", self.name, error)
-            self._medium.set_aside(listed.name)
-        self._ledger.forget(listed.name)
-        return None

@@ -1,6 +1,7 @@
 """Stores that share a remote tier: none of them takes what another wrote."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from kvstore import levels
 from kvstore.checksum import segment_crcs
 from kvstore.codec import (
     LABEL_NBYTES,
@@ -19,11 +21,13 @@ from kvstore.codec import (
 )
 from kvstore.config import StoreConfig
 from kvstore.errors import StoreConfigError
+from kvstore.tiers import sharing
 from kvstore.tiers.object_name import decode_name
 from kvstore.types import SegmentKey
 from tests.kvstore.redis_server import RedisServer, redis_server
 from tests.kvstore.segments import assert_right_bytes, chain_of, compute, passage, store_path
 from tests.kvstore.store.test_remote import PATHS, Node
+from tests.kvstore.waiting import eventually
 
 OBJECT = 28672
 """Of the last segment of each path."""
@@ -50,7 +54,7 @@ class Bucket:
             with closing(Redis(port=self._server.port)) as client:
                 keys = client.keys(f"{self._folder.name}:*")
                 starts = [client.getrange(key, 0, LABEL_NBYTES - 1) for key in keys]
-            labels = [decode_label(start, "value") for start in starts]
+            labels = [decode_label(start, "value") for start in starts if start]  # else it is gone
         return {(label.spec.key, label.writer) for label in labels if label}
 
 
@@ -161,6 +165,24 @@ def test_a_removed_passage_goes_after_a_restart(
 def test_an_eviction_of_another_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="store.remote_eviction is 'all', must be one of owner, n"):
         StoreConfig(remote_eviction="all")  # type: ignore[arg-type]
+
+
+def test_a_removed_passage_goes_whoever_wrote_it(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a store that is gone with its identity, of whose objects nobody knows."""
+    for module in (levels, sharing):
+        monkeypatch.setattr(module, "MAX_FOREIGN", 0)
+    chain = chain_of([7] * 8, passage(1), passage(2), passage(3))
+    one = Node(tmp_path / "one", bucket.url)
+    store_path(one.client, chain, *PATHS[3:6])
+    one.close()
+    shutil.rmtree(tmp_path / "one")
+    two = Node(tmp_path / "two", bucket.url)
+    two.client.remove_tags([chain[2].tag])
+    kept = {chain[0].key, chain[1].key, *(path[1].key for path in PATHS[3:6])}
+    assert eventually(lambda: {key for key, _ in bucket.objects()} == kept, 20)
+    two.close()
 
 
 def key_file(folder: Path, key: bytes = b"k" * 32) -> str:

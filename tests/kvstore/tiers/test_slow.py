@@ -11,7 +11,7 @@ from kvstore.checksum import segment_crcs
 from kvstore.compression import create_codec
 from kvstore.config import CODECS, CodecName
 from kvstore.errors import CorruptSegmentError, StoreConfigError, TierUnavailableError
-from kvstore.tiers import segment_object, slow
+from kvstore.tiers import recovery, segment_object
 from kvstore.tiers.bucket import Bucket
 from kvstore.tiers.folder import Folder
 from kvstore.tiers.local_place import LocalPlace
@@ -307,7 +307,7 @@ def test_what_a_reader_adopted_meanwhile_is_not_set_aside(
         assert again.adopt(stored)
         raise CorruptSegmentError(stored.name, "was read wrong")
 
-    monkeypatch.setattr(slow, "identify", adopt_and_fail)
+    monkeypatch.setattr(recovery, "identify", adopt_and_fail)
     assert list(again.recover()) == []
     assert again.contains(spec.key) and again.check() == []
     again.close()
