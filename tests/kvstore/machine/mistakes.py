@@ -11,7 +11,7 @@ from tests.kvstore.machine.universe import KEYS, PATHS
 from tests.kvstore.machine.world import Process, World
 
 Call = Callable[[World, Process], object]
-_LONG = PATHS[-1]
+_LONG = max(PATHS, key=len)
 _TEXT: Any = "eightchr"
 _NAN, _INF = float("nan"), float("inf")
 _LAYOUTS: Sequence[dict[str, Any]] = (

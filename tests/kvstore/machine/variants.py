@@ -13,6 +13,7 @@ _VARIANTS: list[Settings] = [
     {"ssd_admission": "second_use"},
     {"verify_dram": "always"},
     {"copies_share": 0.1, "scrub_bytes_per_s": 1e9},
+    {"tenant_share": 0.5},
     {"prefetch": False, "write_queue": 1},
 ]
 NUM_VARIANTS = len(_VARIANTS)
