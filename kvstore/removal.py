@@ -3,8 +3,9 @@
 import errno
 import time
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from kvstore.books import Books
 from kvstore.deletions import Deletion
@@ -12,7 +13,10 @@ from kvstore.errors import RemovalError
 from kvstore.loads import Loads
 from kvstore.remover import Remover
 from kvstore.tiers.deadline import Deadline
+from kvstore.turns import in_turns
 from kvstore.types import SegmentKey, SegmentSpec
+
+_TAGS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,22 @@ class Removal:
         goes on trying.
         """
         books, give_up = self._books, time.monotonic() + self._timeout_s
-        tags = frozenset(tags)
+        tags, family = frozenset(tags), set[SegmentKey]()
+        versions: dict[Remover, int] = {}
+        num_stored = 0
+
+        def begin(some: frozenset[bytes]) -> None:
+            nonlocal num_stored
+            books.require_open()
+            keys, num = self._take_out(some)
+            num_stored += num
+            family.update(keys)
+            versions.update({r: v for r in self._removers if (v := r.begin(some, keys))})
+
+        in_turns(books.lock, _portions(tags), begin)
         with books.lock:
             books.require_open()
-            family, num_stored = self._take_out(tags)
-            begun = [_Begun(r, v) for r in self._removers if (v := r.begin(tags, family))]
+            begun = [_Begun(remover, version) for remover, version in versions.items()]
             open_ = self._wait(begun, self._timeout_s / 2, books.deletions is not None)
         if open_:
             self._note(open_, tags, family, give_up)
@@ -116,6 +131,14 @@ class Removal:
         if late:
             where = ", ".join(b.remover.level.name for b in late)
             raise RemovalError(where, str(failure)) from failure
+
+
+def _portions(tags: Collection[bytes]) -> Iterator[frozenset[bytes]]:
+    """A few at a time: each is taken out of memory and hidden in the tiers in one hold of the
+    lock, so that no read brings back what is gone."""
+    rest = iter(tags)
+    while some := frozenset(islice(rest, _TAGS_AT_ONCE)):
+        yield some
 
 
 def _family(books: Books, loads: Loads, tags: Collection[bytes]) -> set[SegmentKey]:

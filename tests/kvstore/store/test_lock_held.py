@@ -95,3 +95,12 @@ def test_what_a_directory_asks_for_needs_no_lock(full: tuple[KVStore, HeldLock])
     with lock:
         assert store.capacity_bytes > NUM * 4096
         assert store.threads.gone() == []
+
+
+def test_a_removal_of_many_passages(config: StoreConfig, paths: list[Path]) -> None:
+    with watched(config) as (store, lock):
+        store_all(store, config, paths)
+        lock.reset()
+        assert store.remove_tags({path[0].tag for path in paths}) == NUM
+        assert lock.longest_cpu_s < _MAX_S, lock.longest_by
+        assert store.stats().dram.num_segments == 0
