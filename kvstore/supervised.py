@@ -38,14 +38,19 @@ class SupervisedThread:
         self._step = step
         self._interval_s = interval_s
         self._stopped = threading.Event()
+        self._done = False
         self._failures = self._in_a_row = 0
         self._logged: dict[type[Exception], float] = {}
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def runs(self) -> bool:
+        return self._thread.is_alive()
+
     def stats(self) -> ThreadStats:
         """Takes no lock."""
-        return ThreadStats(self._thread.is_alive(), self._failures)
+        return ThreadStats(self._done or self.runs, self._failures)
 
     def stop(self) -> None:
         """Ends the waits between steps, and the thread after its current step."""
@@ -59,12 +64,13 @@ class SupervisedThread:
         while not self._stopped.wait(self._interval_s + self._pause_s):
             try:
                 if self._step() is False:
-                    return
+                    break
                 self._in_a_row = 0
             except Exception as error:  # the thread's boundary: the next step follows
                 self._failures += 1
                 self._in_a_row += 1
                 self._log(error)
+        self._done = True
 
     @property
     def _pause_s(self) -> float:
@@ -119,7 +125,7 @@ class Supervisor:
         return {thread.name: thread.stats() for thread in threads}
 
     def gone(self) -> list[str]:
-        """Names of the threads that do not run."""
+        """Names of the threads that do not run, and had not come to their end."""
         return [name for name, stats in self.stats().items() if not stats.up]
 
     def _add(self, thread: SupervisedThread) -> SupervisedThread:

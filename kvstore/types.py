@@ -168,7 +168,7 @@ class ThreadStats:
     """A background thread (see `kvstore.supervised`)."""
 
     up: bool
-    """It runs."""
+    """It runs, or has done all that it was for."""
     failures: int
     """Items that failed and were skipped, since the start."""
 

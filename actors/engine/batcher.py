@@ -79,7 +79,7 @@ class Batcher:
 
     @property
     def alive(self) -> bool:
-        return self._thread.stats().up
+        return self._thread.runs
 
     @property
     def num_waiting(self) -> int:

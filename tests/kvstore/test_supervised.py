@@ -48,15 +48,21 @@ def test_each_kind_of_failure_is_logged_once(caplog: pytest.LogCaptureFixture) -
     assert all("worker" in record.message for record in caplog.records)
 
 
-def test_a_thread_that_ended_is_not_up() -> None:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_died_is_gone_and_one_that_is_done_is_not() -> None:
     supervisor, go_on = Supervisor(), threading.Event()
-    supervisor.start("ends", lambda: False).join(10)
+
+    def die() -> None:
+        raise GeneratorExit
+
+    supervisor.start("dies", die).join(10)
+    supervisor.start("is done", lambda: False).join(10)
     stays = supervisor.start("stays", lambda: not go_on.wait(30))
-    assert supervisor.gone() == ["ends"]
-    assert supervisor.stats()["stays"].up
+    assert supervisor.gone() == ["dies"]
+    assert not supervisor.stats()["dies"].up
     go_on.set()
     stays.join(10)
-    assert supervisor.gone() == ["ends", "stays"]
+    assert supervisor.gone() == ["dies"]
 
 
 def test_work_at_intervals_goes_on_after_failures_until_it_is_stopped() -> None:
@@ -71,7 +77,7 @@ def test_work_at_intervals_goes_on_after_failures_until_it_is_stopped() -> None:
     assert eventually(lambda: len(rounds) >= 4, 10)
     thread.stop()
     thread.join(10)
-    assert supervisor.gone() == ["rounds"]
+    assert not thread.runs and supervisor.gone() == []
     assert supervisor.stats()["rounds"].failures >= 2
 
 
@@ -79,7 +85,7 @@ def test_stopping_does_not_wait_for_an_interval() -> None:
     thread = Supervisor().every(3600, "rare", lambda: None)
     thread.stop()
     thread.join(10)
-    assert not thread.stats().up
+    assert not thread.runs
 
 
 def test_a_step_that_always_fails_pauses(caplog: pytest.LogCaptureFixture) -> None:
