@@ -11,6 +11,8 @@ MAX_ITEMS = 2**22
 """Keys, tags, tickets, leases of one call: more is split by its caller."""
 MAX_NAME = 256
 """Characters in the name of a request."""
+_MAX_SHOWN = 80
+_MAX_SHOWN_BITS = 256
 _HOLDER = re.compile(r"[0-9a-f]{16}")
 _MAX_UINT32 = 2**32 - 1
 _TAG_BYTES = _TENANT_BYTES = 8
@@ -18,10 +20,8 @@ _PLACEMENT_BYTES, _DIGEST_BYTES = 8, 32
 
 
 def refused(name: str, value: object, must: str) -> ValueError:
-    """Shows no more of the value than fits on a line."""
-    shown = repr(value)
-    shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return ValueError(f"{name} is {shown}, must be {must}")
+    """Shows no more of the value than fits on a line, and calls nothing of it."""
+    return ValueError(f"{name} is {_shown(value)}, must be {must}")
 
 
 def require_seconds(name: str, value: float) -> None:
@@ -64,7 +64,7 @@ def require_id(name: str, value: LeaseId | TicketId) -> None:
 
 
 def require_keys(name: str, keys: Collection[SegmentKey]) -> None:
-    _require_items(name, keys)
+    require_items(name, keys)
     for i, key in enumerate(keys):
         if not is_key(key):
             must = f"a SegmentKey of {_PLACEMENT_BYTES} and {_DIGEST_BYTES} bytes"
@@ -72,7 +72,7 @@ def require_keys(name: str, keys: Collection[SegmentKey]) -> None:
 
 
 def require_tags(name: str, tags: Collection[bytes]) -> None:
-    _require_items(name, tags)
+    require_items(name, tags)
     for i, tag in enumerate(tags):
         if not is_bytes(tag, _TAG_BYTES):
             raise refused(f"{name}[{i}]", tag, f"{_TAG_BYTES} bytes")
@@ -84,7 +84,7 @@ def require_tenant(name: str, tenant: bytes) -> None:
 
 
 def require_ids(name: str, ids: Collection[LeaseId | TicketId]) -> None:
-    _require_items(name, ids)
+    require_items(name, ids)
     for i, one in enumerate(ids):
         require_id(f"{name}[{i}]", one)
 
@@ -101,13 +101,13 @@ def require_kept(name: str, kept: Mapping[LeaseId, Collection[SegmentKey]]) -> N
 def require_results(ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
     """What `commit` is told: each ticket once, and checksums for each."""
     require_ids("ticket_ids", ticket_ids)
-    _require_items("crcs", crcs)
+    require_items("crcs", crcs)
     if len(crcs) != len(ticket_ids):
         raise ValueError(f"crcs has {len(crcs)} entries, must have one for each of the tickets")
     if len(set(ticket_ids)) != len(ticket_ids):
         raise refused("ticket_ids", ticket_ids, "each ticket once")
     for i, layers in enumerate(crcs):
-        _require_items(f"crcs[{i}]", layers)
+        require_items(f"crcs[{i}]", layers)
         for layer, crc in enumerate(layers):
             if type(crc) is not int or not 0 <= crc <= _MAX_UINT32:
                 raise refused(f"crcs[{i}][{layer}]", crc, f"a number from 0 to {_MAX_UINT32}")
@@ -125,7 +125,20 @@ def is_bytes(value: object, size: int) -> bool:
     return type(value) is bytes and len(value) == size
 
 
-def _require_items(name: str, items: Collection[object]) -> None:
+def _shown(value: object) -> str:
+    kind = type(value)
+    if kind is int and value.bit_length() > _MAX_SHOWN_BITS:  # type: ignore[attr-defined]
+        return f"a number of {value.bit_length()} bits"  # type: ignore[attr-defined]
+    if kind in (str, bytes):
+        shown = repr(value[:_MAX_SHOWN])  # type: ignore[index]
+    elif kind in (bool, int, float, type(None)):
+        shown = repr(value)
+    else:
+        return f"of type {kind.__name__}"
+    return shown if len(shown) < _MAX_SHOWN else shown[: _MAX_SHOWN - 3] + "..."
+
+
+def require_items(name: str, items: Collection[object]) -> None:
     if isinstance(items, str | bytes) or not isinstance(items, Collection):
         raise refused(name, items, "a collection")
     if len(items) > MAX_ITEMS:

@@ -62,7 +62,11 @@ class StoreClient(Protocol):
         ...
 
     def writable(self, acquired: Acquired, ticket: Ticket) -> memoryview:
-        """The bytes of a ticket's extent, shared with the store, to be written before `commit`."""
+        """The bytes of a ticket's extent, shared with the store, to be written before `commit`.
+
+        Raises StoreUnavailableError for a ticket that is over: committed, given back, or its lease
+        has ended or was trimmed. Who still holds the bytes by then must not write any more.
+        """
         ...
 
     def unchanged(self, acquired: Acquired, extents: Collection[Extent]) -> bool:

@@ -10,6 +10,7 @@ from kvstore.arguments import (
     refused,
     require_flag,
     require_id,
+    require_items,
     require_kept,
     require_keys,
     require_name,
@@ -20,6 +21,7 @@ from kvstore.chains import require_chains
 from kvstore.checksum import segment_crcs
 from kvstore.errors import StoreUnavailableError
 from kvstore.holders import Holder
+from kvstore.open_tickets import OpenTickets
 from kvstore.types import (
     Acquired,
     Extent,
@@ -47,6 +49,7 @@ class MappedClient(ABC):
     def __init__(self, dram_dir: str) -> None:
         self._holder = Holder(dram_dir)
         self._maps = ArenaMaps()
+        self._tickets = OpenTickets()
 
     @property
     def holder_id(self) -> HolderId:
@@ -115,6 +118,7 @@ class MappedClient(ABC):
         except StoreUnavailableError:
             self._release(acquired.lease_id)
             raise
+        self._tickets.add(acquired)
         return acquired
 
     def await_layer(
@@ -126,8 +130,9 @@ class MappedClient(ABC):
         stall_s: float = math.inf,
     ) -> bool:
         require_seconds("deadline_s", deadline_s)
-        if stall_s != math.inf:
+        if type(stall_s) is not float or stall_s != math.inf:
             require_seconds("stall_s", stall_s)
+        require_items("extents", extents)
         if type(layer) is not int or layer < 0:
             raise refused("layer", layer, "a whole number, 0 or more")
         arena, now = self._maps.of(acquired), time.monotonic()
@@ -157,10 +162,17 @@ class MappedClient(ABC):
         _require_tickets([ticket])
         if ticket.extent is None:
             raise ValueError(f"ticket {ticket.ticket_id} has no extent: there was no room")
-        return self._maps.of(acquired).writable(ticket.extent)
+        arena = self._maps.of(acquired)
+        data = arena.writable(ticket.extent)
+        if not self._tickets.holds(acquired, ticket) or not arena.unchanged(ticket.extent):
+            raise StoreUnavailableError(
+                f"ticket {ticket.ticket_id} is none of lease {acquired.lease_id}, or is over"
+            )
+        return data
 
     def unchanged(self, acquired: Acquired, extents: Collection[Extent]) -> bool:
         arena = self._maps.of(acquired)
+        require_items("extents", extents)
         return all(arena.unchanged(extent) for extent in extents)
 
     def commit(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
@@ -174,18 +186,28 @@ class MappedClient(ABC):
         _require_tickets(tickets)
         self._require_open()
         if tickets:
-            self._commit([ticket.ticket_id for ticket in tickets], list(crcs))
+            ticket_ids = [ticket.ticket_id for ticket in tickets]
+            try:
+                self._commit(ticket_ids, list(crcs))
+            except ValueError:  # refused, and nothing has changed
+                raise
+            except BaseException:
+                self._tickets.end(ticket_ids)
+                raise
+            self._tickets.end(ticket_ids)
 
     def abort(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
         """Of tickets of an incarnation that is gone nothing is left to give back."""
         _require_tickets(tickets)
         claimed = [ticket.ticket_id for ticket in tickets if ticket.extent is not None]
+        self._tickets.end(claimed)
         if claimed and not self._maps.closed:
             self._abort(claimed)
 
     def release(self, lease_id: LeaseId) -> None:
         require_id("lease_id", lease_id)
         self._maps.end([lease_id])
+        self._tickets.end_leases([lease_id])
         if not self._maps.closed:
             self._release(lease_id)
 
@@ -195,6 +217,7 @@ class MappedClient(ABC):
         require_kept("kept", kept)
         require_keys("used", used)
         self._maps.end([lease_id for lease_id, keys in kept.items() if not keys])
+        self._tickets.end_leases(kept)
         if not self._maps.closed:
             self._trim(kept, used)
 
@@ -246,6 +269,7 @@ class MappedClient(ABC):
         StoreUnavailableError.
         """
         if self._maps.close():
+            self._tickets.clear()
             try:
                 self._unregister()
             finally:

@@ -15,7 +15,7 @@ from kvstore.store import KVStore
 from kvstore.tiers.files import Files
 from kvstore.tiers.folder import Folder
 from kvstore.tiers.slow import SlowTier
-from kvstore.types import Acquired, Dtype, Hit, Layout, Path, SegmentSpec, Ticket
+from kvstore.types import Acquired, Dtype, Hit, Layout, Path, SegmentKey, SegmentSpec, Ticket
 
 ROOT = make_root(b"model", "tenant")
 TRUNK = [7] * 8
@@ -127,3 +127,10 @@ def assert_balanced(store: KVStore) -> None:
     stats = store.stats()
     assert stats.dram.used_bytes <= stats.dram.capacity_bytes
     assert stats.ssd.used_bytes <= stats.ssd.capacity_bytes
+
+
+def bytes_of(store: KVStore, acquired: Acquired, key: SegmentKey) -> memoryview:
+    """A computed segment's bytes in the store's memory, to be spoilt."""
+    extent = acquired.tickets[key].extent
+    assert extent is not None
+    return store._books.dram.view(extent)

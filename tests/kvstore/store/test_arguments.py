@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kvstore.arguments import MAX_SECONDS
@@ -66,7 +67,17 @@ STORE_CALLS: list[tuple[Call, str]] = [
     (lambda s, v: s.flush(v), "timeout_s"),
     (lambda s, v: s.close(v), "timeout_s"),
 ]
-WRONG: list[Any] = [None, "", "x" * 300, b"bytes", -1, -0.5, NAN, INFINITE, 2 * MAX_SECONDS, 2.5j]
+
+
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("cannot be shown")
+
+
+WRONG: list[Any] = [
+    None, "", "x" * 300, b"bytes", -1, -0.5, NAN, INFINITE, 2 * MAX_SECONDS, 2.5j, -(10**5000),
+    Unspeakable(),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("call", "name"), STORE_CALLS)
@@ -125,6 +136,21 @@ def test_the_client_refuses_wrong_arguments(
     assert store.stats() == before
     assert_right_bytes(client, held)
     assert_balanced(store)
+
+
+def test_an_array_is_no_time(store: KVStore, client: LocalStoreClient) -> None:
+    held = compute(client, PATH)
+    with pytest.raises(ValueError, match=r"^stall_s is of type ndarray"):
+        client.await_layer(held, [], 0, 1.0, np.zeros(2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [5, None, "extents", Unspeakable()])
+def test_extents_come_in_a_collection(store: KVStore, client: LocalStoreClient, value: Any) -> None:
+    held = compute(client, PATH)
+    with pytest.raises(ValueError, match=r"^extents "):
+        client.unchanged(held, value)
+    with pytest.raises(ValueError, match=r"^extents "):
+        client.await_layer(held, value, 0, 1.0)
 
 
 def test_an_extent_that_nobody_gave_reaches_nothing(
@@ -201,3 +227,40 @@ def test_a_segment_that_cannot_fit_is_nobodys_loss(
     assert store.stats().dram.evictions == 0
     assert client.acquire([PATH], 1).hits.keys() == {spec.key for spec in PATH}
     assert_balanced(store)
+
+
+@pytest.mark.parametrize("end", ["commit", "abort", "release", "trim", "close"])
+def test_nothing_is_written_for_a_ticket_that_is_over(
+    store: KVStore, client: LocalStoreClient, end: str
+) -> None:
+    """By then its bytes may be another client's."""
+    acquired = client.acquire([PATH], 1)
+    ticket = acquired.tickets[KEY]
+    fill(client, acquired, list(acquired.tickets.values()))
+    if end == "commit":
+        client.commit(acquired, [ticket])
+    elif end == "abort":
+        client.abort(acquired, [ticket])
+    elif end == "release":
+        client.release(acquired.lease_id)
+    elif end == "trim":
+        client.trim({acquired.lease_id: []})
+    else:
+        client.close()
+    with pytest.raises(StoreUnavailableError):
+        client.writable(acquired, ticket)
+
+
+def test_a_ticket_is_written_for_under_its_own_lease_alone(
+    store: KVStore, client: LocalStoreClient
+) -> None:
+    first, other = client.acquire([PATH[:1]], 1), client.acquire([chain_of(passage(3))], 1)
+    (ticket,) = first.tickets.values()
+    for lease, wrong in (
+        (other, ticket),
+        (first, replace(ticket, ticket_id=TicketId(ticket.ticket_id + 1000))),
+        (first, replace(ticket, extent=next(iter(other.tickets.values())).extent)),
+    ):
+        with pytest.raises(StoreUnavailableError):
+            client.writable(lease, wrong)
+    assert client.writable(first, ticket).nbytes == ticket.spec.layout.nbytes

@@ -15,6 +15,7 @@ from tests.kvstore.segments import (
     TRUNK,
     assert_balanced,
     assert_right_bytes,
+    bytes_of,
     chain_of,
     compute,
     passage,
@@ -126,7 +127,7 @@ def test_a_byte_that_changed_in_memory_is_named_and_mended(
 ) -> None:
     acquired = compute(client, PATH)
     assert store.flush(5)
-    client.writable(acquired, acquired.tickets[VICTIM.key])[5] ^= 1
+    bytes_of(store, acquired, VICTIM.key)[5] ^= 1
     assert_named_and_mended(store, "dram", str(VICTIM.key), "layer 0 has checksum")
     client.release(acquired.lease_id)
     again = client.acquire([PATH], 5)

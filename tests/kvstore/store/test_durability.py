@@ -23,6 +23,7 @@ from tests.kvstore.segments import (
     TRUNK,
     assert_balanced,
     assert_right_bytes,
+    bytes_of,
     chain_of,
     compute,
     crcs_of,
@@ -179,7 +180,7 @@ def test_check_finds_and_repairs_damage_in_memory(store: KVStore, client: LocalS
     spec = chain_of(passage(1))[0]
     acquired = compute(client, (spec,))
     store.flush(5)
-    client.writable(acquired, acquired.tickets[spec.key])[5] ^= 1
+    bytes_of(store, acquired, spec.key)[5] ^= 1
     report = store.check()
     assert len(report.problems) == 1 and str(spec.key) in report.problems[0]
     assert store.check(repair=True).repaired == 1

@@ -11,6 +11,7 @@ from kvstore.store import KVStore
 from tests.kvstore.segments import (
     assert_balanced,
     assert_right_bytes,
+    bytes_of,
     chain_of,
     compute,
     passage,
@@ -26,7 +27,7 @@ def spoiled(config: StoreConfig) -> tuple[KVStore, LocalStoreClient]:
     client = LocalStoreClient(store, config.dram_dir)
     acquired = compute(client, PATH)
     assert store.flush(5)
-    client.writable(acquired, acquired.tickets[PATH[1].key])[77] ^= 4
+    bytes_of(store, acquired, PATH[1].key)[77] ^= 4
     client.release(acquired.lease_id)
     return store, client
 
