@@ -54,7 +54,12 @@ class Holders:
     def __init__(self, dram_dir: str) -> None:
         self._dram_dir = dram_dir
         self._fds: dict[HolderId, int] = {}
-        sweep(Path(dram_dir), _NAME)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove the lock files of processes that ended before they were known here. Needs no
+        lock."""
+        sweep(Path(self._dram_dir), _NAME)
 
     def ensure(self, holder: HolderId) -> None:
         """Know this holder from now on. Raises StoreUnavailableError when it does not live here."""

@@ -166,7 +166,7 @@ class MappedClient(ABC):
         data = arena.writable(ticket.extent)
         if not self._tickets.holds(acquired, ticket) or not arena.unchanged(ticket.extent):
             raise StoreUnavailableError(
-                f"ticket {ticket.ticket_id} is none of lease {acquired.lease_id}, or is over"
+                f"ticket {ticket.ticket_id} is not open under lease {acquired.lease_id}"
             )
         return data
 

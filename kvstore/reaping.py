@@ -34,6 +34,7 @@ def reaping(books: Books, loads: Loads) -> Sequence[Callable[[], None]]:
 
     return (
         end_holders,
+        books.holders.sweep,
         expire_claims,
         expire_announcements,
         give_up_hanging,

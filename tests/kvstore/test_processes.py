@@ -8,10 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from kvstore.config import StoreConfig
+from kvstore.holders import lock_file
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.types import HolderId, Path
 from tests.kvstore.segments import assert_right_bytes, chain_of, compute, fill, passage, store_path
+from tests.kvstore.waiting import eventually
 
 _HOLDER = """
 import sys, time
@@ -136,3 +138,12 @@ def test_a_store_killed_while_serving_is_recovered(config: StoreConfig) -> None:
     client.close()
     assert store.check().ok
     store.close()
+
+
+def test_a_process_that_dies_before_its_first_call_leaves_no_file(
+    store: KVStore, config: StoreConfig, process: Process
+) -> None:
+    file = lock_file(config.dram_dir, process.holder)
+    assert file.exists()
+    process.kill()
+    assert eventually(lambda: not file.exists(), 10)
