@@ -75,8 +75,10 @@ class Books:
         """Notified when there is something to write, and when there is nothing left."""
         self.threads = Supervisor()
         """All that works for this store; it has a lock of its own."""
-        files = create_files(config)
-        slow = _slow_tiers(config, node, files)
+        self.files = create_files(config)
+        """Of the SSD's folder."""
+        self.ssd_folder = Path(config.ssd_dir).expanduser() if config.ssd_dir else None
+        slow = _slow_tiers(config, node, self.files)
         try:
             self.holders = Holders(config.dram_dir)
             self.dram = create_dram_tier(config, node)
@@ -90,7 +92,7 @@ class Books:
         """The slow tiers, fastest first."""
         self.removed = threading.Condition(self.lock)
         """Notified when a tier has made its deletions."""
-        self.deletions = DeletionList(_ssd_folder(config), files) if config.ssd_dir else None
+        self.deletions = DeletionList(self.ssd_folder, self.files) if self.ssd_folder else None
         """Those that a restart must not forget; it has a lock of its own, and takes its time."""
         self._bury()
         self.leases = Leases(self.dram)
@@ -309,10 +311,6 @@ def _profile(config: StoreConfig) -> PrefillProfile:
     if not config.prefill_profile:
         return PrefillProfile.default()
     return PrefillProfile.read(Path(config.prefill_profile).expanduser())
-
-
-def _ssd_folder(config: StoreConfig) -> Path:
-    return Path(config.ssd_dir).expanduser()
 
 
 def _slow_tiers(config: StoreConfig, node: str, files: Files) -> list[SlowTier]:

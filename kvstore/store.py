@@ -17,6 +17,7 @@ from kvstore.lookup import checksums, locate
 from kvstore.ownership import holdings, kept, let_go, own
 from kvstore.prefetch import Prefetcher
 from kvstore.reaping import end_holder, reaping
+from kvstore.remembering import create_remembering
 from kvstore.removal import Removal
 from kvstore.scrub import Scrubber
 from kvstore.supervised import Supervisor
@@ -55,7 +56,8 @@ class KVStore:
         self._commits = Commits(self._books)
         self._prefetcher = Prefetcher(self._books, self._loads, config.prefetch)
         self._scrubber = Scrubber(self._books, config.scrub_bytes_per_s)
-        self._writes = [WriteBehind(self._books, level) for level in self._books.levels]
+        self._memory = create_remembering(self._books)
+        self._writes = [WriteBehind(self._books, it, self._memory) for it in self._books.levels]
         self._removal = Removal(self._books, self._loads, config.remove_timeout_s)
         self._closing = False
         every_s = config.reap_interval_s
@@ -292,6 +294,8 @@ class KVStore:
         self._scrubber.close(timeout_s)
         self._loads.close(timeout_s)
         self._removal.close(timeout_s)
+        if self._memory is not None:
+            self._memory.close(timeout_s)
         self._reaper.join(timeout_s)
         with books.lock:
             books.holders.close()

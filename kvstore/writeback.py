@@ -15,6 +15,7 @@ from kvstore.books import Books
 from kvstore.disposal import discard
 from kvstore.errors import CapacityError, CorruptSegmentError, TierUnavailableError
 from kvstore.levels import Level
+from kvstore.remembering import Remembering
 from kvstore.tiers.dram import Slot
 from kvstore.tiers.segment_object import Stored
 from kvstore.types import SegmentKey, SegmentSpec
@@ -30,8 +31,10 @@ class WriteBehind:
     """The queue is `Level.unwritten`. Only what is being written is pinned: memory that is needed
     now is worth more than a write that can be dropped and counted."""
 
-    def __init__(self, books: Books, level: Level) -> None:
+    def __init__(self, books: Books, level: Level, memory: Remembering | None) -> None:
+        """`memory`: what was learned in an earlier life."""
         self._books = books
+        self._memory = memory
         self._level = level
         self._stopping = False
         self._paused_until = 0.0
@@ -91,6 +94,8 @@ class WriteBehind:
         """Whether the level knows all that the medium has; False when it could not be asked."""
         books, level = self._books, self._level
         try:
+            if self._memory is not None:
+                self._memory.recall(level.tier)
             with closing(level.tier.recover()) as found:
                 for stored in self._parents_known(found):
                     with books.lock:

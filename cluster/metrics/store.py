@@ -25,6 +25,7 @@ TIERS = (
     counter("writes_dropped", "tier_writes_dropped", "Segments that were not written: queue full"),
     gauge("write_queue", "tier_write_queue_segments", "Segments that wait to be written"),
     counter("codec_misses", "tier_codec_misses", "Objects passed over: written with more loss"),
+    gauge("tombstones", "tier_tombstones", "Deleted passages that may still be on its medium"),
 )
 COUNTERS = (
     counter("misses", "store_misses", "Segments asked for that no tier of the node had"),

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping
 from typing import Protocol
 
+from kvstore.policies.nodes import History, Learned, Rank
 from kvstore.shares import Tenants, everyone
 from kvstore.tiers.base import Entry
 from kvstore.types import SegmentKey
@@ -10,9 +11,6 @@ from kvstore.types import SegmentKey
 NextUse = Mapping[SegmentKey, int]
 """Rank, in the queue, of the first request that will need a key; what nobody needs is not in it."""
 
-
-Rank = tuple[float, int]
-"""Smallest goes first: the policy's value, then the time of the last use."""
 Leaf = tuple[Rank, SegmentKey]
 
 
@@ -72,6 +70,15 @@ class EvictionPolicy(Protocol):
 
     def is_stale(self, leaf: Leaf) -> bool:
         """Whether it stands in an order, and should not."""
+        ...
+
+    def learned(self) -> Learned:
+        """Copies of what is known of the segments, here or not: a few milliseconds of them."""
+        ...
+
+    def remember(self, key: SegmentKey, history: History) -> None:
+        """What was learned of a segment that is not here: its own when it comes. The latest of a
+        bounded number."""
         ...
 
     def __len__(self) -> int: ...

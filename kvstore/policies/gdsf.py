@@ -5,7 +5,8 @@ often does not stay for ever.
 """
 
 from kvstore.costs import PrefillProfile
-from kvstore.policies.ranked import Node, RankedPolicy
+from kvstore.policies.nodes import Node
+from kvstore.policies.ranked import RankedPolicy
 
 
 class Gdsf(RankedPolicy):

@@ -1,6 +1,7 @@
 """Least frequently used first, counted since the segment came in."""
 
-from kvstore.policies.ranked import Node, RankedPolicy
+from kvstore.policies.nodes import Node
+from kvstore.policies.ranked import RankedPolicy
 
 
 class Lfu(RankedPolicy):

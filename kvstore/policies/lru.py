@@ -1,6 +1,7 @@
 """Least recently used first."""
 
-from kvstore.policies.ranked import Node, RankedPolicy
+from kvstore.policies.nodes import Node
+from kvstore.policies.ranked import RankedPolicy
 
 
 class Lru(RankedPolicy):

@@ -3,38 +3,17 @@
 from abc import ABC, abstractmethod
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from kvstore.policies.base import Leaf, NextUse, Rank
+from kvstore.policies.base import Leaf, NextUse
 from kvstore.policies.leaves import Leaves
+from kvstore.policies.nodes import History, Learned, Node, Rank
 from kvstore.shares import Tenants, everyone
 from kvstore.tiers.base import Entry
 from kvstore.types import SegmentKey
 
-_GHOSTS = 65_536
+MAX_GHOSTS = 65_536
 """What is known of evicted segments is kept for this many."""
-
-
-@dataclass(slots=True)
-class History:
-    """What a policy learns of a segment. It survives eviction, for a while."""
-
-    uses: int = 0
-    total_cost: float = 0.0
-    """Seconds per token, summed over the times it was computed."""
-    num_computed: int = 0
-
-    @property
-    def mean_cost(self) -> float:
-        return self.total_cost / self.num_computed if self.num_computed else 0.0
-
-
-@dataclass(slots=True)
-class Node:
-    entry: Entry
-    history: History
-    rank: Rank = (0.0, 0)
 
 
 class RankedPolicy(ABC):
@@ -95,7 +74,7 @@ class RankedPolicy(ABC):
         if evicted:
             self.evicted(node)
             if self.remembers:
-                self._remember(entry.key, node.history)
+                self.remember(entry.key, node.history)
 
     def age(self, node: Node) -> int:
         """Uses of anything since it was used."""
@@ -114,6 +93,17 @@ class RankedPolicy(ABC):
 
     def is_held(self, digest: bytes) -> bool:
         return digest in self._held
+
+    def learned(self) -> Learned:
+        return Learned(list(self._nodes.values()), list(self._ghosts.items()))
+
+    def remember(self, key: SegmentKey, history: History) -> None:
+        if key in self._nodes:
+            return
+        self._ghosts[key] = history
+        self._ghosts.move_to_end(key)
+        if len(self._ghosts) > MAX_GHOSTS:
+            self._ghosts.popitem(last=False)
 
     def loss(self, key: SegmentKey) -> float:
         return self.loss_of(self._nodes[key])
@@ -194,7 +184,8 @@ class RankedPolicy(ABC):
             heappush(exposed, (self._nodes[parent].rank, parent))
 
     def _rank(self, node: Node, recovered: bool = False) -> None:
-        node.history.uses += 1
+        if not (recovered and node.history.uses):  # to be found again is no use
+            node.history.uses += 1
         if recovered:
             self._past -= 1
         else:
@@ -216,8 +207,3 @@ class RankedPolicy(ABC):
 
     def _may_go(self, digest: bytes) -> bool:
         return digest not in self._num_children and digest not in self._held
-
-    def _remember(self, key: SegmentKey, history: History) -> None:
-        self._ghosts[key] = history
-        if len(self._ghosts) > _GHOSTS:
-            self._ghosts.popitem(last=False)

@@ -1,7 +1,7 @@
 """What a medium has from before: listed, then told apart by header or by name."""
 
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from kvstore.compression import Codec
 from kvstore.errors import CorruptSegmentError, OtherVersionError
@@ -12,6 +12,9 @@ from kvstore.tiers.segment_object import Stored, identify
 from kvstore.tiers.sharing import Sharing, Survey, survey
 
 logger = logging.getLogger(__name__)
+
+LastUse = Callable[[Listed], tuple[int, float]]
+"""The latest is the largest."""
 
 _HEADERS_AT_ONCE = 64
 _THREADS = 2
@@ -27,6 +30,8 @@ class Recovery:
         self._max_bytes, self._codec, self._sharing = max_bytes, codec, sharing
         self.stopped = False
         """Set when the store closes: a listing under way ends."""
+        self.last_use: LastUse = _by_medium
+        """Of what a medium of our own lists."""
 
     def find_all(self) -> Iterator[Stored]:
         """Most recently used first: all that a medium of our own has, or what this store wrote to
@@ -35,7 +40,7 @@ class Recovery:
         return self._all() if self._medium.exclusive else self._survey()
 
     def _all(self) -> Iterator[Stored]:
-        listed = sorted(self._medium.list(), key=lambda it: it.last_use, reverse=True)
+        listed = sorted(self._medium.list(), key=self.last_use, reverse=True)
         self._ledger.listed({it.name: it.nbytes for it in listed})
         starts = range(0, len(listed), _HEADERS_AT_ONCE)
         return self._read_headers([listed[i : i + _HEADERS_AT_ONCE] for i in starts])
@@ -91,3 +96,7 @@ class Recovery:
             self._medium.set_aside(listed.name)
         self._ledger.forget(listed.name)
         return None
+
+
+def _by_medium(listed: Listed) -> tuple[int, float]:
+    return 0, listed.last_use

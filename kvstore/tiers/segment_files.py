@@ -29,6 +29,15 @@ def has_own_name(name: str) -> bool:
     return _FILE.fullmatch(name) is not None
 
 
+def key_of(name: str) -> SegmentKey | None:
+    """Of the segment that a file of the store's is said to hold."""
+    file = name.rpartition("/")[2]
+    if not has_own_name(file):
+        return None
+    placement, digest = file.partition(".")[0].split("-")
+    return SegmentKey(bytes.fromhex(placement), bytes.fromhex(digest))
+
+
 def folders_in(root: str) -> Iterator[str]:
     """Of the folders of segment files those that are there: most of a small tier's are not, and to
     look into each of them takes longer than all else that lists it."""

@@ -22,7 +22,7 @@ from kvstore.errors import (
 from kvstore.tiers.base import Entry, Reader, Tier
 from kvstore.tiers.ledger import Ledger
 from kvstore.tiers.medium import Medium
-from kvstore.tiers.recovery import Recovery
+from kvstore.tiers.recovery import LastUse, Recovery
 from kvstore.tiers.segment_object import ObjectReader, Stored, encode_segment
 from kvstore.tiers.sharing import Sharing, sweep
 from kvstore.types import SegmentKey, SegmentSpec
@@ -224,6 +224,10 @@ class SlowTier(Tier):
         except OSError as error:
             raise TierUnavailableError(self.name, f"{key}: {error}") from error
         return found if found is None or found.entry.key == key else None
+
+    def recall(self, last_use: LastUse) -> None:
+        """What is known of the uses in an earlier life: recovery goes by them."""
+        self._recovery.last_use = last_use
 
     def recover(self) -> Generator[Stored]:
         """What the medium has and nobody adopted, most recently used first: all of it, or what this

@@ -77,7 +77,9 @@ def test_every_figure_of_a_report_is_exported_under_its_own_name() -> None:
     for figure in TIERS:
         name = figure.name + ("_total" if figure.kind == "counter" else "")
         assert found[f'{name}{{node="here",tier="ssd"}}'] == asdict(tier)[figure.field]
-    assert {figure.field for figure in TIERS} == {f.name for f in fields(TierStats)}
+    assert {figure.field for figure in TIERS} == {
+        f.name for f in fields(TierStats) if f.type is int
+    }
     for figure in (*COUNTERS, *NODES):
         name = figure.name + ("_total" if figure.kind == "counter" else "")
         labels = "".join(f',{key}="{value}"' for key, value in figure.fixed)
