@@ -19,6 +19,7 @@ from kvstore.costs import PrefillProfile
 from kvstore.deletions import DamagedListError, DeletionList
 from kvstore.errors import StoreUnavailableError
 from kvstore.eviction import Eviction
+from kvstore.families import Family
 from kvstore.holders import Holders
 from kvstore.leases import Lease, Leases
 from kvstore.levels import Level
@@ -104,6 +105,8 @@ class Books:
         self.owns: Owns = lambda keys: [True] * len(keys)
         """Whether a segment is this node's to keep: then it goes to the slow tiers, and they are
         asked for it even before they were listed."""
+        self.removing: list[Family] = []
+        """What is being taken out of sight, by removals under way."""
         self.copies = Copies(int(config.copies_share * config.dram_bytes))
         self.dram.holds.follow(self.copies.shelf.policy)
         self._eviction = Eviction(
@@ -139,8 +142,14 @@ class Books:
         return None
 
     def can_publish(self, spec: SegmentSpec) -> bool:
-        """Whether it is new, and contradicts nothing that is here."""
-        return not self.dram.contains(spec.key) and self.dram_shelf.can_add(spec)
+        """Whether it is new, is not being removed, and contradicts nothing that is here."""
+        is_new = not self.dram.contains(spec.key) and not self.is_being_removed(spec)
+        return is_new and self.dram_shelf.can_add(spec)
+
+    def is_being_removed(self, spec: SegmentSpec) -> bool:
+        """Whether a removal under way takes it, as far as that is known. Each removal remembers
+        what belongs to it."""
+        return sum(family.has(spec) for family in self.removing) > 0
 
     def publish(self, slot: Slot, cost: float | None = None) -> None:
         """Visible from now on, and on its way to the slow tiers. `cost` in seconds per token."""
@@ -218,6 +227,8 @@ class Books:
 
     def note(self, path: Sequence[SegmentSpec]) -> None:
         """What follows a deleted passage is deleted too: a path says what does."""
+        for spec in path if self.removing else ():
+            self.is_being_removed(spec)
         for level in self.levels:
             if level.tombstones:
                 for spec in path:

@@ -105,7 +105,8 @@ class Loads:
 
     def _start(self, level: Level, spec: SegmentSpec, extent: Extent) -> Load:
         """The extent is the load's from here on, whatever comes of it."""
-        load = self._flying[spec.key] = Load(spec, extent)
+        load = Load(spec, extent, doomed=self._books.is_being_removed(spec))
+        self._flying[spec.key] = load
         self._books.dram.holds.begin(spec.parent)  # evicted now, nobody could match the segment
         try:
             self._readings[level.name].put(load)

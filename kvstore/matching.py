@@ -162,7 +162,8 @@ class Matcher:
         if may_claim and not self._is_elsewhere(spec):
             extent = books.reserve(spec)
         if extent is not None:
-            books.claims.open(ticket_id, spec, extent, self._lease, cost)
+            ticket = books.claims.open(ticket_id, spec, extent, self._lease, cost)
+            ticket.doomed = books.is_being_removed(spec)
         return Ticket(ticket_id, spec, extent)
 
     def _hit(self, spec: SegmentSpec) -> Hit:

@@ -2,29 +2,33 @@
 
 import errno
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from typing import TypeVar
 
 from kvstore.books import Books
 from kvstore.deletions import Deletion
 from kvstore.errors import RemovalError
+from kvstore.families import Family
+from kvstore.load import Load
 from kvstore.loads import Loads
 from kvstore.remover import Remover
+from kvstore.singleflight import OpenTicket
 from kvstore.tiers.deadline import Deadline
 from kvstore.turns import in_turns
-from kvstore.types import SegmentKey, SegmentSpec
+from kvstore.types import SegmentKey
 
-_TAGS_AT_ONCE = 16
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Begun:
     """A removal that is under way in one tier."""
 
     remover: Remover
     version: int
+    num_hidden: int = 0
 
     @property
     def is_done(self) -> bool:
@@ -35,6 +39,11 @@ class _Begun:
     def has_failed(self) -> bool:
         """The tier does not take it now. Called with the lock held."""
         return not self.is_done and self.remover.is_failing
+
+    def hide(self, digest: bytes) -> list[SegmentKey]:
+        hidden = self.remover.hide(self.version, digest)
+        self.num_hidden += len(hidden)
+        return hidden
 
 
 class Removal:
@@ -58,44 +67,69 @@ class Removal:
         goes on trying.
         """
         books, give_up = self._books, time.monotonic() + self._timeout_s
-        tags, family = frozenset(tags), set[SegmentKey]()
-        versions: dict[Remover, int] = {}
-        num_stored = 0
-
-        def begin(some: frozenset[bytes]) -> None:
-            nonlocal num_stored
-            books.require_open()
-            keys, num = self._take_out(some)
-            num_stored += num
-            family.update(keys)
-            versions.update({r: v for r in self._removers if (v := r.begin(some, keys))})
-
-        in_turns(books.lock, _portions(tags), begin)
+        family = Family(tags)
         with books.lock:
             books.require_open()
-            begun = [_Begun(remover, version) for remover, version in versions.items()]
+            books.removing.append(family)
+        begun: list[_Begun] = []
+        try:
+            for remover in self._removers:
+                begun.append(_Begun(remover, remover.begin(family.tags)))
+            num_stored = self._take_out(family, begun)
+        finally:
+            with books.lock:
+                books.removing.remove(family)
+                begun = [b for b in begun if b.remover.end(b.version, family, b.num_hidden)]
+        with books.lock:
+            books.require_open()
             open_ = self._wait(begun, self._timeout_s / 2, books.deletions is not None)
         if open_:
-            self._note(open_, tags, family, give_up)
+            self._note(open_, family, give_up)
         return num_stored
 
     def close(self, timeout_s: float) -> None:
         for remover in self._removers:
             remover.close(timeout_s / len(self._removers))
 
-    def _take_out(self, tags: Collection[bytes]) -> tuple[set[SegmentKey], int]:
-        """The family of these passages, out of DRAM; and how many of it were stored anywhere."""
-        books = self._books
-        family = _family(books, self._loads, tags)
-        for ticket in books.claims.unfinished():
-            ticket.doomed = ticket.doomed or ticket.spec.key in family
-        for load in self._loads:
-            load.doomed = load.doomed or load.spec.key in family
-        found = [k for k in family if books.dram.contains(k) or books.stored_in(k)]
-        for key in found:
-            if slot := books.dram.find(key):
+    def _take_out(self, family: Family, begun: Sequence[_Begun]) -> int:
+        """All of the family out of sight, in turns: it is complete when neither a segment nor what
+        is under way adds to it. How many of it were stored anywhere."""
+        books, found = self._books, set[SegmentKey]()
+        shelves = [books.dram_shelf, *(shelf for level in books.levels for shelf in level.shelves)]
+
+        def take(digest: bytes) -> None:
+            books.require_open()
+            key = books.dram_shelf.key_of(digest)
+            if key is not None and (slot := books.dram.find(key)):
                 books.withdraw(slot)
-        return family, len(found)
+                found.add(key)
+            for one in begun:
+                found.update(one.hide(digest))
+
+        is_complete = False
+        while not is_complete:
+            in_turns(books.lock, family.walk(shelves, take), bool)
+            is_complete = not self._doom_moving(family) and family.is_walked
+        return len(found)
+
+    def _doom_moving(self, family: Family) -> bool:
+        """What is under way and belongs to the family will not be published. Whether there was
+        any that was not known to belong to it."""
+        books = self._books
+        with books.lock:
+            moving: list[OpenTicket | Load] = [*books.claims.unfinished(), *self._loads]
+        num_known, todo = len(family.keys), deque(moving)
+        behind: dict[bytes, list[OpenTicket | Load]] = defaultdict(list)
+        for one in moving:
+            behind[one.spec.parent].append(one)
+
+        def doom(one: OpenTicket | Load) -> None:
+            if family.has(one.spec):
+                one.doomed = True
+                todo.extend(behind.pop(one.spec.key.digest, ()))
+
+        in_turns(books.lock, _drained(todo), doom)
+        return len(family.keys) > num_known
 
     def _wait(self, begun: Sequence[_Begun], timeout_s: float, may_note: bool) -> list[_Begun]:
         """Those that are not done in time. A tier that fails, or is still being listed, is not
@@ -108,18 +142,11 @@ class Removal:
         )
         return [b for b in begun if not b.is_done]
 
-    def _note(
-        self,
-        open_: Sequence[_Begun],
-        tags: Collection[bytes],
-        family: Collection[SegmentKey],
-        give_up: float,
-    ) -> None:
+    def _note(self, open_: Sequence[_Begun], family: Family, give_up: float) -> None:
         """Raises RemovalError where that fails and the tiers are not done meanwhile."""
         books = self._books
-        notes = [
-            Deletion(b.remover.level.name, b.version, tuple(tags), tuple(family)) for b in open_
-        ]
+        tags, keys = tuple(family.tags), tuple(family.keys)
+        notes = [Deletion(b.remover.level.name, b.version, tags, keys) for b in open_]
         failure: OSError = OSError(errno.ENXIO, "there is no store.ssd_dir to note it in")
         if (deletions := books.deletions) is not None:
             try:
@@ -133,28 +160,6 @@ class Removal:
             raise RemovalError(where, str(failure)) from failure
 
 
-def _portions(tags: Collection[bytes]) -> Iterator[frozenset[bytes]]:
-    """A few at a time: each is taken out of memory and hidden in the tiers in one hold of the
-    lock, so that no read brings back what is gone."""
-    rest = iter(tags)
-    while some := frozenset(islice(rest, _TAGS_AT_ONCE)):
-        yield some
-
-
-def _family(books: Books, loads: Loads, tags: Collection[bytes]) -> set[SegmentKey]:
-    """Everything stored or under way that is one of these passages or follows one."""
-    moving = [t.spec for t in books.claims.unfinished()] + [load.spec for load in loads]
-    moving_children: dict[bytes, list[SegmentSpec]] = defaultdict(list)
-    for spec in moving:
-        moving_children[spec.parent].append(spec)
-    shelves = [books.dram_shelf, *(shelf for level in books.levels for shelf in level.shelves)]
-    todo = [spec for tag in tags for shelf in shelves for spec in shelf.tagged(tag)]
-    todo += [spec for spec in moving if spec.tag in tags]
-    family: set[SegmentKey] = set()
-    while todo:
-        spec = todo.pop()
-        if spec.key not in family:
-            family.add(spec.key)
-            todo += moving_children.get(spec.key.digest, [])
-            todo += [child for shelf in shelves for child in shelf.children(spec.key.digest)]
-    return family
+def _drained(items: deque[T]) -> Iterator[T]:
+    while items:
+        yield items.popleft()

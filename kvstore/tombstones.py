@@ -13,6 +13,7 @@ class Tombstones:
     stands, nothing that it dooms is read from the tier, or written to it.
 
     Each removal has a version, and `lift(version)` ends the tombstones of it and of those before.
+    Nothing here is about all tombstones at once: what is lifted is forgotten one by one.
     Not thread-safe: the store's metadata lock guards it.
     """
 
@@ -20,6 +21,7 @@ class Tombstones:
         self._tags: dict[bytes, int] = {}  # to the latest version that removed it
         self._digests: dict[bytes, int] = {}
         self._all = 0
+        self._open: set[int] = set()
         self.version = 0
         """Of the latest removal."""
         self.lifted = 0
@@ -30,18 +32,42 @@ class Tombstones:
 
     def __len__(self) -> int:
         """Passages of which the tier may still have something; at least 1 while any stand."""
-        return max(len(self._tags), int(bool(self)))
+        return max(len(self._tags), 1) if self else 0
+
+    @property
+    def complete(self) -> int:
+        """The latest version that is complete, as all before it are: it may be lifted."""
+        return min(self._open, default=self.version + 1) - 1
+
+    def begin(self) -> int:
+        """A removal begins, and what it dooms is told with `doom`, until `end`. Its version."""
+        self.version += 1
+        self._open.add(self.version)
+        return self.version
+
+    def doom(
+        self, version: int, tags: Collection[bytes] = (), digests: Collection[bytes] = ()
+    ) -> None:
+        """More that goes with the removal of this version."""
+        if len(self._tags) + len(self._digests) + len(tags) + len(digests) > _MAX:
+            self._all = max(self._all, version)
+            return
+        for stones, names in ((self._tags, tags), (self._digests, digests)):
+            for name in names:
+                if stones.get(name, 0) < version:
+                    stones[name] = version
+
+    def end(self, version: int) -> None:
+        """All that the removal of this version dooms was told."""
+        self._open.remove(version)
 
     def add(self, tags: Collection[bytes], keys: Collection[SegmentKey]) -> int:
-        """`keys` are of segments that go with the passages of these tags, as far as they are
-        known. Returns the version."""
-        self.version += 1
-        if len(self._tags) + len(self._digests) + len(tags) + len(keys) > _MAX:
-            self._all = self.version
-            return self.version
-        self._tags.update(dict.fromkeys(tags, self.version))
-        self._digests.update({key.digest: self.version for key in keys})
-        return self.version
+        """A removal that is known whole. `keys` are of segments that go with the passages of these
+        tags. Returns the version."""
+        version = self.begin()
+        self.doom(version, tags, [key.digest for key in keys])
+        self.end(version)
+        return version
 
     def add_all(self) -> int:
         """Everything that the tier has now is doomed."""
@@ -53,32 +79,41 @@ class Tombstones:
         what is doomed is remembered as such."""
         if not self:
             return False
-        if self._all:
+        if self._all > self.lifted:
             return True
+        digest = spec.key.digest
         version = max(
-            self._tags.get(spec.tag, 0),
-            self._digests.get(spec.parent, 0),
-            self._digests.get(spec.key.digest, 0),
+            self._tags.get(spec.tag, 0), self._digests.get(spec.parent, 0), self._of(digest)
         )
-        if version:
-            self._digests.setdefault(spec.key.digest, version)
-            if len(self._tags) + len(self._digests) > _MAX:
-                self._all = self.version
-        return version > 0
+        if version <= self.lifted:
+            return False
+        if self._of(digest) <= self.lifted:
+            self.doom(version, digests=(digest,))
+        return True
 
     def dooms_key(self, key: SegmentKey | None) -> bool:
         """Whether it is known to be doomed."""
-        return bool(self) and key is not None and (bool(self._all) or key.digest in self._digests)
+        if key is None or not self:
+            return False
+        return max(self._all, self._of(key.digest)) > self.lifted
 
     def tags(self) -> list[bytes]:
+        """One copy of a dict's keys, at a few nanoseconds each; lifted ones are among them."""
         return list(self._tags)
 
     def digests(self) -> list[bytes]:
+        """As fast."""
         return list(self._digests)
 
     def lift(self, version: int) -> None:
         """The tier has nothing any more of what was removed in this version or earlier."""
         self.lifted = max(self.lifted, version)
-        self._tags = {tag: of for tag, of in self._tags.items() if of > version}
-        self._digests = {digest: of for digest, of in self._digests.items() if of > version}
-        self._all = self._all if self._all > version else 0
+
+    def forget(self, name: bytes) -> None:
+        """A tag or a digest, if its tombstone was lifted."""
+        for stones in (self._tags, self._digests):
+            if stones.get(name, self.version + 1) <= self.lifted:
+                del stones[name]
+
+    def _of(self, digest: bytes) -> int:
+        return self._digests.get(digest, 0)

@@ -1,7 +1,9 @@
 """What a slow tier knows of its medium: every object, in which state, and the bytes of all."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 
 from kvstore.tiers.segment_object import Stored
 from kvstore.types import SegmentKey
@@ -18,12 +20,16 @@ class Ledger:
         self._lock = threading.Lock()
         self._stored: dict[SegmentKey, Stored] = {}
         self._writing: dict[SegmentKey, int] = {}
-        self._leaving: set[Stored] = set()  # out of sight, not yet off the medium
+        self._leaving: dict[Stored, int] = {}  # out of sight, not yet off the medium; in order
+        self._leaving_names: Counter[str] = Counter()
         self._unread: dict[str, int] = {}  # listed, but their header was not read yet
         self.is_listed = False
         self.used = 0
         self.num_refused = 0
         """Objects that are there and no hit here, each time that they are found."""
+        self.num_departures = 0
+        """How many objects began to leave, since the start."""
+        self._news: set[str] | None = None  # names that came to be known during `listed`
 
     def find(self, key: SegmentKey) -> Stored | None:
         return self._stored.get(key)
@@ -35,15 +41,24 @@ class Ledger:
     def is_leaving(self, stored: Stored) -> bool:
         return stored in self._leaving
 
-    def leaving(self) -> list[Stored]:
-        """Out of sight, and perhaps on the medium still."""
+    def leaving(self, after: int = 0) -> list[Stored]:
+        """Out of sight, and perhaps on the medium still: the latest first, without those of the
+        first `after` departures."""
         with self._lock:
-            return list(self._leaving)
+            if not after:
+                return list(reversed(self._leaving))
+            latest = reversed(self._leaving.items())
+            return [one for one, _ in takewhile(lambda item: item[1] > after, latest)]
 
     def unread(self) -> list[str]:
         """Names of objects that were listed, and could not be looked into."""
         with self._lock:
             return list(self._unread)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that is on the medium is stored or being written."""
+        return not self._leaving and not self._unread
 
     def is_stored(self, name: str) -> bool:
         return any(stored.name == name for stored in self.stored())
@@ -84,14 +99,17 @@ class Ledger:
         with self._lock:
             stored = self._stored.pop(key, None)
             if stored is not None:
-                self._leaving.add(stored)
+                self._depart(stored)
         return stored
 
     def left(self, stored: Stored) -> None:
         """A detached one's bytes are gone. Idempotent."""
         with self._lock:
             if stored in self._leaving:
-                self._leaving.remove(stored)
+                del self._leaving[stored]
+                self._leaving_names[stored.name] -= 1
+                if not self._leaving_names[stored.name]:
+                    del self._leaving_names[stored.name]
                 self.used -= stored.charged_bytes
 
     def drop(self, key: SegmentKey) -> None:
@@ -101,11 +119,18 @@ class Ledger:
                 self.used -= stored.charged_bytes
 
     def listed(self, charges: Mapping[str, int]) -> None:
-        """Count what a listing shows and nobody knows: bytes by name."""
+        """Count what a listing shows and nobody knows: bytes by name. Worked out beside the lock,
+        from copies: who holds the metadata lock may wait for this one."""
         with self._lock:
-            known = {stored.name for stored in (*self._stored.values(), *self._leaving)}
-            self._unread = {name: n for name, n in charges.items() if name not in known}
-            self.used += sum(self._unread.values())
+            here = [*self._stored.values(), *self._leaving]
+            news = self._news = set[str]()
+        known = {stored.name for stored in here}
+        unread = {name: n for name, n in charges.items() if name not in known}
+        nbytes = sum(unread.values())
+        with self._lock:
+            nbytes -= sum(unread.pop(name, 0) for name in news)
+            self._unread, self._news = unread, None
+            self.used += nbytes
             self.is_listed = True
 
     def forget(self, name: str) -> None:
@@ -137,17 +162,17 @@ class Ledger:
                 self._add(stored)
             else:  # a crash between a new object and the end of the old one
                 self.used += stored.charged_bytes
-                self._leaving.add(stored)
+                self._depart(stored)
         return known is None
 
     def condemn(self, stored: Stored) -> None:
         """What was found on the medium is leaving now, without having been in sight."""
         with self._lock:
-            is_known = stored.name in {other.name for other in self._leaving}
+            is_known = stored.name in self._leaving_names
             is_gone = self.is_listed and self._exclusive and stored.name not in self._unread
             if not is_known and not is_gone:
                 self.used += stored.charged_bytes - self._unread.pop(stored.name, 0)
-                self._leaving.add(stored)
+                self._depart(stored)
 
     def imbalance(self) -> str:
         """What does not add up; empty is right."""
@@ -160,3 +185,12 @@ class Ledger:
     def _add(self, stored: Stored) -> None:
         self._stored[stored.entry.key] = stored
         self.used += stored.charged_bytes
+        if self._news is not None:
+            self._news.add(stored.name)
+
+    def _depart(self, stored: Stored) -> None:
+        self.num_departures += 1
+        self._leaving[stored] = self.num_departures
+        self._leaving_names[stored.name] += 1
+        if self._news is not None:
+            self._news.add(stored.name)

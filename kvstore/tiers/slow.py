@@ -168,9 +168,15 @@ class SlowTier(Tier):
     def is_leaving(self, stored: Stored) -> bool:
         return self._ledger.is_leaving(stored)
 
-    def leaving(self) -> list[Stored]:
-        """Out of sight, and perhaps on the medium still."""
-        return self._ledger.leaving()
+    def leaving(self, after: int = 0) -> list[Stored]:
+        """Out of sight, and perhaps on the medium still; without those of the first `after`
+        departures."""
+        return self._ledger.leaving(after)
+
+    @property
+    def num_departures(self) -> int:
+        """How many objects began to leave, since the start."""
+        return self._ledger.num_departures
 
     def condemn(self, stored: Stored) -> None:
         """What was found on the medium is to go, and was never in sight."""
@@ -180,8 +186,7 @@ class SlowTier(Tier):
     def is_clean(self) -> bool:
         """Whether what is out of sight is gone for good: from the books, the medium, and what a
         power cut can bring back."""
-        ledger = self._ledger
-        return self._medium.settled and not ledger.leaving() and not ledger.unread()
+        return self._medium.settled and self._ledger.is_settled
 
     def discard(self, stored: Stored, damaged: bool = False) -> None:
         """Second half: the bytes are gone, or set aside for an operator when they are damaged. A

@@ -90,6 +90,12 @@ def tiny_paths(num: int, first: int = 0) -> list[Path]:
     return [extend(ROOT, head, [n >> 16, n & 0xFFFF], _LAYOUT)[1:] for n in numbers]
 
 
+def tiny_family(num: int) -> tuple[Path, list[Path]]:
+    """A chain of one segment, and as many chains that follow it."""
+    head = make_path(ROOT, [[1]], _LAYOUT)
+    return head, [extend(ROOT, head, [n >> 16, n & 0xFFFF], _LAYOUT) for n in range(num)]
+
+
 def store_all(store: KVStore, config: StoreConfig, paths: Sequence[Path]) -> None:
     client = LocalStoreClient(store, config.dram_dir)
     for start in range(0, len(paths), _AT_ONCE):

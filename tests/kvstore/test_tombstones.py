@@ -50,3 +50,23 @@ def test_beyond_the_bound_everything_is_doomed(monkeypatch: pytest.MonkeyPatch) 
     assert stones.dooms(OTHER) and stones.dooms_key(OTHER.key) and len(stones) == 1
     stones.lift(version)
     assert not stones.dooms(OTHER)
+
+
+def test_a_removal_that_is_still_told_of_may_not_be_lifted() -> None:
+    stones = Tombstones()
+    first = stones.begin()
+    second = stones.add([OTHER.tag], [])
+    stones.doom(first, digests=(PARENT.key.digest,))
+    assert stones.complete == 0 and stones.dooms(CHILD)
+    stones.end(first)
+    assert stones.complete == second
+
+
+def test_what_was_lifted_is_forgotten_and_nothing_else() -> None:
+    stones = Tombstones()
+    first = stones.add([PARENT.tag], [LEAF.key])
+    stones.add([OTHER.tag], [])
+    stones.lift(first)
+    for name in (*stones.tags(), *stones.digests()):
+        stones.forget(name)
+    assert stones.tags() == [OTHER.tag] and stones.digests() == []

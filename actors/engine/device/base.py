@@ -166,8 +166,8 @@ class DeviceTier(ABC):
     def forget(self, tags: Collection[bytes]) -> None:
         """These passages and all that follows them go, as soon as no request reads them."""
         with self._lock:
-            specs = [spec for tag in tags for spec in self._shelf.tagged(tag)]
-            self._doom([self._residents[spec.key] for spec in specs])
+            keys = [key for tag in tags for key in self._shelf.tagged(tag)]
+            self._doom([self._residents[key] for key in keys])
 
     def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
         """A queued request will need these: with look-ahead, they go last."""
@@ -237,7 +237,7 @@ class DeviceTier(ABC):
         """These and what follows them: now, or when they are given back."""
         for resident in residents:
             children = self._shelf.children(resident.spec.key.digest)
-            self._doom([self._residents[child.key] for child in children])
+            self._doom([self._residents[key] for key in children])
             resident.doomed = True
             if not resident.loans and self._residents.get(resident.spec.key) is resident:
                 self._drop(resident)

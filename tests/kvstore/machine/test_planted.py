@@ -1,14 +1,14 @@
 """The machine can fail: what is broken on purpose is found, and called by its name."""
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from kvstore import commits
+from kvstore.families import Family
 from kvstore.remover import Remover
 from kvstore.tiers.dram import DramTier, Slot
-from kvstore.types import SegmentKey
 from tests.kvstore.machine.driver import LIFE_STEPS, live
 from tests.kvstore.machine.model import Kind
 
@@ -44,10 +44,10 @@ def test_pinned_memory_that_is_given_away(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_removal_that_a_restart_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hide(remover: Remover, tags: Collection[bytes], family: Collection[SegmentKey]) -> int:
-        for key in family:
-            remover.level.detach(key)
-        return 0
+    def end(remover: Remover, version: int, family: Family, num_hidden: int) -> bool:
+        remover.level.tombstones.end(version)
+        remover.level.tombstones.lift(version)
+        return False
 
-    monkeypatch.setattr(Remover, "begin", hide)
+    monkeypatch.setattr(Remover, "end", end)
     assert found() in ("found again", "unbalanced")

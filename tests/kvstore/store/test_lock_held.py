@@ -4,6 +4,7 @@ Measured in processor time, which a busy machine does not lengthen.
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path as FilePath
 
 import pytest
 
@@ -13,7 +14,7 @@ from kvstore.membership import Member, Membership
 from kvstore.ownership import Ownership
 from kvstore.store import KVStore
 from kvstore.types import HolderId, Path, SegmentKey
-from tests.kvstore.held import HeldLock, store_all, tiny_paths, watched
+from tests.kvstore.held import HeldLock, store_all, tiny_family, tiny_paths, watched
 from tests.kvstore.segments import assert_balanced, small_config
 
 NUM = 12_000
@@ -104,3 +105,21 @@ def test_a_removal_of_many_passages(config: StoreConfig, paths: list[Path]) -> N
         assert store.remove_tags({path[0].tag for path in paths}) == NUM
         assert lock.longest_cpu_s < _MAX_S, lock.longest_by
         assert store.stats().dram.num_segments == 0
+
+
+@pytest.mark.parametrize("tier", ["dram", "ssd"])
+def test_a_removal_of_one_passage_that_all_others_follow(tmp_path: FilePath, tier: str) -> None:
+    num = NUM if tier == "dram" else 400
+    head, family = tiny_family(num)
+    config = small_config(
+        tmp_path, dram_bytes=(num + 100) * 4096, write_queue=num + 1, ssd_bytes=2**30,
+        ssd_dir=str(tmp_path / "ssd") if tier == "ssd" else "",
+    )  # fmt: skip
+    with watched(config) as (store, lock):
+        store_all(store, config, [head, *family])
+        assert store.flush(60)
+        lock.reset()
+        assert store.remove_tags([head[0].tag]) == num + 1
+        assert lock.longest_cpu_s < _MAX_S, lock.longest_by
+        assert store.stats().dram.num_segments == 0
+        assert_balanced(store)

@@ -1,0 +1,64 @@
+"""Passages and all that was computed after them, found among segments that come and go."""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+
+from kvstore.shelf import Shelf
+from kvstore.types import SegmentKey, SegmentSpec
+
+
+class Family:
+    """A family grows while it is looked through: what is new belongs to it if its parent does.
+
+    Not thread-safe: the store's metadata lock guards it.
+    """
+
+    def __init__(self, tags: Collection[bytes], digests: Iterable[bytes] = ()) -> None:
+        """`digests` are of segments whose followers belong to it, and that need not be here."""
+        self.tags = frozenset(tags)
+        self.keys: set[SegmentKey] = set()
+        """Those of its segments that are known."""
+        self._todo = deque(digests)
+        self._digests = set(self._todo)
+
+    @property
+    def is_walked(self) -> bool:
+        """Whether everything that is known of it was taken, and what follows it found."""
+        return not self._todo
+
+    def has(self, spec: SegmentSpec) -> bool:
+        """Whether a segment belongs to it. Ask parents before their children: what belongs to it
+        is remembered."""
+        digest = spec.key.digest
+        if digest in self._digests:
+            return True
+        if spec.tag not in self.tags and spec.parent not in self._digests:
+            return False
+        self.add(spec.key)
+        return True
+
+    def add(self, key: SegmentKey) -> None:
+        """It belongs to the family, and all that follows it does."""
+        self.keys.add(key)
+        if key.digest not in self._digests:
+            self._digests.add(key.digest)
+            self._todo.append(key.digest)
+
+    def walk(self, shelves: Collection[Shelf], take: Callable[[bytes], object]) -> Iterator[None]:
+        """Take every segment of it by its digest, parents before their children, so that nothing
+        new can follow what was looked at. A step is one segment; each needs the lock, and others
+        may have it in between."""
+        for tag in self.tags:
+            yield
+            for shelf in shelves:
+                for key in shelf.tagged(tag):
+                    self.add(key)
+                    yield
+        while self._todo:
+            digest = self._todo.popleft()
+            take(digest)
+            yield
+            for shelf in shelves:
+                for key in shelf.children(digest):
+                    self.add(key)
+                    yield
