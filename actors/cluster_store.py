@@ -6,6 +6,7 @@ requests. With one node, or without a directory, this is the node's own client a
 """
 
 import math
+import secrets
 import threading
 import time
 from collections import defaultdict
@@ -196,9 +197,11 @@ class ClusterStoreClient:
         """On every node. Raises RemovalError for those that cannot be reached or failed: they may
         have what was removed."""
         others = self._view.current().node_ids - {self._node_id}
-        calls = self._peers.start({node: (list(tags),) for node in others}, "remove_tags")
+        removal = secrets.token_bytes(16)
+        arguments = {node: (list(tags), removal) for node in others}
+        calls = self._peers.start(arguments, "remove_tags")
         try:
-            removed = self._local.remove_tags(tags)
+            removed = self._local.remove_tags(tags, removal)
         finally:
             elsewhere: dict[str, int] = self._peers.gather(calls, self._remove_timeout_s)
         if failed := sorted(others - elsewhere.keys()):

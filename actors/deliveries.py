@@ -20,7 +20,7 @@ from actors.parcels import Parcel
 from actors.peers import PAUSE_S, Peers
 from kvstore.errors import KVStoreError
 from kvstore.supervised import Supervisor
-from kvstore.types import Acquired, Extent, LeaseId, SegmentKey, SegmentSpec, Ticket
+from kvstore.types import Acquired, Extent, LeaseId, Lineage, SegmentKey, SegmentSpec, Ticket
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ class Local(Protocol):
     """The store of this node, as far as deliveries use it."""
 
     def view(self, acquired: Acquired, extent: Extent) -> memoryview: ...
+
+    def lineages(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]: ...
 
     def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]: ...
 
@@ -209,11 +211,13 @@ class Deliveries:
 
     def _send(self, item: _Delivery) -> set[str]:
         """The nodes that did not answer."""
-        crcs = self._local.checksums([item.spec.key]).get(item.spec.key)
-        if crcs is None:
+        key = item.spec.key
+        lineage = self._local.lineages([key]).get(key)
+        crcs = self._local.checksums([key]).get(key)
+        if crcs is None or lineage is None:
             return set()
         view = self._local.view(item.acquired, item.extent)
-        parcel = Parcel(item.spec, crcs, np.frombuffer(view, np.uint8))
+        parcel = Parcel(item.spec, crcs, np.frombuffer(view, np.uint8), lineage)
         arguments = {node: (lease_id, [parcel]) for node, lease_id in item.to.items()}
         answered = self._peers.gather(self._peers.start(arguments, "deliver"), _SEND_S)
         return item.to.keys() - answered.keys()

@@ -98,6 +98,8 @@ class Guests:
         refused = set[SegmentKey]()
         with ExitStack() as pinned:
             for parcel in parcels:
+                if not parcel.fits:
+                    continue
                 try:
                     pinned.enter_context(self._taken_in(parcel))
                 except CapacityError:
@@ -138,13 +140,16 @@ class Guests:
         self, client: LocalStoreClient, acquired: Acquired, keys: Collection[SegmentKey]
     ) -> list[Parcel]:
         """With the checksums that they came with: damage in this node's memory is seen by who gets
-        them. What was damaged or removed since it was found is left out."""
+        them; and with the removals that were made here before. What was damaged or removed since it
+        was found is left out."""
+        lineages = self._store.lineages(keys)
         crcs = self._store.checksums(keys)
         parcels = []
         for key in keys:
-            if key in crcs and (hit := acquired.hits.get(key)):
+            if key in crcs and key in lineages and (hit := acquired.hits.get(key)):
                 view = client.view(acquired, hit.extent)
-                parcels.append(Parcel(hit.spec, crcs[key], np.frombuffer(view, np.uint8)))
+                data = np.frombuffer(view, np.uint8)
+                parcels.append(Parcel(hit.spec, crcs[key], data, lineages[key]))
         with self._lock:
             self.sent_bytes += sum(parcel.data.nbytes for parcel in parcels)
         return parcels
@@ -179,6 +184,6 @@ class Guests:
     def _fill(self, client: LocalStoreClient, filling: Filling, parcel: Parcel) -> None:
         """The store verifies it; raises CorruptSegmentError or ValueError for the wrong bytes."""
         parcel.copy_into(client.writable(filling.acquired, filling.ticket))
-        client.publish([filling.ticket], [parcel.crcs])
+        client.publish([filling.ticket], [parcel.crcs], [parcel.lineage])
         with self._lock:
             self.received_bytes += parcel.data.nbytes

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvstore.checksum import segment_crcs
-from kvstore.types import SegmentSpec
+from kvstore.types import Lineage, SegmentSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,8 @@ class Parcel:
     spec: SegmentSpec
     crcs: tuple[int, ...]
     data: NDArray[np.uint8]
+    lineage: Lineage = Lineage()  # a value
+    """By which its receiver sees that it left before a removal."""
 
     @property
     def fits(self) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from actors.fetching import Haul
 from actors.store_client import RayStoreClient
 from kvstore.errors import CorruptSegmentError
-from kvstore.types import Acquired, Hit, Path, SegmentKey, Ticket
+from kvstore.types import Acquired, Hit, Lineage, Path, SegmentKey, Ticket
 
 
 def tail_of(path: Path, acquired: Acquired) -> Path:
@@ -33,7 +33,7 @@ def placed(
     local: RayStoreClient, acquired: Acquired, heads: Sequence[Path], haul: Haul
 ) -> Acquired:
     """With these segments as hits instead of tickets; damaged ones stay to be computed."""
-    tickets, crcs = list[Ticket](), list[tuple[int, ...]]()
+    tickets, crcs, lineages = list[Ticket](), list[tuple[int, ...]](), list[Lineage | None]()
     for key in dict.fromkeys(spec.key for head in heads for spec in head):
         ticket, parcel = acquired.tickets.get(key), haul.parcels[key]
         if ticket is None or ticket.extent is None:
@@ -42,8 +42,9 @@ def placed(
             parcel.copy_into(local.writable(acquired, ticket))
             tickets.append(ticket)
             crcs.append(parcel.crcs)
+            lineages.append(parcel.lineage)
     try:
-        local.publish(tickets, crcs)
+        local.publish(tickets, crcs, lineages)
     except CorruptSegmentError:
         return _without_damaged(acquired, tickets, haul)
     return _with_hits(acquired, tickets)

@@ -34,6 +34,7 @@ from kvstore.types import (
     CheckReport,
     HolderId,
     LeaseId,
+    Lineage,
     Path,
     SegmentKey,
     SegmentSpec,
@@ -104,8 +105,13 @@ class KVShardShell:
     ) -> Acquired:
         return self._store.acquire(paths, holder, deadline_s, streamed, claim)
 
-    def commit(self, ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
-        self._store.commit(ticket_ids, crcs)
+    def commit(
+        self,
+        ticket_ids: Sequence[TicketId],
+        crcs: Sequence[Sequence[int]],
+        lineages: Sequence[Lineage | None],
+    ) -> None:
+        self._store.commit(ticket_ids, crcs, lineages)
 
     def abort(self, ticket_ids: Collection[TicketId]) -> None:
         self._store.abort(ticket_ids)
@@ -140,8 +146,11 @@ class KVShardShell:
         return self._store.locate(keys)
 
     @ray.method(concurrency_group="removals")  # type: ignore[untyped-decorator]  # Ray has no types
-    def remove_tags(self, tags: Collection[bytes]) -> int:
-        return self._store.remove_tags(tags)
+    def remove_tags(self, tags: Collection[bytes], removal: bytes) -> int:
+        return self._store.remove_tags(tags, removal)
+
+    def lineages(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]:
+        return self._store.lineages(keys)
 
     def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         return self._store.checksums(keys)

@@ -17,6 +17,7 @@ from kvstore.mapping import MappedClient
 from kvstore.types import (
     Acquired,
     LeaseId,
+    Lineage,
     Path,
     SegmentKey,
     StoreStats,
@@ -59,8 +60,13 @@ class RayStoreClient(MappedClient):
             raise
         return acquired
 
-    def _commit(self, ticket_ids: list[TicketId], crcs: list[tuple[int, ...]]) -> None:
-        self._ask("commit", ticket_ids, crcs)
+    def _commit(
+        self,
+        ticket_ids: list[TicketId],
+        crcs: list[tuple[int, ...]],
+        lineages: list[Lineage | None],
+    ) -> None:
+        self._ask("commit", ticket_ids, crcs, lineages)
 
     def _abort(self, ticket_ids: list[TicketId]) -> None:
         self._ask("abort", ticket_ids)
@@ -92,13 +98,19 @@ class RayStoreClient(MappedClient):
         found: Mapping[SegmentKey, TierName] = self._ask("locate", list(keys))
         return found
 
-    def _remove_tags(self, tags: Collection[bytes]) -> int:
-        removed: int = self._ask("remove_tags", list(tags), timeout_s=self._remove_timeout_s)
+    def _remove_tags(self, tags: Collection[bytes], removal: bytes) -> int:
+        removed: int = self._ask(
+            "remove_tags", list(tags), removal, timeout_s=self._remove_timeout_s
+        )
         return removed
 
     def _stats(self) -> StoreStats:
         stats: StoreStats = self._ask("stats")
         return stats
+
+    def _lineages(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]:
+        found: dict[SegmentKey, Lineage] = self._ask("lineages", list(keys))
+        return found
 
     def _checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         crcs: dict[SegmentKey, tuple[int, ...]] = self._ask("checksums", list(keys))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 
-from kvstore.types import HolderId, LeaseId, SegmentKey, TicketId
+from kvstore.types import HolderId, LeaseId, Lineage, SegmentKey, TicketId
 
 MAX_SECONDS = 7 * 86_400.0
 """Of any wait."""
@@ -16,6 +16,7 @@ _MAX_SHOWN_BITS = 256
 _HOLDER = re.compile(r"[0-9a-f]{16}")
 _MAX_UINT32 = 2**32 - 1
 _TAG_BYTES = _TENANT_BYTES = 8
+_REMOVAL_BYTES = 16
 _PLACEMENT_BYTES, _DIGEST_BYTES = 8, 32
 
 
@@ -78,6 +79,11 @@ def require_tags(name: str, tags: Collection[bytes]) -> None:
             raise refused(f"{name}[{i}]", tag, f"{_TAG_BYTES} bytes")
 
 
+def require_removal(name: str, removal: bytes) -> None:
+    if removal != b"" and not is_bytes(removal, _REMOVAL_BYTES):
+        raise refused(name, removal, f"nothing or {_REMOVAL_BYTES} bytes")
+
+
 def require_tenant(name: str, tenant: bytes) -> None:
     if not is_bytes(tenant, _TENANT_BYTES):
         raise refused(name, tenant, f"{_TENANT_BYTES} bytes")
@@ -98,8 +104,19 @@ def require_kept(name: str, kept: Mapping[LeaseId, Collection[SegmentKey]]) -> N
         require_keys(f"{name}[{lease_id}]", keys)
 
 
-def require_results(ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
-    """What `commit` is told: each ticket once, and checksums for each."""
+def require_results(
+    ticket_ids: Sequence[TicketId],
+    crcs: Sequence[Sequence[int]],
+    lineages: Sequence[Lineage | None],
+) -> None:
+    """What `commit` is told: each ticket once, checksums for each, and a lineage for each or for
+    none."""
+    require_items("lineages", lineages)
+    if lineages and len(lineages) != len(ticket_ids):
+        raise ValueError(f"lineages has {len(lineages)} entries, must have none or one a ticket")
+    for i, lineage in enumerate(lineages):
+        if lineage is not None:
+            _require_lineage(f"lineages[{i}]", lineage)
     require_ids("ticket_ids", ticket_ids)
     require_items("crcs", crcs)
     if len(crcs) != len(ticket_ids):
@@ -143,3 +160,12 @@ def require_items(name: str, items: Collection[object]) -> None:
         raise refused(name, items, "a collection")
     if len(items) > MAX_ITEMS:
         raise ValueError(f"{name} has {len(items)} entries, must have {MAX_ITEMS} or less")
+
+
+def _require_lineage(name: str, lineage: Lineage) -> None:
+    if not isinstance(lineage, Lineage):
+        raise refused(name, lineage, "a lineage")
+    require_tags(f"{name}.tags", lineage.tags)
+    require_items(f"{name}.removals", lineage.removals)
+    for removal in lineage.removals:
+        require_removal(f"{name}.removals", removal)

@@ -25,6 +25,7 @@ from kvstore.leases import Lease, Leases
 from kvstore.levels import Level
 from kvstore.pending import PendingWindow
 from kvstore.policies import create_policy
+from kvstore.recent import RecentRemovals
 from kvstore.shelf import Shelf
 from kvstore.singleflight import Claims, OpenTicket
 from kvstore.supervised import Supervisor
@@ -93,6 +94,7 @@ class Books:
         """The slow tiers, fastest first."""
         self.removed = threading.Condition(self.lock)
         """Notified when a tier has made its deletions."""
+        self.recent = RecentRemovals()
         self.deletions = DeletionList(self.ssd_folder, self.files) if self.ssd_folder else None
         """Those that a restart must not forget; it has a lock of its own, and takes its time."""
         self._bury()

@@ -9,24 +9,31 @@ from kvstore.scrub import damage_of
 from kvstore.singleflight import OpenTicket
 from kvstore.tiers.dram import Slot
 from kvstore.turns import in_turns
-from kvstore.types import TicketId
+from kvstore.types import Lineage, TicketId
 
 
 class Commits:
     def __init__(self, books: Books) -> None:
         self._books = books
 
-    def commit(self, ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
+    def commit(
+        self,
+        ticket_ids: Sequence[TicketId],
+        crcs: Sequence[Sequence[int]],
+        lineages: Sequence[Lineage | None],
+    ) -> None:
         """All tickets are taken, or none and nothing has changed: raises ValueError for arguments
         that do not fit together, StoreUnavailableError when a ticket is not open here. Raises
         CorruptSegmentError when bytes and checksums differ; the sound ones are published."""
-        require_results(ticket_ids, crcs)
+        require_results(ticket_ids, crcs, lineages)
         books = self._books
         with books.lock:
             books.require_open()
             tickets = [self._find(ticket_id) for ticket_id in ticket_ids]
             for lease in {ticket.lease for ticket in tickets}:
                 books.claims.renew(lease)
+            for ticket, lineage in zip(tickets, lineages, strict=False):
+                self._note(ticket, lineage)
             pairs = zip(tickets, crcs, strict=True)
             taken = [(ticket, self._take(ticket, crc)) for ticket, crc in pairs]
         damaged: dict[Slot, CorruptSegmentError] = {}
@@ -54,6 +61,12 @@ class Commits:
         if ticket is None:
             raise StoreUnavailableError(f"ticket {ticket_id} is not open: released, or a restart")
         return ticket
+
+    def _note(self, ticket: OpenTicket, lineage: Lineage | None) -> None:
+        """What left another node before a removal that was made here is for its caller alone."""
+        if lineage is not None:
+            ticket.lineage = lineage
+            ticket.doomed = ticket.doomed or self._books.recent.refuses(ticket.spec, lineage)
 
     def _take(self, ticket: OpenTicket, crcs: Sequence[int]) -> Slot:
         """From now on the extent is the lease's and, while it is verified, ours: a release or the

@@ -4,7 +4,16 @@ from collections.abc import Collection, Mapping, Sequence
 
 from kvstore.mapping import MappedClient
 from kvstore.store import KVStore
-from kvstore.types import Acquired, LeaseId, Path, SegmentKey, StoreStats, TicketId, TierName
+from kvstore.types import (
+    Acquired,
+    LeaseId,
+    Lineage,
+    Path,
+    SegmentKey,
+    StoreStats,
+    TicketId,
+    TierName,
+)
 
 
 class LocalStoreClient(MappedClient):
@@ -20,8 +29,13 @@ class LocalStoreClient(MappedClient):
     ) -> Acquired:
         return self._store.acquire(paths, self.holder_id, deadline_s, streamed, claim)
 
-    def _commit(self, ticket_ids: list[TicketId], crcs: list[tuple[int, ...]]) -> None:
-        self._store.commit(ticket_ids, crcs)
+    def _commit(
+        self,
+        ticket_ids: list[TicketId],
+        crcs: list[tuple[int, ...]],
+        lineages: list[Lineage | None],
+    ) -> None:
+        self._store.commit(ticket_ids, crcs, lineages)
 
     def _abort(self, ticket_ids: list[TicketId]) -> None:
         self._store.abort(ticket_ids)
@@ -51,8 +65,11 @@ class LocalStoreClient(MappedClient):
     def _locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
         return self._store.locate(keys)
 
-    def _remove_tags(self, tags: Collection[bytes]) -> int:
-        return self._store.remove_tags(tags)
+    def _remove_tags(self, tags: Collection[bytes], removal: bytes) -> int:
+        return self._store.remove_tags(tags, removal)
+
+    def _lineages(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]:
+        return self._store.lineages(keys)
 
     def _checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         return self._store.checksums(keys)

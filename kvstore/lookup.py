@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from kvstore.books import Books
 from kvstore.turns import in_turns
-from kvstore.types import SegmentKey, TierName
+from kvstore.types import Lineage, SegmentKey, SegmentSpec, TierName
 
 
 def locate(books: Books, keys: Collection[SegmentKey]) -> dict[SegmentKey, TierName]:
@@ -33,3 +33,30 @@ def checksums(books: Books, keys: Collection[SegmentKey]) -> dict[SegmentKey, tu
 
     in_turns(books.lock, keys, look)
     return found
+
+
+def lineages(books: Books, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]:
+    """Of what is in DRAM. Ask before it is looked whether a segment is still there: one that a
+    removal takes between the two is not, and one that is there came after these removals."""
+    found: dict[SegmentKey, Lineage] = {}
+
+    def look(key: SegmentKey) -> None:
+        books.require_open()
+        if slot := books.dram.find(key):
+            tags = _tags(books, slot.spec)
+            found[key] = Lineage(tags, books.recent.of(tags))
+
+    in_turns(books.lock, keys, look)
+    return found
+
+
+def _tags(books: Books, spec: SegmentSpec) -> tuple[bytes, ...]:
+    """Its own, and those of all that is known to precede it."""
+    tags = {spec.tag: None}
+    shelves = [books.dram_shelf, *(shelf for level in books.levels for shelf in level.shelves)]
+    at: SegmentSpec | None = spec
+    while at is not None:
+        at = next((parent for shelf in shelves if (parent := shelf.parent(at))), None)
+        if at is not None:
+            tags[at.tag] = None
+    return tuple(tags)

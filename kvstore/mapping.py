@@ -14,6 +14,7 @@ from kvstore.arguments import (
     require_kept,
     require_keys,
     require_name,
+    require_removal,
     require_seconds,
     require_tags,
 )
@@ -27,6 +28,7 @@ from kvstore.types import (
     Extent,
     HolderId,
     LeaseId,
+    Lineage,
     Path,
     SegmentKey,
     StoreStats,
@@ -61,7 +63,12 @@ class MappedClient(ABC):
     ) -> Acquired: ...
 
     @abstractmethod
-    def _commit(self, ticket_ids: list[TicketId], crcs: list[tuple[int, ...]]) -> None: ...
+    def _commit(
+        self,
+        ticket_ids: list[TicketId],
+        crcs: list[tuple[int, ...]],
+        lineages: list[Lineage | None],
+    ) -> None: ...
 
     @abstractmethod
     def _abort(self, ticket_ids: list[TicketId]) -> None: ...
@@ -92,7 +99,10 @@ class MappedClient(ABC):
     def _locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]: ...
 
     @abstractmethod
-    def _remove_tags(self, tags: Collection[bytes]) -> int: ...
+    def _remove_tags(self, tags: Collection[bytes], removal: bytes) -> int: ...
+
+    @abstractmethod
+    def _lineages(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]: ...
 
     @abstractmethod
     def _checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]: ...
@@ -180,15 +190,21 @@ class MappedClient(ABC):
         crcs = [segment_crcs(t.spec, self.writable(acquired, t)) for t in tickets]
         self.publish(tickets, crcs)
 
-    def publish(self, tickets: Sequence[Ticket], crcs: Sequence[tuple[int, ...]]) -> None:
-        """Commit what was written with checksums that came with it. Raises CorruptSegmentError
-        when some of it is not what they say; the rest is published."""
+    def publish(
+        self,
+        tickets: Sequence[Ticket],
+        crcs: Sequence[tuple[int, ...]],
+        lineages: Sequence[Lineage | None] = (),
+    ) -> None:
+        """Commit what was written with checksums that came with it, and from other nodes with its
+        lineage: what was removed since it left them is only for its caller. Raises
+        CorruptSegmentError when some of it is not what they say; the rest is published."""
         _require_tickets(tickets)
         self._require_open()
         if tickets:
             ticket_ids = [ticket.ticket_id for ticket in tickets]
             try:
-                self._commit(ticket_ids, list(crcs))
+                self._commit(ticket_ids, list(crcs), list(lineages))
             except ValueError:  # refused, and nothing has changed
                 raise
             except BaseException:
@@ -247,10 +263,18 @@ class MappedClient(ABC):
         self._require_open()
         return self._locate(keys)
 
-    def remove_tags(self, tags: Collection[bytes]) -> int:
+    def remove_tags(self, tags: Collection[bytes], removal: bytes = b"") -> int:
+        """`removal`: its id, where other nodes make it too."""
         require_tags("tags", tags)
+        require_removal("removal", removal)
         self._require_open()
-        return self._remove_tags(tags)
+        return self._remove_tags(tags, removal)
+
+    def lineages(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]:
+        """Of what is in DRAM, to travel with it: asked for before its checksums."""
+        require_keys("keys", keys)
+        self._require_open()
+        return self._lineages(keys)
 
     def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         """Of the layers of what is in DRAM, as it came there."""

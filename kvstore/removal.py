@@ -57,7 +57,7 @@ class Removal:
         self._removers = [Remover(books, level) for level in books.levels]
         self._noting = Deadline(timeout_s / 2, threads=1)
 
-    def remove_tags(self, tags: Collection[bytes]) -> int:
+    def remove_tags(self, tags: Collection[bytes], removal: bytes) -> int:
         """Out of sight when this returns, and off the slow tiers for good, or durably noted: then
         no restart brings it back. Bytes in DRAM go when the last pin does.
 
@@ -68,6 +68,7 @@ class Removal:
         """
         books, give_up = self._books, time.monotonic() + self._timeout_s
         family = Family(tags)
+        in_turns(books.lock, family.tags, lambda tag: books.recent.add(removal, tag))
         with books.lock:
             books.require_open()
             books.removing.append(family)
@@ -82,6 +83,7 @@ class Removal:
                 begun = [b for b in begun if b.remover.end(b.version, family, b.num_hidden)]
         with books.lock:
             books.require_open()
+            books.recent.made(removal)
             open_ = self._wait(begun, self._timeout_s / 2, books.deletions is not None)
         if open_:
             self._note(open_, family, give_up)
@@ -124,7 +126,7 @@ class Removal:
             behind[one.spec.parent].append(one)
 
         def doom(one: OpenTicket | Load) -> None:
-            if family.has(one.spec):
+            if family.has(one.spec) or _left_before(one, family):
                 one.doomed = True
                 todo.extend(behind.pop(one.spec.key.digest, ()))
 
@@ -163,3 +165,13 @@ class Removal:
 def _drained(items: deque[T]) -> Iterator[T]:
     while items:
         yield items.popleft()
+
+
+def _left_before(one: OpenTicket | Load, family: Family) -> bool:
+    """Whether it came from another node, where it followed one of these passages."""
+    if not isinstance(one, OpenTicket) or one.lineage is None:
+        return False
+    if family.tags.isdisjoint(one.lineage.tags):
+        return False
+    family.add(one.spec.key)
+    return True

@@ -47,6 +47,11 @@ class Shelf:
     def entry(self, key: SegmentKey) -> Entry | None:
         return self._entries.get(key)
 
+    def parent(self, spec: SegmentSpec) -> SegmentSpec | None:
+        """Where it is here."""
+        key = self._digests.get(spec.parent)
+        return None if key is None else self._entries[key].spec
+
     def keys(self) -> list[SegmentKey]:
         """One copy of a dict's keys, at a few nanoseconds each."""
         return list(self._entries)

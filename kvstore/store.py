@@ -1,5 +1,6 @@
 """One shard of the store: DRAM arena and SSD of a node, what is in them, and who may use it."""
 
+import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 
@@ -13,7 +14,7 @@ from kvstore.copies import Owns
 from kvstore.errors import DeadlineError
 from kvstore.leases import Lease
 from kvstore.loads import Loads
-from kvstore.lookup import checksums, locate
+from kvstore.lookup import checksums, lineages, locate
 from kvstore.ownership import holdings, kept, let_go, own
 from kvstore.prefetch import Prefetcher
 from kvstore.reaping import end_holder, reaping
@@ -28,6 +29,7 @@ from kvstore.types import (
     CheckReport,
     HolderId,
     LeaseId,
+    Lineage,
     Path,
     SegmentKey,
     SegmentSpec,
@@ -114,15 +116,22 @@ class KVStore:
         give_up = time.monotonic() + deadline_s
         return self._acquisitions.acquire(paths, holder, give_up, streamed, claim)
 
-    def commit(self, ticket_ids: Sequence[TicketId], crcs: Sequence[Sequence[int]]) -> None:
+    def commit(
+        self,
+        ticket_ids: Sequence[TicketId],
+        crcs: Sequence[Sequence[int]],
+        lineages: Sequence[Lineage | None] = (),
+    ) -> None:
         """Verify what was written into the tickets' extents, layer by layer, and publish it.
 
         All of them stay pinned under their lease, published or not: a result that came too late, or
-        whose passage was removed meanwhile, is only for its own caller. Raises CorruptSegmentError
-        when bytes and checksums differ (sound ones of the same call are published). Changes nothing
-        where it raises StoreUnavailableError, because a ticket is not open here, or ValueError.
+        whose passage was removed meanwhile, is only for its own caller. `lineages` of what came
+        from other nodes say what may have been removed since it left them. Raises
+        CorruptSegmentError when bytes and checksums differ (sound ones of the same call are
+        published). Changes nothing where it raises StoreUnavailableError, because a ticket is not
+        open here, or ValueError.
         """
-        self._commits.commit(ticket_ids, crcs)
+        self._commits.commit(ticket_ids, crcs, lineages)
 
     def abort(self, ticket_ids: Collection[TicketId]) -> None:
         """Nothing comes of these; nobody writes into their extents any more. Idempotent."""
@@ -203,21 +212,29 @@ class KVStore:
         self._books.require_open()
         return locate(self._books, keys)
 
-    def remove_tags(self, tags: Collection[bytes]) -> int:
+    def remove_tags(self, tags: Collection[bytes], removal: bytes = b"") -> int:
         """Remove these passages' segments and all that follows them, from every tier; how many.
 
         Returns in `remove_timeout_s`: then it is done, or noted for a tier that hangs, fails or is
         still being listed. Raises RemovalError when neither was possible; all of it is out of
-        sight then, but a restart may bring it back.
+        sight then, but a restart may bring it back. `removal`: its id, where other nodes make it
+        too: what left them before does not come back from them.
         """
         arguments.require_tags("tags", tags)
-        return self._removal.remove_tags(tags)
+        arguments.require_removal("removal", removal)
+        return self._removal.remove_tags(tags, removal or os.urandom(16))
 
     def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         """Of the layers of what is in DRAM, as it came there."""
         arguments.require_keys("keys", keys)
         self._books.require_open()
         return checksums(self._books, keys)
+
+    def lineages(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]:
+        """Of what is in DRAM, to travel with it: asked for before its checksums."""
+        arguments.require_keys("keys", keys)
+        self._books.require_open()
+        return lineages(self._books, keys)
 
     def own(self, owns: Owns) -> None:
         """From now on these segments are this node's to keep; others are copies, in DRAM alone."""

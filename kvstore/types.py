@@ -164,6 +164,16 @@ class TierStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Lineage:
+    """Whose removal is that of a segment, too, as the node knows that sends it."""
+
+    tags: tuple[bytes, ...] = ()
+    """Of the passages that it follows, and its own."""
+    removals: frozenset[bytes] = frozenset()
+    """Ids of removals of these passages, which that node had made before it read the segment."""
+
+
+@dataclass(frozen=True, slots=True)
 class ThreadStats:
     """A background thread (see `kvstore.supervised`)."""
 

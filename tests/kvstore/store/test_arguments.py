@@ -11,7 +11,7 @@ from kvstore.arguments import MAX_SECONDS
 from kvstore.errors import StoreUnavailableError
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from kvstore.types import Acquired, Extent, Ticket, TicketId
+from kvstore.types import Acquired, Extent, Lineage, Ticket, TicketId
 from tests.kvstore.segments import (
     assert_balanced,
     assert_right_bytes,
@@ -42,6 +42,8 @@ STORE_CALLS: list[tuple[Call, str]] = [
     (lambda s, v: s.commit([7], v), "crcs"),
     (lambda s, v: s.commit([7], [v]), r"crcs\[0\]"),
     (lambda s, v: s.commit([7], [[1, v]]), r"crcs\[0\]\[1\]"),
+    (lambda s, v: s.commit([7], [[1]], v), "lineages"),
+    (lambda s, v: s.commit([7], [[1]], [Lineage((v,))]), r"lineages\[0\].tags\[0\]"),
     (lambda s, v: s.abort(v), "ticket_ids"),
     (lambda s, v: s.abort([1, v]), r"ticket_ids\[1\]"),
     (lambda s, v: s.release(v), "lease_id"),
@@ -59,7 +61,9 @@ STORE_CALLS: list[tuple[Call, str]] = [
     (lambda s, v: s.locate([v]), r"keys\[0\]"),
     (lambda s, v: s.remove_tags(v), "tags"),
     (lambda s, v: s.remove_tags([v]), r"tags\[0\]"),
+    (lambda s, v: s.remove_tags([], v), "removal"),
     (lambda s, v: s.checksums(v), "keys"),
+    (lambda s, v: s.lineages(v), "keys"),
     (lambda s, v: s.kept(v), "keys"),
     (lambda s, v: s.let_go(v), "keys"),
     (lambda s, v: s.own(v), "owns"),

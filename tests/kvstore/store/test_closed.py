@@ -34,6 +34,7 @@ STORE: dict[str, Call] = {
     "locate": lambda s, a: s.locate([KEY]),
     "remove_tags": lambda s, a: s.remove_tags([PATH[0].tag]),
     "checksums": lambda s, a: s.checksums([KEY]),
+    "lineages": lambda s, a: s.lineages([KEY]),
     "own": lambda s, a: s.own(lambda keys: [False] * len(keys)),
     "holdings": lambda s, a: s.holdings(),
     "kept": lambda s, a: s.kept([KEY]),
@@ -60,6 +61,7 @@ CLIENT: dict[str, Call] = {
     "locate": lambda c, a: c.locate([KEY]),
     "remove_tags": lambda c, a: c.remove_tags([PATH[0].tag]),
     "checksums": lambda c, a: c.checksums([KEY]),
+    "lineages": lambda c, a: c.lineages([KEY]),
     "stats": lambda c, a: c.stats(),
 }
 CLIENT_NOTHING: dict[str, Call] = {

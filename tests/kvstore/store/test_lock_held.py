@@ -62,6 +62,7 @@ CALLS: dict[str, Callable[[KVStore, list[Path]], object]] = {
     "kept": lambda store, paths: store.kept(keys_of(paths)),
     "locate": lambda store, paths: store.locate(keys_of(paths)),
     "checksums": lambda store, paths: store.checksums(keys_of(paths)),
+    "lineages": lambda store, paths: store.lineages(keys_of(paths)),
     "trim": lambda store, paths: store.trim({}, keys_of(paths)),
     "let_go": let_go,
 }

@@ -14,8 +14,8 @@ from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.tiers.faults import Fault, FaultyFiles
 from kvstore.tiers.folder import Folder
+from kvstore.types import Lineage, SegmentKey, SegmentSpec
 from kvstore.types import Path as Chain
-from kvstore.types import SegmentKey, SegmentSpec
 from tests.kvstore.segments import (
     TRUNK,
     assert_balanced,
@@ -291,3 +291,16 @@ def found_on_disk(store: KVStore, path: Chain) -> int:
 
 def key_of(spec: SegmentSpec) -> SegmentKey:
     return spec.key
+
+
+def test_a_removals_id_and_lineages_are_looked_at(store: KVStore, client: LocalStoreClient) -> None:
+    with pytest.raises(ValueError, match="removal"):
+        store.remove_tags([], b"short")
+    acquired = client.acquire([chain_of(passage(1))], 5)
+    ids = [ticket.ticket_id for ticket in acquired.tickets.values()]
+    with pytest.raises(ValueError, match="lineages"):
+        store.commit(ids, [(0, 0, 0)], [Lineage(), Lineage()])
+    with pytest.raises(ValueError, match="lineages"):
+        store.commit(ids, [(0, 0, 0)], [b""])  # type: ignore[list-item]
+    client.release(acquired.lease_id)
+    assert_balanced(store)

@@ -12,6 +12,7 @@ from kvstore.store import KVStore
 from kvstore.types import (
     Acquired,
     LeaseId,
+    Lineage,
     Path,
     SegmentKey,
     StoreStats,
@@ -85,8 +86,13 @@ class RemoteClient(MappedClient):
         acquired: Acquired = self._call("acquire", *asked)
         return acquired
 
-    def _commit(self, ticket_ids: list[TicketId], crcs: list[tuple[int, ...]]) -> None:
-        self._call("commit", ticket_ids, crcs)
+    def _commit(
+        self,
+        ticket_ids: list[TicketId],
+        crcs: list[tuple[int, ...]],
+        lineages: list[Lineage | None],
+    ) -> None:
+        self._call("commit", ticket_ids, crcs, lineages)
 
     def _abort(self, ticket_ids: list[TicketId]) -> None:
         self._call("abort", ticket_ids)
@@ -117,9 +123,13 @@ class RemoteClient(MappedClient):
         found: Mapping[SegmentKey, TierName] = self._call("locate", list(keys))
         return found
 
-    def _remove_tags(self, tags: Collection[bytes]) -> int:
-        removed: int = self._call("remove_tags", tags)
+    def _remove_tags(self, tags: Collection[bytes], removal: bytes) -> int:
+        removed: int = self._call("remove_tags", tags, removal)
         return removed
+
+    def _lineages(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]:
+        found: dict[SegmentKey, Lineage] = self._call("lineages", list(keys))
+        return found
 
     def _checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         crcs: dict[SegmentKey, tuple[int, ...]] = self._call("checksums", list(keys))

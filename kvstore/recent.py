@@ -1,0 +1,71 @@
+"""Removals of the last minutes: what comes from another node may have left it before them."""
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection
+
+from kvstore.types import Lineage, SegmentSpec
+
+_KEEP_S = 600.0
+"""Longer than any call between nodes is under way, the waits before it included."""
+_MAX = 65_536
+"""Pairs of a tag and a removal that are remembered; beyond it nothing is taken from others until
+the forgotten ones would have expired."""
+
+
+class RecentRemovals:
+    """A removal has one id on every node that makes it. Who sends a segment says which removals of
+    its passages it had made before; who gets it refuses it when it knows of another: the segment
+    may be what was removed. One that is computed again after a removal is sent with its id.
+
+    Not thread-safe: the store's metadata lock guards it.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._ids: dict[bytes, set[bytes]] = defaultdict(set)  # of removals, by tag
+        self._order: deque[tuple[float, bytes, bytes]] = deque()
+        self._open: set[bytes] = set()
+        """Begun, and not made."""
+        self._refuse_all_until = 0.0
+
+    def add(self, removal: bytes, tag: bytes) -> None:
+        """It begins: nothing of the passage is taken that others had before."""
+        self._expire()
+        if removal not in self._ids[tag]:
+            self._open.add(removal)
+            self._ids[tag].add(removal)
+            self._order.append((self._clock() + _KEEP_S, tag, removal))
+        if len(self._order) > _MAX:
+            self._refuse_all_until = self._forget()
+
+    def made(self, removal: bytes) -> None:
+        """All of it is out of sight here: what is found from now on came since."""
+        self._open.discard(removal)
+
+    def of(self, tags: Collection[bytes]) -> frozenset[bytes]:
+        """Ids of the removals of any of these that were made."""
+        return self._begun(tags) - self._open
+
+    def refuses(self, spec: SegmentSpec, lineage: Lineage) -> bool:
+        """Whether a segment with this lineage may have been removed here since it was sent."""
+        if self._clock() < self._refuse_all_until:
+            return True
+        return not self._begun({spec.tag, *lineage.tags}) <= lineage.removals
+
+    def _begun(self, tags: Collection[bytes]) -> frozenset[bytes]:
+        self._expire()
+        return frozenset(removal for tag in tags for removal in self._ids.get(tag, ()))
+
+    def _expire(self) -> None:
+        while self._order and self._order[0][0] <= self._clock():
+            self._forget()
+
+    def _forget(self) -> float:
+        """When the oldest would have expired."""
+        until, tag, removal = self._order.popleft()
+        self._ids[tag].discard(removal)
+        self._open.discard(removal)
+        if not self._ids[tag]:
+            del self._ids[tag]
+        return until
