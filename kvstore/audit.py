@@ -81,10 +81,10 @@ class Audit:
 
     def _check_strays(self, level: Level) -> None:
         try:
-            for name in level.tier.strays():
+            for name in level.tier.purge.strays() if level.tier.complete else ():
                 self._problems.append(f"{level.name}: {name} is no segment of this store")
                 if self._repair:
-                    self._repaired += level.tier.discard_stray(name)
+                    self._repaired += level.tier.purge.stray(name)
         except TierUnavailableError as error:
             self._problems.append(str(error))
 

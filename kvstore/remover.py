@@ -121,9 +121,10 @@ class Remover:
         for stored in self._left():
             tier.discard(stored)
         if tier.exclusive:
-            tier.discard_unread()  # it may be one that has to go, and is no use
+            tier.purge.unread()  # it may be one that has to go, and is no use
         else:
-            tier.sweep(self._dooms)
+            tier.purge.sweep(self._dooms)
+        tier.purge.aside(self._dooms)
         tier.settle()
         num_looked_at = tier.num_departures
         if self._left():

@@ -117,6 +117,17 @@ class Bucket(Medium):
             self.delete(name)
         self._trim_aside()
 
+    def aside(self) -> Iterator[Listed]:
+        """As their names say, whoever set them aside."""
+        self._require_claim()
+        for each in self._place.files("quarantine"):
+            if (label := decode_name(each.name)) is not None:
+                yield Listed(each.path, each.nbytes, each.mtime, label)
+
+    def delete_aside(self, name: str) -> None:
+        self.delete(name)
+        self._trim_aside()
+
     @property
     def aside_bytes(self) -> int:
         """As of the last listing or object that was set aside here."""

@@ -118,6 +118,13 @@ class Folder(Medium):
         """Into the quarantine."""
         self._quarantine.take(self._folder / name)
 
+    def aside(self) -> Iterator[Listed]:
+        for name, facts in segment_files.own_files(f"{self._folder}/quarantine"):
+            yield Listed(f"quarantine/{name}", facts.st_size, facts.st_mtime)
+
+    def delete_aside(self, name: str) -> None:
+        self._quarantine.delete(self._folder / name)
+
     @property
     def aside_bytes(self) -> int:
         return self._quarantine.used_bytes

@@ -97,6 +97,12 @@ class Guarded(Medium):
     def set_aside(self, name: str) -> None:
         self._call(lambda: self._medium.set_aside(name))
 
+    def aside(self) -> Iterator[Listed]:
+        return iter(self._call(lambda: list(self._medium.aside())))
+
+    def delete_aside(self, name: str) -> None:
+        self._call(lambda: self._medium.delete_aside(name))
+
     @property
     def aside_bytes(self) -> int:
         return self._medium.aside_bytes

@@ -101,6 +101,13 @@ class Medium(ABC):
     def set_aside(self, name: str) -> None:
         """Out of the way, for an operator to look at where the medium can keep it; else deleted."""
 
+    def aside(self) -> Iterator[Listed]:
+        """What was set aside and is kept. `delete_aside` ends that, for good."""
+        return iter(())
+
+    def delete_aside(self, name: str) -> None:  # noqa: B027  # most media keep nothing
+        """One that is gone already is no error."""
+
     @property
     @abstractmethod
     def aside_bytes(self) -> int:

@@ -37,6 +37,13 @@ class Quarantine:
                 self._files.rename(path, self._folder / path.name)
             self._trim()
 
+    def delete(self, path: Path) -> None:
+        """For good, after a power cut too. Raises OSError."""
+        with self._lock:
+            self._files.unlink(path)
+            self._files.sync_folder(self._folder)
+            self._trim()
+
     def _trim(self) -> None:
         found = sorted(own_files(str(self._folder)), key=lambda it: it[1].st_mtime, reverse=True)
         kept = 0

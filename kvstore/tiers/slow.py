@@ -8,7 +8,7 @@ know the same. On a shared medium the bound is that of what this store wrote (`s
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
 from kvstore.checksum import verify_segment
@@ -22,9 +22,10 @@ from kvstore.errors import (
 from kvstore.tiers.base import Entry, Reader, Tier
 from kvstore.tiers.ledger import Ledger
 from kvstore.tiers.medium import Medium
+from kvstore.tiers.purge import Purge
 from kvstore.tiers.recovery import LastUse, Recovery
 from kvstore.tiers.segment_object import ObjectReader, Stored, encode_segment
-from kvstore.tiers.sharing import Sharing, sweep
+from kvstore.tiers.sharing import Sharing
 from kvstore.types import SegmentKey, SegmentSpec
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ class SlowTier(Tier):
         self._recovered = False
         self._ledger = Ledger(medium.exclusive)
         self._recovery = Recovery(medium, self._ledger, max_bytes, codec, sharing)
+        self.purge = Purge(medium, self._ledger, self._recovery, sharing)
 
     @property
     def complete(self) -> bool:
@@ -184,9 +186,10 @@ class SlowTier(Tier):
 
     @property
     def is_clean(self) -> bool:
-        """Whether what is out of sight is gone for good: from the books, the medium, and what a
-        power cut can bring back."""
-        return self._medium.settled and self._ledger.is_settled
+        """Whether what is out of sight is gone for good: from the books, the medium and its
+        quarantine, and what a power cut can bring back."""
+        is_settled = self._medium.settled and self._ledger.is_settled
+        return is_settled and not self._medium.aside_bytes
 
     def discard(self, stored: Stored, damaged: bool = False) -> None:
         """Second half: the bytes are gone, or set aside for an operator when they are damaged. A
@@ -196,20 +199,6 @@ class SlowTier(Tier):
         except OSError as error:
             raise TierUnavailableError(self.name, f"{stored.name}: {error}") from error
         self._ledger.left(stored)
-
-    def sweep(self, is_doomed: Callable[[SegmentSpec], bool]) -> None:
-        """Delete from a shared medium what is doomed, whoever wrote it and whether it is known here
-        or not. Raises TierUnavailableError."""
-        try:
-            sweep(self._medium, is_doomed, lambda: self._recovery.stopped)
-        except OSError as error:
-            raise TierUnavailableError(self.name, f"cannot be listed: {error}") from error
-
-    def discard_unread(self) -> None:
-        """Delete what was listed and cannot be looked into. Raises TierUnavailableError."""
-        for name in self._ledger.unread():
-            self.discard_stray(name)
-            self._ledger.forget(name)
 
     def settle(self) -> None:
         """What was discarded does not come back, not after a power cut either. Raises
@@ -295,31 +284,5 @@ class SlowTier(Tier):
                 problems.append(f"{self.name}: {one.name} {found}")
         return problems
 
-    def strays(self) -> list[str]:
-        """Names of what is on the medium and in no book, once all is recovered; none where others
-        write too. Raises TierUnavailableError."""
-        if not self.complete or not (first := self._strange()):
-            return []
-        again = self._strange()  # what was moving at first is settled by now
-        return [name for name in first if name in again]
-
-    def discard_stray(self, name: str) -> bool:
-        """Whether it is gone now: what is no file of a store is left to whoever put it there.
-        Raises TierUnavailableError."""
-        try:
-            self._medium.delete(name)
-        except PermissionError:
-            return False
-        except OSError as error:
-            raise TierUnavailableError(self.name, f"{name}: {error}") from error
-        return True
-
     def close(self) -> None:
         self._medium.close()
-
-    def _strange(self) -> list[str]:
-        try:
-            found = [*self._medium.strays(), *(it.name for it in self._medium.list())]
-        except OSError as error:
-            raise TierUnavailableError(self.name, f"cannot be listed: {error}") from error
-        return self._ledger.unknown(found)

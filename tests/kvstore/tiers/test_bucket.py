@@ -8,7 +8,9 @@ import pytest
 from kvstore.codec import Label
 from kvstore.tiers.bucket import LEFTOVER_S, MAX_ASIDE, Bucket
 from kvstore.tiers.bucket_url import connect
+from kvstore.tiers.guarded import Guarded
 from kvstore.tiers.object_name import encode_name
+from kvstore.tiers.slow import SlowTier
 from kvstore.tiers.store_folder import MARK
 from tests.kvstore.media import object_of, read_all, read_object, write
 from tests.kvstore.segments import chain_of, passage
@@ -101,6 +103,17 @@ def test_the_newest_damaged_objects_are_kept(bucket: Bucket, folder: Path) -> No
     assert bucket.aside_bytes == sum((folder / name).stat().st_size for name in kept)
     again = Bucket(connect(folder.as_uri(), 5.0))
     assert list(again.list()) == [] and again.aside_bytes == bucket.aside_bytes
+
+
+def test_what_was_set_aside_goes_by_its_passage(bucket: Bucket, folder: Path) -> None:
+    other = chain_of(passage(2))[0]
+    for spec in (SPEC, other):
+        bucket.set_aside(write(bucket, spec))
+    tier = SlowTier(Guarded(bucket, 3, 10.0, None), 2**20)
+    tier.purge.aside(lambda spec: spec == SPEC)
+    name = f"quarantine/{encode_name(Label(other))}"
+    assert files_in(folder) == {name, MARK}
+    assert bucket.aside_bytes == (folder / name).stat().st_size
 
 
 def test_a_failed_write_leaves_nothing_and_is_no_missing_object(
