@@ -249,15 +249,11 @@ class Books:
         self.changed.notify_all()
 
     def end_lease(self, lease: Lease) -> None:
-        self.trim_lease(lease, ())
-        self.leases.close(lease)
-
-    def trim_lease(self, lease: Lease, keys: Collection[SegmentKey]) -> None:
-        """Unpin all but these, and abort its open tickets."""
+        """A small one: see `kvstore.releasing`."""
         for ticket_id in list(lease.tickets):
             if (ticket := self.claims.find(ticket_id)) is not None:
                 self.end_ticket(ticket)
-        self.leases.keep(lease, keys)
+        self.leases.close(lease)
         self.bound_copies()
 
     def next_use(self) -> dict[SegmentKey, int]:

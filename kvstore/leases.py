@@ -1,10 +1,9 @@
 """Who holds what: a lease pins slots for one `acquire`; its holder is a process of the node."""
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from kvstore.tiers.dram import DramTier, Slot
-from kvstore.types import HolderId, LeaseId, SegmentKey, TicketId
+from kvstore.types import HolderId, LeaseId, TicketId
 
 
 @dataclass(eq=False, slots=True)
@@ -51,9 +50,9 @@ class Leases:
             self._tier.unpin(slot)
         lease.slots.clear()
 
-    def keep(self, lease: Lease, keys: Collection[SegmentKey]) -> None:
-        """Unpin all but these, which it may hold already; it stays open."""
-        for slot in [slot for slot in lease.slots if slot.spec.key not in keys]:
+    def unpin(self, lease: Lease, slot: Slot) -> None:
+        """If the lease holds it still; the lease stays open."""
+        if slot in lease.slots:
             lease.slots.remove(slot)
             self._tier.unpin(slot)
 

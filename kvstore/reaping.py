@@ -5,6 +5,7 @@ from functools import partial
 
 from kvstore.books import Books
 from kvstore.loads import Loads
+from kvstore.releasing import end_leases
 from kvstore.supervised import each
 from kvstore.turns import in_turns
 from kvstore.types import HolderId
@@ -47,7 +48,7 @@ def end_holder(books: Books, holder: HolderId) -> None:
     try:
         with books.lock:
             leases = [] if books.closed else books.leases.of(holder)
-        in_turns(books.lock, leases, books.end_lease)
+        end_leases(books, leases)
     finally:
         with books.lock:
             if not books.closed:

@@ -12,17 +12,16 @@ from kvstore.commits import Commits
 from kvstore.config import StoreConfig
 from kvstore.copies import Owns
 from kvstore.errors import DeadlineError
-from kvstore.leases import Lease
 from kvstore.loads import Loads
 from kvstore.lookup import checksums, lineages, locate
 from kvstore.ownership import holdings, kept, let_go, own
 from kvstore.prefetch import Prefetcher
 from kvstore.reaping import end_holder, reaping
+from kvstore.releasing import abort, release, trim
 from kvstore.remembering import create_remembering
 from kvstore.removal import Removal
 from kvstore.scrub import Scrubber
 from kvstore.supervised import Supervisor
-from kvstore.turns import in_turns
 from kvstore.types import (
     Acquired,
     ArenaRef,
@@ -107,7 +106,7 @@ class KVStore:
 
         A read that is not done, or streamed has not begun, after `deadline_s` is left behind and
         its segment becomes a ticket: running late is no error here. Raises ValueError for paths
-        that are not chains.
+        that are not chains, or of more than `chains.MAX_SEGMENTS` segments together.
         """
         arguments.require_holder("holder", holder)
         arguments.require_seconds("deadline_s", deadline_s)
@@ -136,19 +135,12 @@ class KVStore:
     def abort(self, ticket_ids: Collection[TicketId]) -> None:
         """Nothing comes of these; nobody writes into their extents any more. Idempotent."""
         arguments.require_ids("ticket_ids", ticket_ids)
-        with self._books.lock:
-            self._books.require_open()
-            for ticket_id in ticket_ids:
-                if ticket := self._books.claims.find(ticket_id):
-                    self._books.end_ticket(ticket)
+        abort(self._books, ticket_ids)
 
     def release(self, lease_id: LeaseId) -> None:
         """Unpin everything under the lease and abort its open tickets. Idempotent."""
         arguments.require_id("lease_id", lease_id)
-        with self._books.lock:
-            self._books.require_open()
-            if lease := self._books.leases.find(lease_id):
-                self._books.end_lease(lease)
+        release(self._books, lease_id)
 
     def trim(
         self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey] = ()
@@ -157,20 +149,7 @@ class KVStore:
         nothing is kept ends. Idempotent. `used`, leaf first, counts as a use of each."""
         arguments.require_kept("kept", kept)
         arguments.require_keys("used", used)
-        books = self._books
-        books.require_open()
-
-        def trim(lease_id: LeaseId) -> None:
-            books.require_open()
-            if lease := books.leases.find(lease_id):
-                self._trim(lease, frozenset(kept[lease_id]))
-
-        def use(key: SegmentKey) -> None:
-            books.touch((key,))
-            books.note_active(books.dram_shelf.tenants((key,)))
-
-        in_turns(books.lock, kept, trim)
-        in_turns(books.lock, used, use)
+        trim(self._books, self._loads, kept, used)
 
     def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
         """Until none of the keys is being computed; raises DeadlineError."""
@@ -319,8 +298,3 @@ class KVStore:
             books.dram.close()
             for level in books.levels:
                 level.tier.close()
-
-    def _trim(self, lease: Lease, keys: frozenset[SegmentKey]) -> None:
-        self._books.trim_lease(lease, keys)
-        if not self._loads.keep(lease, keys) and not lease.slots:
-            self._books.leases.close(lease)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from kvstore.garbage import put_off
+
 T = TypeVar("T")
 
 _TURN_S = 0.001
@@ -35,7 +37,7 @@ def in_turns(lock: threading.Lock, items: Iterable[T], work: Callable[[T], objec
 
 def _turn(lock: threading.Lock, rest: Iterator[T], work: Callable[[T], object]) -> bool:
     """Whether there may be more."""
-    with lock:
+    with put_off(), lock:
         end = time.monotonic() + _TURN_S
         for item in rest:
             work(item)

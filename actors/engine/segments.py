@@ -10,6 +10,7 @@ first: the store is asked only for paths that are not wholly there.
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from actors.engine.device import DeviceTier, Stored
 from actors.engine.lease import Lease, as_tensor
 from actors.engine.load_rates import LoadRates
 from actors.errors import ExpiredError, UnavailableError
+from kvstore.chains import MAX_SEGMENTS
 from kvstore.client import StoreClient
 from kvstore.errors import DeadlineError, KVStoreError
 from kvstore.types import Acquired, Extent, Path, SegmentKey, SegmentSpec, TierName, TierStats
@@ -129,7 +131,7 @@ class Segments:
 
     def hand_over(self, deadline: float) -> int:
         """Before this engine ends: what only its device tier has is given to the store, as far as
-        there is room. How many segments."""
+        there is room, and one `acquire` takes it. How many segments."""
         if self._client is None:
             return 0
         loan, chains = self._tier.lend_all()
@@ -138,7 +140,10 @@ class Segments:
         )
         try:
             found = self.locate(lease.kept)
-            lease.paths = [path for path in chains if any(s.key not in found for s in path)]
+            missing = [path for path in chains if any(s.key not in found for s in path)]
+            sizes = accumulate(map(len, missing))
+            pairs = zip(missing, sizes, strict=True)
+            lease.paths = [path for path, size in pairs if size <= MAX_SEGMENTS]
             if lease.paths:
                 self._acquire(self._client, lease, remaining(deadline))
             claimed = lease.acquired.tickets.keys() if lease.acquired else frozenset()

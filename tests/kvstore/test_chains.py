@@ -104,5 +104,6 @@ def test_the_segments_of_a_call_are_bounded() -> None:
         for i in range(MAX_SEGMENTS + 1)
     ]
     require_chains([(spec,) for spec in specs[:-1]])
-    with pytest.raises(ValueError, match="over 65536 segments"):
-        require_chains([(spec,) for spec in specs])
+    for paths in ([(spec,) for spec in specs], [(ONE,)] * (MAX_SEGMENTS + 1)):
+        with pytest.raises(ValueError, match=f"over {MAX_SEGMENTS} segments"):
+            require_chains(paths)

@@ -1,5 +1,6 @@
 """Work in turns: every item once, and others have the lock in between."""
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -52,3 +53,20 @@ def test_a_failure_gives_the_lock_back() -> None:
     with pytest.raises(ZeroDivisionError):
         in_turns(lock, [1, 0, 2], lambda n: 1 / n)
     assert not lock.locked()
+
+
+def test_a_collection_of_garbage_waits_for_the_end_of_a_turn() -> None:
+    lock, held, kept = threading.Lock(), list[bool](), list[list[int]]()
+    thread = threading.get_ident()
+
+    def collects(phase: str, _: dict[str, int]) -> None:
+        if phase == "start" and threading.get_ident() == thread:
+            held.append(lock.locked())
+
+    gc.callbacks.append(collects)
+    try:
+        in_turns(lock, range(200_000), lambda n: kept.append([n]))
+        gc.collect(0)
+    finally:
+        gc.callbacks.remove(collects)
+    assert held and not any(held) and gc.isenabled()

@@ -8,12 +8,13 @@ from pathlib import Path as FilePath
 
 import pytest
 
+from kvstore.chains import MAX_SEGMENTS
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.membership import Member, Membership
 from kvstore.ownership import Ownership
 from kvstore.store import KVStore
-from kvstore.types import HolderId, Path, SegmentKey
+from kvstore.types import Acquired, HolderId, Path, SegmentKey
 from tests.kvstore.held import HeldLock, store_all, tiny_family, tiny_paths, watched
 from tests.kvstore.segments import assert_balanced, small_config
 
@@ -123,4 +124,40 @@ def test_a_removal_of_one_passage_that_all_others_follow(tmp_path: FilePath, tie
         assert store.remove_tags([head[0].tag]) == num + 1
         assert lock.longest_cpu_s < _MAX_S, lock.longest_by
         assert store.stats().dram.num_segments == 0
+        assert_balanced(store)
+
+
+ENDINGS: dict[str, Callable[[KVStore, HolderId, Acquired], object]] = {
+    "release": lambda store, _, acquired: store.release(acquired.lease_id),
+    "trim": lambda store, _, acquired: store.trim({acquired.lease_id: ()}),
+    "unregister": lambda store, holder, _: store.unregister(holder),
+}
+
+
+@pytest.mark.parametrize("end", ENDINGS)
+def test_the_end_of_one_lease_that_holds_much(
+    full: tuple[KVStore, HeldLock], config: StoreConfig, paths: list[Path], end: str
+) -> None:
+    store, lock = full
+    client = LocalStoreClient(store, config.dram_dir)
+    holder = HolderId(client.holder_id)
+    acquired = store.acquire(paths[:MAX_SEGMENTS], holder, 5)
+    lock.reset()
+    ENDINGS[end](store, holder, acquired)
+    assert store.stats().leases == 0
+    assert lock.longest_cpu_s < _MAX_S, lock.longest_by
+    client.close()
+    assert_balanced(store)
+
+
+def test_tickets_that_end_together(tmp_path: FilePath) -> None:
+    config = small_config(tmp_path, dram_bytes=(NUM + 100) * 4096, ssd_dir="")
+    with watched(config) as (store, lock):
+        client = LocalStoreClient(store, config.dram_dir)
+        acquired = client.acquire(tiny_paths(4_000), 5)
+        lock.reset()
+        store.abort([ticket.ticket_id for ticket in acquired.tickets.values()])
+        assert store.stats().open_tickets == 0
+        assert lock.longest_cpu_s < _MAX_S, lock.longest_by
+        client.close()
         assert_balanced(store)
