@@ -6,7 +6,6 @@ requests. With one node, or without a directory, this is the node's own client a
 """
 
 import math
-import secrets
 import threading
 import time
 from collections import defaultdict
@@ -26,12 +25,13 @@ from actors.placing import (
     relabelled,
     tail_of,
 )
+from actors.removing import Removing
 from actors.shard_names import NAMESPACE
 from actors.sources import runs, sources
 from actors.stays import Guest
 from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
-from kvstore.errors import KVStoreError, RemovalError
+from kvstore.errors import KVStoreError
 from kvstore.membership import Membership
 from kvstore.supervised import Supervisor
 from kvstore.types import (
@@ -194,19 +194,10 @@ class ClusterStoreClient:
         return found
 
     def remove_tags(self, tags: Collection[bytes]) -> int:
-        """On every node. Raises RemovalError for those that cannot be reached or failed: they may
-        have what was removed."""
-        others = self._view.current().node_ids - {self._node_id}
-        removal = secrets.token_bytes(16)
-        arguments = {node: (list(tags), removal) for node in others}
-        calls = self._peers.start(arguments, "remove_tags")
-        try:
-            removed = self._local.remove_tags(tags, removal)
-        finally:
-            elsewhere: dict[str, int] = self._peers.gather(calls, self._remove_timeout_s)
-        if failed := sorted(others - elsewhere.keys()):
-            raise RemovalError(f"the stores of nodes {', '.join(failed)}", "they report no success")
-        return removed + sum(elsewhere.values())
+        """On every node. Raises RemovalError for those that cannot be reached or failed, and where
+        the directory does not say which there are: they may have what was removed."""
+        removing = Removing(self._peers, self._view, tags, self._remove_timeout_s)
+        return removing.run(lambda removal: self._local.remove_tags(tags, removal))
 
     def stats(self) -> StoreStats:
         """Of this node's shard."""

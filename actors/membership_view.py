@@ -2,6 +2,7 @@
 
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -9,10 +10,12 @@ from ray import ObjectRef
 from ray.exceptions import RayError
 
 from actors.shard_names import DIRECTORY
+from kvstore.errors import StoreUnavailableError
 from kvstore.membership import Member, Membership
 
 POLL_S = 1.0
 _NEWS_WAIT_S = 0.2
+_ASK_AGAIN_S = 0.1
 _LOOK_AGAIN_S = 5.0
 """Where there is no directory, how often one is looked for."""
 
@@ -57,11 +60,32 @@ class MembershipView:
             ray.wait([asked], timeout=max(0.0, give_up - time.monotonic()))
         return self.current()
 
+    def sharers(self, give_up: float) -> frozenset[str]:
+        """Ids of all nodes that may have anything, by an answer to a question asked from now on.
+        Without a directory, those that are known.
+
+        Raises StoreUnavailableError when there is no answer by then: nodes that this process has
+        not heard of may have what it removes.
+        """
+        while True:
+            try:
+                directory = ray.get_actor(DIRECTORY, namespace=self._namespace)
+            except ValueError:  # there is none
+                return self.current().node_ids
+            left = max(0.0, give_up - time.monotonic())
+            with suppress(RayError):  # restarting, or silent
+                answer: frozenset[str] | None = ray.get(directory.sharers.remote(), timeout=left)
+                if answer is not None:
+                    return answer
+            if left <= _ASK_AGAIN_S:
+                raise StoreUnavailableError("the directory does not say which nodes share it")
+            time.sleep(_ASK_AGAIN_S)
+
     def _ask(self) -> None:
         try:
             if self._directory is None:
                 self._directory = ray.get_actor(DIRECTORY, namespace=self._namespace)
-            self._asked = self._directory.membership.remote()
+            self._asked = self._directory.membership.remote(self._latest.epoch)
             self._next_at = time.monotonic() + POLL_S
         except (ValueError, RayError):  # there is none
             self._directory, self._next_at = None, time.monotonic() + _LOOK_AGAIN_S

@@ -1,105 +1,56 @@
 """KVDirectory: which nodes share the store. One actor, which Ray restarts when it is killed.
 
 It starts a shard on every Ray node that `store.node_labels` names, tells all of them each new
-membership, and says when they are done with what it moved. It holds nothing that the shards do not
-know: a directory that restarts goes on from the latest membership that any of them followed.
-Serving needs it only for news.
+membership (`membership_keeper.py`), and says when they are done with what it moved. Serving needs
+it only for news.
 """
 
 import logging
 import os
-import threading
-import time
-from collections import deque
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from actors.membership_view import POLL_S
 from actors.peers import Peers
-from actors.shard import ShardReport, start_shard
-from actors.shard_names import DIRECTORY, NAMESPACE, node_name, shard_name
+from actors.shard import start_shard
+from actors.shard_names import DIRECTORY, NAMESPACE, shard_name
+from cluster.membership_keeper import MembershipKeeper
 from kvstore.config import StoreConfig
-from kvstore.membership import Member, Membership, MemberState
-from kvstore.supervised import Supervisor, each
+from kvstore.membership import Membership
+from kvstore.supervised import Supervisor
 
 logger = logging.getLogger(__name__)
 
 INTERVAL_S = 0.5
-LOST_AFTER_S = 10.0
-"""A shard that says nothing for so long is no member; Ray restarts one in less."""
-SETTLE_S = 3 * POLL_S
-"""How long a membership stands before the next one lets nodes drop what they gave away: until then
-every process has heard of it, and looks in both places."""
-_REPORT_TIMEOUT_S = 5.0
-_CAPACITY_NEWS = 0.1
-"""A capacity that changed by less is no reason to move anything."""
-_CHANGES = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One membership, and what brought it about."""
-
-    epoch: int
-    at: float
-    """Seconds since the epoch of time."""
-    reason: str
 
 
 class KVDirectoryShell:
     def __init__(self, config: StoreConfig, namespace: str = NAMESPACE) -> None:
         self._config, self._namespace = config, namespace
-        self._peers = Peers(namespace)
-        self._lock = threading.Lock()
-        self._membership = Membership(0, (), config.replication)
-        self._settled: tuple[Member, ...] = ()
-        self._reports: dict[str, ShardReport] = {}
-        self._heard: dict[str, float] = {}
-        self._draining: set[str] = set()
-        self._published_at = time.monotonic()
-        self._changes: deque[Change] = deque(maxlen=_CHANGES)
-        self._is_resumed = False
+        self._keeper = MembershipKeeper(config.replication, Peers(namespace), self._start)
         self._threads = Supervisor()
         steps = self._reconcile, self._restart_unhealthy
         self._thread = self._threads.every(INTERVAL_S, "kvdirectory", *steps)
 
-    def membership(self) -> Membership:
-        return self._membership
+    def membership(self, known_epoch: int = 0) -> Membership:
+        return self._keeper.membership(known_epoch)
+
+    def sharers(self) -> frozenset[str] | None:
+        return self._keeper.sharers()
 
     def settings(self) -> StoreConfig:
         """What shards are started with; they keep it."""
         return self._config
 
     def drain(self, node: str) -> None:
-        """Its segments go to the others; it owns nothing any more. By its name or id; raises
-        ValueError for a node that is no member."""
-        with self._lock:
-            members = self._membership.members
-            found = [m.node_id for m in members if node in (m.node_id, m.name)]
-            if not found:
-                known = ", ".join(member.name for member in members)
-                raise ValueError(f"is {node!r}, must be one of {known}")
-            self._draining.update(found)
+        self._keeper.drain(node)
 
     def status(self) -> dict[str, Any]:
-        """Members with what their shards said last, and the latest changes, as plain data."""
-        with self._lock:
-            membership, changes = self._membership, list(self._changes)
-        return {
-            "epoch": membership.epoch,
-            "replication": membership.copies,
-            "moving": bool(membership.before),
-            "nodes": [
-                {**asdict(member), **self._report_of(member.node_id)}
-                for member in membership.members
-            ],
-            "changes": [asdict(change) for change in changes],
-            "threads": {name: asdict(stats) for name, stats in self._threads.stats().items()},
-        }
+        threads = {name: asdict(stats) for name, stats in self._threads.stats().items()}
+        return {**self._keeper.status(), "threads": threads}
 
     def close(self, timeout_s: float) -> None:
         """Tell nobody anything any more, and start nothing."""
@@ -109,125 +60,30 @@ class KVDirectoryShell:
     def process_id(self) -> int:
         return os.getpid()
 
-    def _report_of(self, node_id: str) -> dict[str, Any]:
-        report = self._reports.get(node_id)
-        return {} if report is None else asdict(report)
-
-    def _resume(self) -> None:
-        """From the latest membership that any shard followed."""
-        asked = self._peers.start(dict.fromkeys(self._alive(), ()), "membership")
-        for known in self._peers.gather(asked, _REPORT_TIMEOUT_S).values():
-            if known.epoch > self._membership.epoch:
-                self._membership = known
-        members = self._membership.members
-        self._settled = self._membership.before or members
-        self._draining = {m.node_id for m in members if m.state == "draining"}
-        # Members until they have been silent for long enough: they may be restarting as well.
-        self._heard = dict.fromkeys(self._membership.node_ids, time.monotonic())
-        self._is_resumed = True
-
     def _reconcile(self) -> None:
         try:
-            if not self._is_resumed:
-                self._resume()
-            self._follow(self._alive())
+            self._keeper.step(self._alive())
         except RayError as error:  # Ray's head restarts: what is known stands
             logger.warning("the cluster's nodes cannot be listed: %s", error)
-
-    def _follow(self, alive: set[str]) -> None:
-        """Start what is missing, tell all of them the latest membership, and make the next one of
-        what they say."""
-        try:
-            each(alive - self._heard.keys(), self._start)
-        finally:
-            self._ask(alive)
 
     def _start(self, node_id: str) -> None:
         start_shard(self._config, node_id, self._namespace)
 
     def _restart_unhealthy(self) -> None:
         """A shard that lost a thread does half of its work and answers: Ray starts it anew."""
-        for node_id, report in list(self._reports.items()):
+        for node_id, report in list(self._keeper.reports.items()):
             if report.threads_gone:
                 logger.error("the shard of %s lost %s: it restarts", node_id, report.threads_gone)
-                del self._reports[node_id]
+                del self._keeper.reports[node_id]
                 with suppress(ValueError):  # it is gone already
                     handle = ray.get_actor(shard_name(node_id), namespace=self._namespace)
                     ray.kill(handle, no_restart=False)
-
-    def _ask(self, alive: set[str]) -> None:
-        now = time.monotonic()
-        asked = self._peers.start(dict.fromkeys(alive, (self._membership,)), "follow")
-        for node_id, report in self._peers.gather(asked, _REPORT_TIMEOUT_S).items():
-            self._reports[node_id], self._heard[node_id] = report, now
-        for node_id in [n for n in self._heard if not self._is_there(n, alive, now)]:
-            del self._heard[node_id]
-            self._reports.pop(node_id, None)
-        with self._lock:
-            self._draining &= self._heard.keys()
-            self._update(self._members())
 
     def _alive(self) -> set[str]:
         """Ids of the nodes that keep a shard."""
         wanted = self._config.node_labels.items()
         nodes = [node for node in ray.nodes() if node["Alive"]]
         return {str(node["NodeID"]) for node in nodes if wanted <= node["Labels"].items()}
-
-    def _is_there(self, node_id: str, alive: set[str], now: float) -> bool:
-        return node_id in alive and now - self._heard[node_id] < LOST_AFTER_S
-
-    def _members(self) -> tuple[Member, ...]:
-        """Of the nodes that are heard of, each under a name of its own."""
-        known = {m.node_id: m for m in self._membership.members if m.node_id in self._heard}
-        taken = {m.name for m in known.values()}
-        members = []
-        for node_id in sorted(self._heard):
-            old = known.get(node_id)
-            if old is None or _is_makeshift(old):
-                # Several nodes of one machine may have one name, and one that replaces another may
-                # come before the other is known to be lost.
-                name = node_name(node_id)
-                name = name if name not in taken else _makeshift(name, node_id)
-            else:
-                name = old.name
-            taken.add(name)
-            members.append(self._member(node_id, name, old))
-        return tuple(members)
-
-    def _member(self, node_id: str, name: str, known: Member | None) -> Member:
-        report = self._reports.get(node_id)
-        state: MemberState = "draining" if node_id in self._draining else "up"
-        if known is None:
-            assert report is not None, f"{node_id} was heard of before it said anything"
-            return Member(node_id, name, report.capacity_bytes, state)
-        capacity = known.capacity_bytes if report is None else report.capacity_bytes
-        if abs(capacity / known.capacity_bytes - 1) < _CAPACITY_NEWS:
-            capacity = known.capacity_bytes
-        return replace(known, name=name, capacity_bytes=capacity, state=state)
-
-    def _update(self, members: tuple[Member, ...]) -> None:
-        latest = self._membership
-        if members != latest.members:
-            before = self._settled if self._settled != members else ()
-            self._publish(members, before, _difference(latest.members, members))
-        elif latest.before and self._all_done(latest.epoch) and self._has_stood():
-            self._publish(latest.members, (), "everything has moved")
-
-    def _all_done(self, epoch: int) -> bool:
-        done = [n for n, report in self._reports.items() if report.done_epoch >= epoch]
-        return len(done) == len(self._heard)
-
-    def _has_stood(self) -> bool:
-        return time.monotonic() - self._published_at > SETTLE_S
-
-    def _publish(self, members: tuple[Member, ...], before: tuple[Member, ...], why: str) -> None:
-        epoch = self._membership.epoch + 1
-        self._membership = Membership(epoch, members, self._config.replication, before)
-        if not before:
-            self._settled = members
-        self._published_at = time.monotonic()
-        self._changes.append(Change(epoch, time.time(), why))
-        logger.info("epoch %d: %s", epoch, why)
 
 
 KVDirectory = ray.remote(max_restarts=-1, num_cpus=0)(KVDirectoryShell)
@@ -238,25 +94,3 @@ def ensure_directory(config: StoreConfig, namespace: str = NAMESPACE) -> Any:
     return KVDirectory.options(
         name=DIRECTORY, namespace=namespace, get_if_exists=True, lifetime="detached"
     ).remote(config, namespace)
-
-
-def _makeshift(name: str, node_id: str) -> str:
-    return f"{name}/{node_id}"
-
-
-def _is_makeshift(member: Member) -> bool:
-    return member.name.endswith(_makeshift("", member.node_id))
-
-
-def _difference(old: tuple[Member, ...], new: tuple[Member, ...]) -> str:
-    was, now = ({m.node_id: m for m in members} for members in (old, new))
-    said = [f"{now[n].name} joined" for n in now.keys() - was.keys()]
-    said += [f"{was[n].name} left" for n in was.keys() - now.keys()]
-    for node_id in now.keys() & was.keys():
-        if now[node_id].state != was[node_id].state:
-            said.append(f"{now[node_id].name} is {now[node_id].state}")
-        elif now[node_id].name != was[node_id].name:
-            said.append(f"{was[node_id].name} is {now[node_id].name}")
-        elif now[node_id] != was[node_id]:
-            said.append(f"{now[node_id].name} has {now[node_id].capacity_bytes} bytes")
-    return ", ".join(sorted(said))

@@ -36,7 +36,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Membership:
-    """One state of the cluster; a later one has a higher epoch."""
+    """One state of the cluster; a later one has a higher epoch, whichever directory made it."""
 
     epoch: int
     members: tuple[Member, ...]

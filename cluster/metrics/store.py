@@ -62,7 +62,7 @@ THREADS = (
     counter("failures", "thread_failures", "What failed in it and was skipped"),
 )
 WHOLE = (
-    gauge("epoch", "membership_epoch", "Memberships since the store began; each change is one"),
+    gauge("epoch", "membership_epoch", "Grows with each change of the membership"),
     gauge("moving", "membership_moving", "1 while segments move to new owners"),
     gauge("replication", "membership_replication", "Owners of a segment"),
 )
@@ -90,14 +90,13 @@ def _tiers(nodes: list[Status]) -> Iterator[Report]:
     """Those that are configured."""
     for node in nodes:
         for name in STORE_TIERS:
-            tier = node["store"].get(name)
-            if tier is not None and tier["capacity_bytes"] > 0:
+            if (tier := node["store"][name])["capacity_bytes"] > 0:
                 yield (node["name"], name), tier
 
 
 def _threads(nodes: list[Status]) -> Iterator[Report]:
     for node in nodes:
-        for name, thread in node["store"].get("threads", {}).items():
+        for name, thread in node["store"]["threads"].items():
             yield (node["name"], name), thread
 
 

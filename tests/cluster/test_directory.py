@@ -4,13 +4,17 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import ray
 
+from actors.cluster_store import ClusterStoreClient
+from kvstore.config import StoreConfig
+from kvstore.errors import RemovalError
 from kvstore.types import Path, SegmentKey
 from tests.cluster.answering import Answering
-from tests.cluster.nodes import Nodes, nodes
+from tests.cluster.nodes import Engine, Nodes, nodes
 from tests.kvstore.segments import TRUNK, chain_of, passage, small_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -174,6 +178,38 @@ def test_a_deleted_passage_is_gone_from_every_node(three: Nodes) -> None:
     leaves = [path[-1].key for path in paths]
     for name in "abc":
         assert ray.get(three.shard(name).locate.remote(leaves), timeout=20) == {}
+
+
+class Newcomer(Engine):
+    """One that has not heard of any other node."""
+
+    def __init__(self, config: StoreConfig) -> None:
+        self._client = ClusterStoreClient(config)
+
+
+@contextmanager
+def silent(process_id: int) -> Iterator[None]:
+    os.kill(process_id, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process_id, signal.SIGCONT)
+
+
+def test_who_has_not_heard_of_the_other_nodes_does_not_say_that_a_passage_is_gone(
+    three: Nodes,
+) -> None:
+    paths = [chain_of(TRUNK, passage(n)) for n in range(1001, 1009)]
+    ray.get(three.engine("b").use.remote(*paths), timeout=60)
+    assert has(three, "b", [path[-1].key for path in paths])
+    tags = [path[-1].tag for path in paths]
+    with silent(ray.get(three.directory.process_id.remote(), timeout=20)):
+        newcomer = three.engine("a", Newcomer)
+        with pytest.raises(RemovalError, match="has not heard of"):
+            ray.get(newcomer.call.remote("remove_tags", tags), timeout=60)
+    ray.get(newcomer.call.remote("remove_tags", tags), timeout=60)
+    for name in "abc":
+        assert not has(three, name, [path[-1].key for path in paths], some=True)
 
 
 def test_what_is_popular_elsewhere_is_kept_by_its_owner(three: Nodes) -> None:
