@@ -26,6 +26,7 @@ from pathlib import Path
 from kvstore.errors import StoreConfigError
 from kvstore.locks import is_own_file
 from kvstore.tiers import segment_files
+from kvstore.tiers.deadline import Deadline
 from kvstore.tiers.files import Files
 from kvstore.tiers.folders import Folders
 from kvstore.tiers.medium import Listed, Medium, Source, Written
@@ -36,6 +37,8 @@ from kvstore.types import SegmentKey, TierName
 logger = logging.getLogger(__name__)
 
 _SETTING = "store.ssd_dir"
+_START_S = 5.0
+"""So long a disk may take at the start before it is left to itself."""
 
 
 class Folder(Medium):
@@ -53,11 +56,8 @@ class Folder(Medium):
             self._folders = Folders(folder, self._files)
             self._folders.require_real()
             self._quarantine = Quarantine(folder / "quarantine", quarantine_bytes, self._files)
-            self._sweep()
             self._is_ready = False
-            if not self._held.is_marked:
-                with suppress(OSError):  # a disk that is full, or fails: it is tried again
-                    self._make_ready()
+            self._begin()
         except OSError as error:
             self.close()
             raise StoreConfigError(f"{_SETTING} is {folder}: {error}") from error
@@ -169,9 +169,25 @@ class Folder(Medium):
                 self._files.make_folder(self._folder / name)
             self._is_ready = True
 
+    def _begin(self) -> None:
+        """What is to be done at the start. On a disk that hangs it goes on beside the store, which
+        writes nothing before it has ended. Raises OSError."""
+
+        def begin() -> None:
+            with self._renewing:
+                self._sweep()
+                if not self._held.is_marked:
+                    with suppress(OSError):  # a disk that is full, or fails: it is tried again
+                        self._make_ready()
+
+        try:
+            Deadline(_START_S, threads=1).run(begin)
+        except TimeoutError as error:
+            logger.warning("%s is %s: the disk hangs: %s", _SETTING, self._folder, error.strerror)
+
     def _sweep(self) -> None:
         """Of what was being written when a predecessor ended. What cannot be unlinked stays."""
-        for name, _ in segment_files.own_files(f"{self._folder}/tmp"):
+        for name, _ in list(segment_files.own_files(f"{self._folder}/tmp")):
             try:
                 self._files.unlink(self._folder / "tmp" / name)
             except OSError as error:

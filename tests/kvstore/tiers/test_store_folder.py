@@ -141,6 +141,7 @@ class FailingFiles(Files):
         raise RuntimeError("a bug")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_folder_whose_start_failed_can_be_taken_again(tmp_path: Path) -> None:
     Folder(tmp_path, 0).close()
     (tmp_path / "tmp" / new_name(KEY)).write_bytes(b"x")
