@@ -6,17 +6,17 @@ that makes it right is the same: under the lock nothing waits, reads a payload o
 """
 
 import itertools
-import logging
 import threading
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from kvstore.arena import granules
+from kvstore.burial import bury
 from kvstore.config import Admission, StoreConfig
 from kvstore.copies import Copies, Owns
 from kvstore.costs import PrefillProfile
-from kvstore.deletions import DamagedListError, DeletionList
+from kvstore.counters import Counters
+from kvstore.deletions import DeletionList
 from kvstore.errors import StoreUnavailableError
 from kvstore.eviction import Eviction
 from kvstore.families import Family
@@ -34,29 +34,7 @@ from kvstore.tiers.dram import Slot
 from kvstore.tiers.files import Files
 from kvstore.tiers.slow import SlowTier
 from kvstore.turns import in_turns
-from kvstore.types import Extent, SegmentKey, SegmentSpec, StoreStats, TierStats
-
-logger = logging.getLogger(__name__)
-
-_NEVER = 2**63
-"""A version of tombstones that is not reached."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """Since the start."""
-
-    misses: int = 0
-    waits: int = 0
-    commits: int = 0
-    aborts: int = 0
-    no_room: int = 0
-    corrupt: int = 0
-    unauthenticated: int = 0
-    prefetch_reads: int = 0
-    prefetch_used: int = 0
-    prefetch_late: int = 0
-    prefetch_unused: int = 0
+from kvstore.types import Extent, SegmentKey, SegmentSpec
 
 
 class Books:
@@ -97,7 +75,8 @@ class Books:
         self.recent = RecentRemovals()
         self.deletions = DeletionList(self.ssd_folder, self.files) if self.ssd_folder else None
         """Those that a restart must not forget; it has a lock of its own, and takes its time."""
-        self._bury()
+        if self.deletions is not None:
+            bury(self.deletions, self.levels)
         self.leases = Leases(self.dram)
         self.claims = Claims(config.ticket_ttl_s)
         self.window = PendingWindow()
@@ -259,50 +238,6 @@ class Books:
     def next_use(self) -> dict[SegmentKey, int]:
         """Of what the next `lookahead_requests` queued requests need."""
         return self.window.next_use(self.lookahead_requests)
-
-    def stats(self) -> StoreStats:
-        slow = {level.name: level.stats() for level in self.levels}
-        none = TierStats(0, 0, 0, 0, 0)
-        shelf = self.dram_shelf
-        return StoreStats(
-            dram=TierStats(
-                self.dram.capacity_bytes,
-                self.dram.used_bytes,
-                len(shelf),
-                shelf.hits,
-                shelf.evictions,
-                tenants=self.dram.shares.largest(),
-            ),
-            ssd=slow.get("ssd", none),
-            remote=slow.get("remote", none),
-            leases=len(self.leases),
-            open_tickets=len(self.claims),
-            copies_bytes=self.copies.used_bytes,
-            threads=self.threads.stats(),
-            **asdict(self.counters),
-        )
-
-    def _bury(self) -> None:
-        """Tombstones for what a predecessor deleted and its tiers still had."""
-        if self.deletions is None:
-            return
-        try:
-            found = self.deletions.load()
-        except (OSError, DamagedListError) as error:
-            logger.error("all that is on the SSD is deleted: the list of deletions %s", error)
-            found = []
-            for level in self.levels:
-                if level.tier.exclusive:
-                    level.tombstones.add_all()
-        levels = {level.name: level for level in self.levels}
-        kept = []
-        for deletion in found:
-            version = _NEVER  # a tier that is not used now keeps its deletions
-            if deletion.tier in levels:
-                tombstones = levels[deletion.tier].tombstones
-                version = tombstones.add(deletion.tags, deletion.keys)
-            kept.append(replace(deletion, version=version))
-        self.deletions.keep(kept)
 
     def _level(self, tier: SlowTier) -> Level:
         config = self._config

@@ -1,8 +1,10 @@
 """Questions about keys that change nothing and count as no use."""
 
+import time
 from collections.abc import Collection
 
 from kvstore.books import Books
+from kvstore.errors import DeadlineError
 from kvstore.turns import in_turns
 from kvstore.types import Lineage, SegmentKey, SegmentSpec, TierName
 
@@ -60,3 +62,15 @@ def _tags(books: Books, spec: SegmentSpec) -> tuple[bytes, ...]:
         if at is not None:
             tags[at.tag] = None
     return tuple(tags)
+
+
+def wait(books: Books, keys: Collection[SegmentKey], deadline_s: float) -> None:
+    """Until none of the keys is being computed; raises DeadlineError."""
+    give_up = time.monotonic() + deadline_s
+    with books.lock:
+        while not books.closed and (expiry := books.claims.next_expiry(keys)) is not None:
+            left = min(give_up, expiry) - time.monotonic()
+            if time.monotonic() >= give_up:
+                raise DeadlineError(f"{len(keys)} segments not computed after {deadline_s} s")
+            books.changed.wait(max(0.0, left))
+        books.require_open()

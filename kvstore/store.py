@@ -11,9 +11,9 @@ from kvstore.books import Books
 from kvstore.commits import Commits
 from kvstore.config import StoreConfig
 from kvstore.copies import Owns
-from kvstore.errors import DeadlineError
+from kvstore.figures import stats
 from kvstore.loads import Loads
-from kvstore.lookup import checksums, lineages, locate
+from kvstore.lookup import checksums, lineages, locate, wait
 from kvstore.ownership import holdings, kept, let_go, own
 from kvstore.prefetch import Prefetcher
 from kvstore.reaping import end_holder, reaping
@@ -155,14 +155,7 @@ class KVStore:
         """Until none of the keys is being computed; raises DeadlineError."""
         arguments.require_keys("keys", keys)
         arguments.require_seconds("deadline_s", deadline_s)
-        books, give_up = self._books, time.monotonic() + deadline_s
-        with books.lock:
-            while not books.closed and (expiry := books.claims.next_expiry(keys)) is not None:
-                left = min(give_up, expiry) - time.monotonic()
-                if time.monotonic() >= give_up:
-                    raise DeadlineError(f"{len(keys)} segments not computed after {deadline_s} s")
-                books.changed.wait(max(0.0, left))
-            books.require_open()
+        wait(self._books, keys, deadline_s)
 
     def announce(
         self, request_id: str, tenant: bytes, keys: Sequence[SegmentKey], deadline_s: float
@@ -253,7 +246,7 @@ class KVStore:
     def stats(self) -> StoreStats:
         with self._books.lock:
             self._books.require_open()
-            return self._books.stats()
+            return stats(self._books)
 
     def check(self, repair: bool = False) -> CheckReport:
         """Balance the books and re-verify every checksum of both tiers; slow, safe at any time."""

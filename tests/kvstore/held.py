@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import SimpleNamespace
+from dataclasses import dataclass
+from types import FrameType, SimpleNamespace
 from unittest import mock
 
 from kvstore.config import StoreConfig
@@ -21,21 +22,49 @@ _AT_ONCE = 256
 _Lock = threading.Lock
 
 
+@dataclass(slots=True)
+class Holds:
+    """Of one operation."""
+
+    count: int = 0
+    longest_s: float = 0.0
+    """By the clock, whoever took the core meanwhile."""
+    longest_cpu_s: float = 0.0
+    """In processor time of the thread that held it."""
+    longest_by: str = ""
+    """The function that did."""
+    total_s: float = 0.0
+
+    def add(self, held_s: float, cpu_s: float, caller: FrameType) -> None:
+        self.count += 1
+        self.total_s += held_s
+        self.longest_s = max(self.longest_s, held_s)
+        if cpu_s > self.longest_cpu_s:
+            self.longest_cpu_s = cpu_s
+            self.longest_by = _outside(caller).f_code.co_qualname
+
+
 class HeldLock:
-    """A lock that knows its longest hold: by the clock, and in processor time, which other
-    processes of a busy machine do not lengthen."""
+    """A lock that knows for how long it was held, and for what. The measure is processor time:
+    other processes of a busy machine do not lengthen it."""
 
     def __init__(self) -> None:
         self._lock = _Lock()
         self._since = self._cpu_since = 0.0
-        self._by = ""
-        self.reset()
+        self._operation = ""
+        self.holds: dict[str, Holds] = {}
+
+    @property
+    def longest_cpu_s(self) -> float:
+        return max((holds.longest_cpu_s for holds in self.holds.values()), default=0.0)
+
+    @property
+    def longest_by(self) -> str:
+        longest = max(self.holds.values(), key=lambda h: h.longest_cpu_s, default=Holds())
+        return longest.longest_by
 
     def reset(self) -> None:
-        self.longest_s = self.longest_cpu_s = 0.0
-        self.longest_by = ""
-        """The function that held it for the longest processor time."""
-        self.num_holds = 0
+        self.holds = {}
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         taken = self._lock.acquire(blocking, timeout)
@@ -44,15 +73,8 @@ class HeldLock:
         return taken
 
     def release(self) -> None:
-        held, cpu = time.perf_counter() - self._since, time.thread_time() - self._cpu_since
-        self.num_holds += 1
-        self.longest_s = max(self.longest_s, held)
-        if cpu > self.longest_cpu_s:
-            self.longest_cpu_s = cpu
-            caller = sys._getframe(1)
-            while caller.f_back and caller.f_code.co_filename in (__file__, threading.__file__):
-                caller = caller.f_back
-            self.longest_by = caller.f_code.co_qualname
+        held_s, cpu_s = time.perf_counter() - self._since, time.thread_time() - self._cpu_since
+        self.holds.setdefault(self._operation, Holds()).add(held_s, cpu_s, sys._getframe(1))
         self._lock.release()
 
     def locked(self) -> bool:
@@ -64,16 +86,38 @@ class HeldLock:
     def __exit__(self, *_: object) -> None:
         self.release()
 
+    @contextmanager
+    def counting(self, operation: str) -> Iterator[None]:
+        """Every hold meanwhile, whoever's it is, counts as the operation's."""
+        with self:
+            self._operation = operation
+        yield
+        with self:
+            self._operation = ""
+
+
+@contextmanager
+def measured_locks() -> Iterator[None]:
+    """The metadata lock of a store that is made meanwhile is a measured one."""
+    threads = SimpleNamespace(Lock=HeldLock, Condition=threading.Condition)
+    with mock.patch("kvstore.books.threading", threads):
+        yield
+
+
+def lock_of(store: KVStore) -> HeldLock:
+    """The metadata lock of a store that was made with measured locks."""
+    lock: object = store._books.lock
+    assert isinstance(lock, HeldLock), f"{lock} is not measured"
+    return lock
+
 
 @contextmanager
 def watched(config: StoreConfig) -> Iterator[tuple[KVStore, HeldLock]]:
     """A store behind such a lock, without the pauses of Python's collector (see
     `kvstore.garbage`)."""
-    threads = SimpleNamespace(Lock=HeldLock, Condition=threading.Condition)
-    with mock.patch("kvstore.books.threading", threads):
+    with measured_locks():
         store = KVStore(config, "node")
-    lock = store._books.lock
-    assert isinstance(lock, HeldLock)
+    lock = lock_of(store)
     try:
         assert store.flush(30)
         gc.disable()
@@ -103,3 +147,10 @@ def store_all(store: KVStore, config: StoreConfig, paths: Sequence[Path]) -> Non
         client.commit(acquired, list(acquired.tickets.values()))
         client.release(acquired.lease_id)
     client.close()
+
+
+def _outside(frame: FrameType) -> FrameType:
+    """The caller, past locks and conditions."""
+    while frame.f_back and frame.f_code.co_filename in (__file__, threading.__file__):
+        frame = frame.f_back
+    return frame
