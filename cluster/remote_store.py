@@ -48,15 +48,19 @@ class RemoteStore:
 def summed(reports: Mapping[str, Any]) -> Status:
     """Of all nodes together; one that did not answer is a problem."""
     problems: list[str] = []
+    unchecked: list[str] = []
     total = {"segments_checked": 0, "bytes_checked": 0, "repaired": 0}
     for name, report in reports.items():
         if isinstance(report, Exception):
             problems.append(f"{name}: {report}")
             continue
         problems += [f"{name}: {problem}" for problem in report.problems]
+        unchecked += [f"{name}: {tier}" for tier in report.unchecked]
         for key in total:
             total[key] += getattr(report, key)
-    return {**total, "problems": problems, "ok": not problems, "nodes": list(reports)}
+    is_ok = not problems and not unchecked
+    lines = {"problems": problems, "unchecked": unchecked}
+    return {**total, **lines, "ok": is_ok, "nodes": list(reports)}
 
 
 async def _call(actor: str, method: str, *args: Any, timeout_s: float) -> Any:

@@ -179,6 +179,7 @@ class _Balance:
         """A tier's shelves against its ledger, which each follows the other by a moment."""
         problems = self._shelf(level.name, level.shelf, lambda entry: True)
         problems += self._shelf(f"{level.name}, others' objects", level.foreign, lambda e: True)
+        problems += self._bound(level)
         entries = [e for shelf in level.shelves for e in shelf.entries()]
         suspects = self._each([*entries, *level.tier.keys()], lambda e: self._apart(level, e))
         if not suspects:
@@ -186,6 +187,13 @@ class _Balance:
         time.sleep(_SETTLE_S)
         again = self._each([*entries, *level.tier.keys()], lambda e: self._apart(level, e))
         return problems + list(dict.fromkeys(line for line in again if line in suspects))
+
+    def _bound(self, level: Level) -> list[str]:
+        """What a predecessor left may be more than fits, until recovery has trimmed it."""
+        tier = level.tier
+        with self._books.lock:
+            is_over = not level.recovering and tier.used_bytes > tier.capacity_bytes
+        return [f"{level.name}: more than its {tier.capacity_bytes} bytes used"] if is_over else []
 
     def _apart(self, level: Level, entry: Entry) -> Iterator[str]:
         stored = level.tier.stored(entry.key)

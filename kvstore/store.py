@@ -58,6 +58,7 @@ class KVStore:
         self._prefetcher = Prefetcher(self._books, self._loads, config.prefetch)
         self._scrubber = Scrubber(self._books, config.scrub_bytes_per_s)
         self._memory = create_remembering(self._books)
+        self._audit = Audit(self._books, self._loads, config.read_timeout_s)
         self._writes = [WriteBehind(self._books, it, self._memory) for it in self._books.levels]
         self._removal = Removal(self._books, self._loads, config.remove_timeout_s)
         self._closing = False
@@ -249,9 +250,10 @@ class KVStore:
             return stats(self._books)
 
     def check(self, repair: bool = False) -> CheckReport:
-        """Balance the books and re-verify every checksum of both tiers; slow, safe at any time."""
+        """Balance the books and re-verify every checksum of all tiers; slow, safe at any time.
+        A tier that gives nothing for `read_timeout_s` is left alone, and named as unchecked."""
         arguments.require_flag("repair", repair)
-        return Audit(self._books, self._loads, repair).run()
+        return self._audit.run(repair)
 
     def flush(self, timeout_s: float) -> bool:
         """Whether everything published so far reached the slow tiers, or was given up, in time."""

@@ -222,6 +222,8 @@ class CheckReport:
     bytes_checked: int
     problems: tuple[str, ...]
     repaired: int
+    unchecked: tuple[str, ...] = ()
+    """Tiers that were not looked at, or not to the end, and why."""
 
     @property
     def ok(self) -> bool:

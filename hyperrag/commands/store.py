@@ -35,7 +35,8 @@ def check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Verify every segment of the store; exit status 1 when something is wrong."""
+    """Verify every segment of the store; exit status 1 when something is wrong, or could not
+    be looked at."""
     with session(ctx).client() as client:
         report = client.check(repair)
     _show(report, as_json)

@@ -8,6 +8,7 @@ from kvstore.tiers.medium import Listed, Medium
 from kvstore.tiers.recovery import Recovery
 from kvstore.tiers.segment_object import identify
 from kvstore.tiers.sharing import Sharing, sweep
+from kvstore.tiers.steps import Step, no_step, stepped
 from kvstore.types import SegmentSpec
 
 IsDoomed = Callable[[SegmentSpec], bool]
@@ -45,12 +46,12 @@ class Purge:
             self.stray(name)
             self._ledger.forget(name)
 
-    def strays(self) -> list[str]:
+    def strays(self, step: Step = no_step) -> list[str]:
         """Names of what is on the medium and in no book, once all is recovered. For a medium that
-        nobody else writes to."""
-        if not (first := self._strange()):
+        nobody else writes to. `step` is called at each object."""
+        if not (first := self._strange(step)):
             return []
-        again = self._strange()  # what was moving at first is settled by now
+        again = self._strange(step)  # what was moving at first is settled by now
         return [name for name in first if name in again]
 
     def stray(self, name: str) -> bool:
@@ -73,9 +74,10 @@ class Purge:
             return True
         return is_doomed(stored.entry.spec)
 
-    def _strange(self) -> list[str]:
+    def _strange(self, step: Step) -> list[str]:
         try:
-            found = [*self._medium.strays(), *(it.name for it in self._medium.list())]
+            found = list(stepped(self._medium.strays(), step))
+            found += [it.name for it in stepped(self._medium.list(), step)]
         except OSError as error:
             raise TierUnavailableError(self._medium.tier, f"cannot be listed: {error}") from error
         return self._ledger.unknown(found)

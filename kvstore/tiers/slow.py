@@ -26,6 +26,7 @@ from kvstore.tiers.purge import Purge
 from kvstore.tiers.recovery import LastUse, Recovery
 from kvstore.tiers.segment_object import ObjectReader, Stored, encode_segment
 from kvstore.tiers.sharing import Sharing
+from kvstore.tiers.steps import Step, no_step, stepped
 from kvstore.types import SegmentKey, SegmentSpec
 
 logger = logging.getLogger(__name__)
@@ -265,16 +266,15 @@ class SlowTier(Tier):
         entries = [stored.entry for stored in self._ledger.stored()]
         return iter(sorted(entries, key=lambda entry: entry.last_use))
 
-    def check(self) -> list[str]:
-        """Sizes add up, and every visible object is there with its size, if nobody else writes."""
+    def check(self, step: Step = no_step) -> list[str]:
+        """Sizes add up, and every visible object is there with its size, if nobody else writes.
+        `step` is called at each object of the listing, and may raise to end it."""
         stored, problem = self._ledger.stored(), self._ledger.imbalance()
         problems = [f"{self.name}: {problem}"] if problem else []
-        if self.used_bytes > self.capacity_bytes:
-            problems.append(f"{self.name}: {self.used_bytes} bytes used of {self.capacity_bytes}")
         if not self._medium.exclusive:
             return problems
         try:
-            sizes = {it.name: it.nbytes for it in self._medium.list()}
+            sizes = {it.name: it.nbytes for it in stepped(self._medium.list(), step)}
         except OSError as error:
             return [*problems, f"{self.name}: cannot be listed: {error}"]
         for one in stored:

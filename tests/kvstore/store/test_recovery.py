@@ -63,6 +63,8 @@ def test_a_segment_is_found_before_it_is_listed(gate: Gate, config: StoreConfig)
     assert len(acquired.hits) == 4 and store.stats().ssd.num_segments == 4
     assert_right_bytes(client, acquired)
     assert_balanced(store)
+    (unchecked,) = store.check().unchecked
+    assert unchecked.startswith("ssd: still being listed")
     gate.open.set()
     assert store.flush(10)
     assert store.stats().ssd.num_segments == 13 and store.stats().ssd.hits == 4
@@ -104,6 +106,7 @@ def test_what_would_displace_something_waits_for_the_recovery(
     assert store.flush(10) and store.stats().ssd.written_bytes > 0
     client.release(acquired.lease_id)
     assert_balanced(store)
+    assert store.check().unchecked == ()
     client.close()
     store.close()
 
@@ -137,6 +140,20 @@ def test_the_oldest_go_first_when_there_is_less_room(gate: Gate, config: StoreCo
     acquired = client.acquire(PATHS, 5)
     assert set(acquired.hits) == {PATHS[0][0].key, *(path[1].key for path in PATHS[-5:])}
     client.close()
+    store.close()
+
+
+def test_what_does_not_fit_any_more_is_no_fault_until_it_was_trimmed(
+    gate: Gate, config: StoreConfig
+) -> None:
+    store = KVStore(replace(config, ssd_bytes=6 * 28672), "node")
+    assert eventually(lambda: store.stats().ssd.used_bytes > 6 * 28672, 20)
+    assert store.check().problems == ()
+    gate.open.set()
+    assert store.flush(10)
+    assert_balanced(store)
+    store._books.levels[0].tier._max_bytes = 4096
+    assert store.check().problems == ("ssd: more than its 4096 bytes used",)
     store.close()
 
 

@@ -1,0 +1,113 @@
+"""A look at all of one slow tier: every object, read and verified, on a thread of its own.
+
+A medium may hang in any call. Who asked waits only as long as the look gets on; then the thread is
+left behind, and the tier is left alone until it is back.
+"""
+
+import time
+from concurrent.futures import CancelledError
+
+from kvstore.books import Books
+from kvstore.disposal import discard
+from kvstore.errors import AuthenticationError, CorruptSegmentError, TierUnavailableError
+from kvstore.executor import DaemonExecutor
+from kvstore.levels import Level
+from kvstore.types import SegmentSpec
+
+
+class Inspection:
+    """One `check` of one tier. What was found is in the fields once `run` has returned."""
+
+    def __init__(self, books: Books, level: Level, repair: bool) -> None:
+        self.level = level
+        self.problems: list[str] = []
+        self.segments = self.bytes = self.repaired = 0
+        self.is_over = False
+        """Of the thread: nothing of it is in the medium any more."""
+        self._books = books
+        self._repair = repair
+        self._left_behind = False
+        self._last_step = time.monotonic()
+
+    def run(self, timeout_s: float) -> bool:
+        """Whether all of the tier was looked at; False when a step took longer than `timeout_s`.
+        Raises StoreUnavailableError once the store is closed."""
+        books = self._books
+        pool = DaemonExecutor(1, f"kvstore-check-{self.level.name}")
+        looking = pool.submit(self._look)
+        pool.shutdown(wait=False)
+        with books.lock:
+            try:
+                while not self.is_over:
+                    books.require_open()
+                    left = self._last_step + timeout_s - time.monotonic()
+                    if left <= 0:
+                        return False
+                    books.changed.wait(left)
+            finally:
+                self._left_behind = not self.is_over
+        looking.result()
+        return True
+
+    def _look(self) -> None:
+        level = self.level
+        try:
+            self.problems += level.tier.check(self._step)
+            for spec in [entry.spec for entry in level.shelf.entries()]:
+                self._check_object(spec)
+            self._check_strays()
+        finally:
+            with self._books.lock:
+                self.is_over = True
+                self._books.changed.notify_all()
+
+    def _step(self) -> None:
+        """Before each call to the medium, and before anything is changed. Raises CancelledError
+        when nobody waits any more."""
+        self._last_step = time.monotonic()
+        self._books.require_open()
+        if self._left_behind:
+            raise CancelledError
+
+    def _check_object(self, spec: SegmentSpec) -> None:
+        books, level = self._books, self.level
+        problem, is_damage = None, False
+        self._step()
+        try:
+            reader = level.tier.open(spec.key)
+            if reader is None:  # evicted meanwhile, or it vanished
+                with books.lock:
+                    self.repaired += level.forget(spec.key) and self._repair
+                return
+            with reader:
+                for layer in range(spec.layout.num_layers):
+                    self._step()
+                    reader.layer(layer)
+        except (CorruptSegmentError, TierUnavailableError) as error:
+            problem = f"{level.name}: {error}"
+            is_damage = not isinstance(error, AuthenticationError)
+        self._step()
+        self._count(spec, problem)
+        if is_damage and self._repair:
+            with books.lock:
+                stored = level.detach(spec.key)
+            if stored is not None:
+                discard(books, level, stored, damaged=True)
+                self.repaired += 1
+
+    def _check_strays(self) -> None:
+        level = self.level
+        try:
+            for name in level.tier.purge.strays(self._step) if level.tier.complete else ():
+                self._step()
+                self.problems.append(f"{level.name}: {name} is no segment of this store")
+                if self._repair:
+                    self.repaired += level.tier.purge.stray(name)
+        except TierUnavailableError as error:
+            self.problems.append(str(error))
+
+    def _count(self, spec: SegmentSpec, problem: str | None) -> None:
+        self.segments += 1
+        self.bytes += spec.layout.nbytes
+        if problem:
+            self.problems.append(problem)
