@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -14,10 +14,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.guests import Fetched, Guests, TakenOver
 from actors.moving import Mover
+from actors.node_removals import NodeRemovals
 from actors.parcels import Parcel
 from actors.peers import Peers
+from actors.removal_log import Removals
 from actors.shard_groups import GROUPS, NUM_THREADS, WAITS_EACH
 from actors.shard_names import NAMESPACE, node_name, shard_name
+from actors.shard_report import ShardReport
 from actors.stays import Guest
 from actors.turns import Turns
 from actors.watching import Watch
@@ -47,30 +50,6 @@ _START_TIMEOUT_S = 120.0
 _RESTART_POLL_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class ShardReport:
-    """What a directory asks a shard: how big it is, and how far it has followed."""
-
-    epoch: int
-    done_epoch: int
-    capacity_bytes: int
-    moved_bytes: int
-    moved_segments: int
-    guests: int
-    sent_bytes: int
-    """Of KV, to other nodes, since the shard began."""
-    received_bytes: int
-    """Of KV that other nodes gave it to keep."""
-    waiting_segments: int
-    """That the nodes which own them now have not confirmed yet: the change goes on."""
-    waiting_for: dict[str, int]
-    """The same, by the name of the node."""
-    unplaced_segments: int
-    """For which their owner had no room: they stay here until the next change."""
-    threads_gone: tuple[str, ...]
-    """Background threads that do not run any more: the shard is to be restarted."""
-
-
 class KVShardShell:
     """Forwards to one KVStore. A restart makes a new arena and recovers what the SSD has."""
 
@@ -79,6 +58,7 @@ class KVShardShell:
         self._node = node
         self._store = KVStore(config, node)
         self._guests = Guests(self._store, config)
+        self._removals = NodeRemovals(self._store, config)
         self._peers, rate = Peers(namespace), config.rebalance_bytes_per_s
         self._mover = Mover(node, self._store, self._guests, self._peers, rate)
         self._following = threading.Lock()
@@ -147,7 +127,17 @@ class KVShardShell:
 
     @ray.method(concurrency_group="removals")  # type: ignore[untyped-decorator]  # Ray has no types
     def remove_tags(self, tags: Collection[bytes], removal: bytes) -> int:
-        return self._store.remove_tags(tags, removal)
+        return self._removals.remove_tags(tags, removal)
+
+    @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]  # Ray has no types
+    def removals(self) -> Removals:
+        """Those that this node knows of."""
+        return self._removals.known()
+
+    @ray.method(concurrency_group="removals")  # type: ignore[untyped-decorator]  # Ray has no types
+    def learn_removals(self, removals: Removals, is_whole: bool) -> bool:
+        """What this node missed of these; whether it has made them. See NodeRemovals."""
+        return self._removals.learn(removals, is_whole)
 
     def lineages(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]:
         return self._store.lineages(keys)
@@ -193,6 +183,7 @@ class KVShardShell:
                 if membership.epoch > self._membership.epoch:
                     self._membership = membership
                     self._obey(membership)
+        self._removals.followed()
         return self._report()
 
     def _obey(self, membership: Membership) -> None:
@@ -218,6 +209,7 @@ class KVShardShell:
             sum(self._mover.waiting.values()),
             dict(self._mover.waiting),
             self._mover.num_unplaced,
+            self._removals.is_told,
             tuple(self._store.threads.gone()),
         )
 
@@ -250,6 +242,7 @@ class KVShardShell:
         self._watch.close()
         self._mover.close(timeout_s)
         self._guests.close()
+        self._removals.close(timeout_s)
         self._store.close(timeout_s)
 
 

@@ -8,14 +8,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from actors.membership_view import POLL_S
 from actors.peers import Peers
-from actors.shard import ShardReport
 from actors.shard_names import node_name
+from actors.shard_report import ShardReport
+from cluster.telling import Telling
 from kvstore.membership import Member, Membership, MemberState
 from kvstore.supervised import each
 
@@ -54,6 +55,8 @@ class MembershipKeeper:
         """The latest that anybody knows of."""
         self._settled: tuple[Member, ...] = ()
         self._heard: dict[str, float] = {}
+        self._joining: frozenset[str] = frozenset()
+        self._telling = Telling(peers)
         self._draining: set[str] = set()
         self._published_at = time.monotonic()
         self._changes: deque[Change] = deque(maxlen=_CHANGES)
@@ -68,9 +71,11 @@ class MembershipKeeper:
             return self._membership
 
     def sharers(self) -> frozenset[str] | None:
-        """Ids of all nodes that may have anything; None before they are known."""
+        """Ids of the members, and of the nodes that are told of removals just now to become such;
+        None before they are known. Whoever is none of these is told before it becomes one."""
         with self._lock:
-            return self._membership.node_ids if self._membership.epoch else None
+            members = self._membership.node_ids
+            return members | self._joining if self._membership.epoch else None
 
     def drain(self, node: str) -> None:
         """Its segments go to the others; it owns nothing any more. By its name or id; raises
@@ -128,8 +133,11 @@ class MembershipKeeper:
     def _ask(self, alive: set[str]) -> None:
         now = time.monotonic()
         asked = self._peers.start(dict.fromkeys(alive, (self._membership,)), "follow")
-        for node_id, report in self._peers.gather(asked, _REPORT_TIMEOUT_S).items():
-            self.reports[node_id], self._heard[node_id] = report, now
+        reports: dict[str, ShardReport] = self._peers.gather(asked, _REPORT_TIMEOUT_S)
+        told = self._tell(reports)
+        for node_id, report in reports.items():
+            if node_id in self._heard or node_id in told:
+                self.reports[node_id], self._heard[node_id] = report, now
         if any(r.epoch > self._membership.epoch for r in self.reports.values()):
             self._resume(alive)  # from one that did not answer when this process began
         for node_id in [n for n in self._heard if not self._is_there(n, alive, now)]:
@@ -138,6 +146,17 @@ class MembershipKeeper:
         with self._lock:
             self._draining &= self._heard.keys()
             self._update(self._members())
+
+    def _tell(self, reports: Mapping[str, ShardReport]) -> set[str]:
+        """Those that know of all that was removed. Nodes count as joining before the others are
+        asked what they know: a removal that is made later asks these nodes too."""
+        told = {node_id for node_id, report in reports.items() if report.is_told}
+        untold = reports.keys() - told
+        with self._lock:
+            self._joining = frozenset(untold)
+        silent = self.reports.keys() - reports.keys()  # members that may know of something, too
+        knowing = told | {node_id for node_id in silent if self.reports[node_id].is_told}
+        return told | self._telling.tell(untold, knowing) if untold else told
 
     def _is_there(self, node_id: str, alive: set[str], now: float) -> bool:
         return node_id in alive and now - self._heard[node_id] < LOST_AFTER_S

@@ -10,6 +10,7 @@ from unittest.mock import patch
 from actors.peers import Peers
 from actors.shard import KVShardShell
 from cluster.membership_keeper import MembershipKeeper
+from tests.cluster.nodes import eventually
 from tests.kvstore.segments import small_config
 
 
@@ -21,12 +22,14 @@ class Wire(Peers):
         self.shells: dict[str, KVShardShell] = {}
         self.cut = set[str]()
         """Nodes that nobody reaches."""
+        self.losing = set[str]()
+        """Methods that get no answer."""
 
     def start(self, node_ids: Mapping[str, tuple[Any, ...]], method: str) -> Any:
         return {
             node_id: getattr(self.shells[node_id], method)(*arguments)
             for node_id, arguments in node_ids.items()
-            if node_id in self.shells and node_id not in self.cut
+            if node_id in self.shells and node_id not in self.cut and method not in self.losing
         }
 
     def call(self, node_id: str, method: str, *args: Any) -> Any:
@@ -64,6 +67,14 @@ class Shells:
     def step(self, *alive: str) -> None:
         """What the directory does every half a second, of all nodes unless some are named."""
         self.keeper.step(set(alive or self.wire.shells))
+
+    def settle(self) -> None:
+        """Until all are members: each reads what an earlier life of its left, first."""
+        eventually(self._is_settled, 60.0)
+
+    def _is_settled(self) -> bool:
+        self.step()
+        return self.keeper.membership().node_ids == self.wire.shells.keys()
 
     def _peers(self, namespace: str) -> Peers:
         return self.wire

@@ -19,19 +19,19 @@ def epochs(made: Shells) -> set[int]:
 
 
 def test_a_cluster_that_begins_anew_is_later_than_any_that_a_client_may_know(two: Shells) -> None:
-    two.step()
+    two.settle()
     before = two.keeper.membership()
     two.stop("a", "b")
     two.new_keeper()
     two.start("a", "b")
-    two.step()
+    two.settle()
     assert two.keeper.membership().node_ids == {"a", "b"}
     assert two.keeper.membership().epoch > before.epoch
 
 
 def test_whoever_knows_of_a_later_epoch_gets_one_that_is_later_still(two: Shells) -> None:
     """As when the clock of the former directory's node was ahead."""
-    two.step()
+    two.settle()
     ahead = two.keeper.membership().epoch + 10**9
     two.keeper.membership(ahead)
     two.step()
@@ -44,7 +44,7 @@ def test_whoever_knows_of_a_later_epoch_gets_one_that_is_later_still(two: Shells
 def test_a_directory_that_heard_nobody_at_first_goes_on_from_what_they_followed(
     two: Shells,
 ) -> None:
-    two.step()
+    two.settle()
     two.keeper.drain("b")
     two.step()
     two.step()
@@ -56,7 +56,7 @@ def test_a_directory_that_heard_nobody_at_first_goes_on_from_what_they_followed(
     two.step()
     assert two.keeper.membership() == known
     two.start("c")
-    two.step()
+    two.settle()
     two.step()
     assert two.keeper.membership().node_ids == {"a", "b", "c"}
     assert epochs(two) == {two.keeper.membership().epoch}

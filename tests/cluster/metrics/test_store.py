@@ -4,7 +4,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from actors.shard import ShardReport
+from actors.shard_report import ShardReport
 from cluster.metrics.store import COUNTERS, NODES, TIERS, store_families
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
@@ -26,6 +26,7 @@ REPORT = ShardReport(
     waiting_segments=2,
     waiting_for={"there": 2},
     unplaced_segments=1,
+    is_told=True,
     threads_gone=(),
 )
 WHOLE: dict[str, Any] = {"epoch": 3, "replication": 1, "moving": True, "changes": []}

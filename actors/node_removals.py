@@ -1,0 +1,160 @@
+"""What one node knows of removals: those that it made, and those that it was told of.
+
+    untold ---- learn ----> told
+      ^                       |
+      +-- silent, restarted --+
+
+A node that nobody reached for a while, or that begins, may have what was removed meanwhile. It is
+no member of the cluster until it has been told (`cluster/telling.py`). One that was away for longer
+than the others remember drops all that it has.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from actors.removal_file import DamagedRemovalsError, Kept, RemovalFile
+from actors.removal_log import RemovalLog, Removals, Removed
+from kvstore import arguments
+from kvstore.config import StoreConfig
+from kvstore.errors import RemovalError
+from kvstore.store import KVStore
+from kvstore.tiers.files import Files
+
+logger = logging.getLogger(__name__)
+
+SILENT_S = 3.0
+"""So long without the directory's news, and a removal may have missed this node."""
+_SAVE_S = 5.0
+_SAVE_TOLD_MS = 60_000
+"""How far what the file says of the time until which the node was told may be behind."""
+_WRITTEN_S = 1.0
+
+
+class NodeRemovals:
+    """Thread-safe. One thread reads the log of an earlier life and writes this one's."""
+
+    def __init__(self, store: KVStore, config: StoreConfig) -> None:
+        self._store = store
+        self._log = RemovalLog()
+        folder = Path(config.ssd_dir) if config.ssd_dir else None
+        self._file = RemovalFile(folder, Files()) if folder else None
+        self._learning = threading.Lock()
+        self._is_loaded = folder is None
+        self._told_ms: int | None = None
+        """Up to then nothing was missed; None: this node was never told of anything."""
+        self._is_told = False
+        self._followed_at = time.monotonic()
+        self._saved = -1, 0
+        """Version of the log, and until when this node was told."""
+        self._closing = threading.Event()
+        self._thread = store.threads.start("shard-removals", self._step)
+
+    def close(self, timeout_s: float) -> None:
+        """Writes once more; a disk that hangs is left behind."""
+        self._closing.set()
+        self._thread.join(timeout_s)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it knows of all that was removed, as far as it has not been silent since."""
+        return self._is_told
+
+    def followed(self) -> None:
+        """The directory reached this node."""
+        now = time.monotonic()
+        if now - self._followed_at > SILENT_S:
+            self._is_told = False
+        self._followed_at = now
+        if self._is_told:
+            self._told_ms = _now_ms()
+
+    def remove_tags(self, tags: Collection[bytes], removal: bytes) -> int:
+        """As `KVStore.remove_tags`; remembered for nodes that are away."""
+        arguments.require_tags("tags", tags)
+        arguments.require_removal("removal", removal)
+        removal = removal or os.urandom(16)
+        self._log.note(removal, tags)
+        return self._store.remove_tags(tags, removal)
+
+    def known(self) -> Removals:
+        return self._log.known()
+
+    def learn(self, removals: Removals, is_whole: bool) -> bool:
+        """Make what is missing here of what others know; whether that is done. `is_whole`: they
+        know of all that was removed while their log reaches back."""
+        if not self._is_loaded or not self._learning.acquire(blocking=False):
+            return False
+        try:
+            is_late = is_whole and self._was_away_since_before(removals.since_ms)
+            if is_late and not self._drop():
+                return False
+            self._catch_up(removals.entries)
+        except RemovalError as error:
+            logger.warning("removals of other nodes are not made yet: %s", error)
+            return False
+        finally:
+            self._learning.release()
+        if is_whole:
+            self._log.reach_back(removals.since_ms, not is_late)
+        self._told_ms, self._is_told = _now_ms(), True
+        return True
+
+    def _catch_up(self, entries: Collection[Removed]) -> None:
+        if missing := self._log.missing(entries):
+            tags = {tag for entry in missing for tag in entry.tags}
+            self._store.remove_tags(tags)
+            logger.info("%d passages were removed while this node was away", len(tags))
+        self._log.add(entries)
+
+    def _was_away_since_before(self, then_ms: int) -> bool:
+        return self._told_ms is not None and self._told_ms < then_ms
+
+    def _drop(self) -> bool:
+        """All that it has, once its disk is listed."""
+        if not self._store.flush(_WRITTEN_S):
+            return False
+        specs = self._store.holdings()
+        logger.warning("%d segments are dropped: others forgot what they removed", len(specs))
+        self._store.remove_tags({spec.tag for spec in specs})
+        return True
+
+    def _step(self) -> bool:
+        """Reads the file first, then writes what is new."""
+        if self._file is None:
+            return False
+        if not self._is_loaded:
+            self._load(self._file)
+        is_last = self._closing.wait(_SAVE_S)
+        self._save(self._file)
+        return not is_last
+
+    def _load(self, file: RemovalFile) -> None:
+        try:
+            kept = file.load()
+        except (OSError, DamagedRemovalsError) as error:
+            logger.error("the log of removals %s: nobody knows what this node missed", error)
+            kept = Kept(0, Removals(_now_ms(), ()))
+        if kept is not None:
+            self._told_ms = kept.told_ms
+            self._log.add(kept.removals.entries)
+            self._log.reach_back(kept.removals.since_ms)
+        self._is_loaded = True
+
+    def _save(self, file: RemovalFile) -> None:
+        """Not before the folder is marked: a restart would refuse it. A node that was never told
+        of anything missed nothing."""
+        told_ms, version = self._told_ms, self._log.version
+        if told_ms is None or not file.is_in_place:
+            return
+        saved_version, saved_told_ms = self._saved
+        if version != saved_version or told_ms - saved_told_ms > _SAVE_TOLD_MS:
+            file.save(Kept(told_ms, self._log.known()))
+            self._saved = version, told_ms
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
