@@ -13,23 +13,17 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
+from actors import placing
 from actors.deliveries import Deliveries
 from actors.fetching import Fetcher, Haul
 from actors.membership_view import MembershipView
 from actors.peers import Peers
-from actors.placing import (
-    await_elsewhere,
-    closes_holes,
-    found_heads,
-    placed,
-    relabelled,
-    tail_of,
-)
 from actors.removing import Removing
 from actors.shard_names import NAMESPACE
 from actors.sources import runs, sources
 from actors.stays import Guest
 from actors.store_client import RayStoreClient
+from kvstore import arguments
 from kvstore.config import StoreConfig
 from kvstore.errors import KVStoreError
 from kvstore.membership import Membership
@@ -83,6 +77,7 @@ class ClusterStoreClient:
         streamed: bool = False,
         claim: bool = True,
     ) -> Acquired:
+        arguments.require_seconds("deadline_s", deadline_s)
         give_up = time.monotonic() + deadline_s
         membership = self._view.current()
         acquired = self._local.acquire(paths, deadline_s, streamed, claim)
@@ -95,11 +90,13 @@ class ClusterStoreClient:
             self._claims[acquired.lease_id] = haul.claims
         try:
             if not claim:
-                return self._with_copies(acquired, paths, found_heads(tails, haul), haul, streamed)
-            acquired = placed(self._local, acquired, found_heads(tails, haul), haul)
-            if closes_holes(acquired, tails):
+                return self._with_copies(
+                    acquired, paths, placing.found_heads(tails, haul), haul, streamed
+                )
+            acquired = placing.placed(self._local, acquired, placing.found_heads(tails, haul), haul)
+            if placing.closes_holes(acquired, tails):
                 acquired = self._matched_again(acquired, paths, give_up, streamed)
-            acquired = await_elsewhere(self._local, acquired, tails, haul)
+            acquired = placing.await_elsewhere(self._local, acquired, tails, haul)
         except KVStoreError:
             with suppress(KVStoreError):
                 self.release(acquired.lease_id)
@@ -139,19 +136,22 @@ class ClusterStoreClient:
         self._local.abort(acquired, tickets)
 
     def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
+        arguments.require_keys("keys", keys)
+        arguments.require_seconds("deadline_s", deadline_s)
         give_up = time.monotonic() + deadline_s
         elsewhere = defaultdict[str, list[SegmentKey]](list)
         with self._lock:
             for key in keys:
                 if node := self._computed_at.pop(key, None):
                     elsewhere[node].append(key)
-        arguments = {node: (self._guest, own, deadline_s) for node, own in elsewhere.items()}
-        calls = self._peers.start(arguments, "wait_for_guest")
+        asked = {node: (self._guest, own, deadline_s) for node, own in elsewhere.items()}
+        calls = self._peers.start(asked, "wait_for_guest")
         self._local.wait(keys, deadline_s)
         self._peers.await_all(calls, max(0.0, give_up - time.monotonic()))
 
     def release(self, lease_id: LeaseId) -> None:
         """What is on its way to other nodes stays pinned until it got there."""
+        arguments.require_id("lease_id", lease_id)
         self._leave([lease_id])
         protected = self._deliveries.protect({lease_id: ()})
         if protected[lease_id]:
@@ -163,6 +163,8 @@ class ClusterStoreClient:
         self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey] = ()
     ) -> None:
         """What is on its way to other nodes stays pinned until it got there."""
+        arguments.require_kept("kept", kept)
+        arguments.require_keys("used", used)
         self._leave(kept)
         self._local.trim(self._deliveries.protect(kept), used)
 
@@ -196,6 +198,7 @@ class ClusterStoreClient:
     def remove_tags(self, tags: Collection[bytes]) -> int:
         """On every node. Raises RemovalError for those that cannot be reached or failed, and where
         the directory does not say which there are: they may have what was removed."""
+        arguments.require_tags("tags", tags)
         removing = Removing(self._peers, self._view, tags, self._remove_timeout_s)
         return removing.run(lambda removal: self._local.remove_tags(tags, removal))
 
@@ -205,10 +208,12 @@ class ClusterStoreClient:
 
     def await_membership(self, timeout_s: float) -> int:
         """How many nodes share the store, by an answer of the directory asked for now."""
+        arguments.require_seconds("timeout_s", timeout_s)
         return len(self._view.settle(timeout_s).members)
 
     def flush(self, timeout_s: float) -> bool:
         """Whether what was computed for other nodes has got there, or was given up, in time."""
+        arguments.require_seconds("timeout_s", timeout_s)
         return self._deliveries.flush(timeout_s)
 
     def close(self) -> None:
@@ -239,7 +244,7 @@ class ClusterStoreClient:
         """What is missing here of each chain, and another node may have, or may be computing."""
         if len(membership.members) == 1:
             return []
-        tails = (tail_of(path, acquired) for path in paths)
+        tails = (placing.tail_of(path, acquired) for path in paths)
         return list(dict.fromkeys(tail for tail in tails if tail))
 
     def _with_copies(
@@ -255,12 +260,12 @@ class ClusterStoreClient:
             return acquired
         taken = self._local.acquire(heads, _CALL_TIMEOUT_S)
         try:
-            copied = placed(self._local, taken, heads, haul).hits
+            copied = placing.placed(self._local, taken, heads, haul).hits
             again = self._local.acquire(paths, _CALL_TIMEOUT_S, streamed, claim=False)
         finally:
             self._local.release(taken.lease_id)
         self.release(acquired.lease_id)
-        return relabelled(again, {key for key, hit in copied.items() if hit.tier == "peer"})
+        return placing.relabelled(again, {key for key, hit in copied.items() if hit.tier == "peer"})
 
     def _matched_again(
         self, acquired: Acquired, paths: Sequence[Path], give_up: float, streamed: bool
@@ -273,7 +278,9 @@ class ClusterStoreClient:
         with self._lock:
             self._claims[again.lease_id] = self._claims.pop(old, {})
         self._local.release(old)
-        return relabelled(again, {key for key, hit in acquired.hits.items() if hit.tier == "peer"})
+        return placing.relabelled(
+            again, {key for key, hit in acquired.hits.items() if hit.tier == "peer"}
+        )
 
     def _targets(
         self, lease_id: LeaseId, key: SegmentKey, membership: Membership

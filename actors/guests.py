@@ -7,13 +7,14 @@ that ended too soon costs a read, and never yields a wrong byte.
 
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
 
-from actors.parcels import CHUNK_BYTES, Parcel, chunks, require_few
-from actors.stays import Filling, Guest, Stays
+from actors.parcels import Parcel, chunks, is_parcel
+from actors.stays import Filling, Guest, Stays, require_guest
+from kvstore import arguments
 from kvstore.config import StoreConfig
 from kvstore.errors import CapacityError, KVStoreError
 from kvstore.local import LocalStoreClient
@@ -46,7 +47,7 @@ class TakenOver:
     kept: frozenset[SegmentKey]
     """It owns them and has them, and their former owner may let them go."""
     refused: frozenset[SegmentKey]
-    """It had no room for them."""
+    """It has not got them, for want of room or another reason."""
 
 
 class Guests:
@@ -71,51 +72,44 @@ class Guests:
     def fetch(
         self, guest: Guest, paths: Sequence[Path], deadline_s: float, claim: bool, max_bytes: int
     ) -> Fetched:
-        """Match, pin and claim; the first `max_bytes` of what was found, one segment at least."""
+        """Match, pin and claim; the first `max_bytes` of what was found, one segment at least.
+        Raises ValueError for a guest that is none, who could never be asked whether it lives."""
+        require_guest("guest", guest)
+        arguments.require_bytes("max_bytes", max_bytes)
         acquired = self._client.acquire(paths, deadline_s, claim=claim)
         self._stays.begin(guest, acquired)
         found = tuple(hit.spec for hit in acquired.hits.values())
-        first = [spec.key for spec in next(chunks(found, min(max_bytes, CHUNK_BYTES)), [])]
+        first = [spec.key for spec in next(chunks(found, max_bytes), [])]
         claimed = [t.spec.key for t in acquired.tickets.values() if t.extent is not None]
         parcels = tuple(self._parcels(self._client, acquired, first))
         lease_id, waiters = acquired.lease_id, acquired.waiters
         return Fetched(lease_id, found, parcels, frozenset(claimed), waiters)
 
     def read(self, lease_id: LeaseId, keys: Collection[SegmentKey]) -> tuple[Parcel, ...]:
-        """More of what was found, as much of it as one reply carries, one segment at least. Raises
-        StoreUnavailableError when the lease has ended."""
-        require_few("keys", keys)
-        acquired = self._stays.acquired(lease_id)
-        found = (acquired.hits[key].spec for key in keys if key in acquired.hits)
-        first = [spec.key for spec in next(chunks(found, CHUNK_BYTES), [])]
-        return tuple(self._parcels(self._client, acquired, first))
+        """More of what was found. Raises StoreUnavailableError when the lease has ended."""
+        return tuple(self._parcels(self._client, self._stays.acquired(lease_id), keys))
 
     def deliver(self, lease_id: LeaseId | None, parcels: Sequence[Parcel]) -> int:
         """Keep what a guest computed; how many were new and sound. What was not claimed under this
         lease, or has no lease that lasts, fills the ticket of whoever claimed it, or one of its
         own."""
-        require_few("parcels", parcels)
-        return sum(parcel.fits and self._deliver(lease_id, parcel) for parcel in parcels)
+        return sum(is_parcel(parcel) and self._deliver(lease_id, parcel) for parcel in parcels)
 
     def take_over(self, parcels: Sequence[Parcel]) -> TakenOver:
         """Keep what this node owns since the membership changed. All of it stays pinned for a
         moment, until the disk has it: one would be evicted for the next, and the queue in which
         they are written would overflow."""
-        require_few("parcels", parcels)
-        refused = set[SegmentKey]()
+        sent = [parcel for parcel in parcels if is_parcel(parcel)]
         with ExitStack() as pinned:
-            for parcel in parcels:
-                if not parcel.fits:
-                    continue
-                try:
+            for parcel in sent:
+                # No room, damaged, removed meanwhile, or it contradicts what is here.
+                with suppress(KVStoreError, ValueError):
                     pinned.enter_context(self._taken_in(parcel))
-                except CapacityError:
-                    refused.add(parcel.spec.key)
-                except (KVStoreError, ValueError):  # damaged, or it was removed meanwhile
-                    continue
             self._store.flush(_IMPORT_TIMEOUT_S)
-        kept = self._store.kept([parcel.spec.key for parcel in parcels])
-        return TakenOver(frozenset(kept), frozenset(refused - kept))
+        keys = [parcel.spec.key for parcel in sent]
+        kept = self._store.kept(keys)
+        refused = set(keys) - kept - self._store.locate(keys).keys()
+        return TakenOver(frozenset(kept), frozenset(refused))
 
     def leave(self, lease_id: LeaseId) -> None:
         """The guest needs nothing more under this lease. Idempotent."""

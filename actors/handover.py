@@ -1,7 +1,7 @@
 """What one membership asks a node to give to others, and what of it they have not confirmed yet.
 
 A segment is let go of when every node that owns it now has said that it keeps it. What a receiver
-had no room for, time after time, is unplaced: it stays here and keeps nobody waiting.
+did not take, time after time, is unplaced: it stays here and keeps nobody waiting.
 """
 
 from collections import Counter
@@ -76,7 +76,7 @@ class Handover:
             self._waiting.pop(node_id, None)
 
     def refuse(self, node_id: str, keys: Collection[SegmentKey]) -> None:
-        """That node had no room for these."""
+        """That node did not take these."""
         for key in keys:
             self._refusals[node_id, key] += 1
             if self._refusals[node_id, key] >= MAX_REFUSALS:

@@ -116,7 +116,8 @@ class Mover:
     def _end(self, handover: Handover) -> None:
         if handover.num_unplaced:
             logger.warning(
-                "%d segments stay here: the nodes that own them have no room", handover.num_unplaced
+                "%d segments stay here: the nodes that own them did not take them",
+                handover.num_unplaced,
             )
         self.done_epoch = handover.membership.epoch
         self._membership = self._handover = self._pause_s = None

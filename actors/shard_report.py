@@ -22,7 +22,7 @@ class ShardReport:
     waiting_for: dict[str, int]
     """The same, by the name of the node."""
     unplaced_segments: int
-    """For which their owner had no room: they stay here until the next change."""
+    """That their owners did not take: they stay here until the next change."""
     is_told: bool
     """Of all that was removed elsewhere, as far as the others know."""
     threads_gone: tuple[str, ...]

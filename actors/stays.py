@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from kvstore import arguments
 from kvstore.errors import StoreUnavailableError
 from kvstore.local import LocalStoreClient
 from kvstore.types import Acquired, HolderId, LeaseId, SegmentKey, SegmentSpec, Ticket
@@ -26,6 +27,14 @@ class Guest:
 
     node_id: str
     holder: HolderId
+
+
+def require_guest(name: str, guest: Guest) -> None:
+    if not isinstance(guest, Guest):
+        raise arguments.refused(name, guest, "a guest")
+    if not isinstance(guest.node_id, str):
+        raise arguments.refused(f"{name}.node_id", guest.node_id, "text")
+    arguments.require_holder(f"{name}.holder", guest.holder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ class Watch:
     ) -> None:
         self._node_id, self._store, self._guests, self._peers = node_id, store, guests, peers
         self._membership = Membership(0, ())
-        steps = self._report_uses, self._expire_guests
+        steps = guests.expire, self._report_uses, self._expire_the_dead
         self._thread = store.threads.every(interval_s, "shard-watch", *steps)
 
     def follow(self, membership: Membership) -> None:
@@ -41,7 +41,7 @@ class Watch:
         told.pop(self._node_id, None)
         self._peers.start({node: ({}, keys) for node, keys in told.items()}, "trim")
 
-    def _expire_guests(self) -> None:
+    def _expire_the_dead(self) -> None:
         """Guests that ended claim nothing any more; a shard that cannot say so does not mean it."""
         claimants = self._guests.claimants()
         asked = {node: (holders,) for node, holders in claimants.items()}

@@ -27,6 +27,7 @@ _POSITIVE = (
 )  # fmt: skip
 _NUMBERS = (
     "lookahead_requests", "scrub_bytes_per_s", "replication", "ssd_free_share", "copies_share",
+    "guests_share", "tenant_share",
 )  # fmt: skip
 
 

@@ -13,15 +13,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from actors.errors import UnavailableError
 from actors.retrieval.manifest import PART, VARIANTS
-from actors.retrieval.storage import (
-    MAX_READ_BYTES,
-    FileEntry,
-    LocalStorage,
-    Storage,
-    measure,
-    medium,
-    require_size,
-)
+from actors.retrieval.storage import FileEntry, LocalStorage, Storage, measure, medium
 
 _ABANDONED_S = 3600.0
 _UNFINISHED = re.compile(r"\.(staging-[a-z0-9_]{8}|download-[0-9a-f]{32})")
@@ -56,9 +48,8 @@ class RemoteStorage:
     def read(self, path: str) -> bytes | None:
         with medium(self._root):
             try:
-                with self._fs.open_input_file(self._at(path)) as file:
-                    require_size(path, file.size())
-                    return bytes(file.read(MAX_READ_BYTES))
+                with self._fs.open_input_stream(self._at(path)) as stream:
+                    return bytes(stream.read())
             except FileNotFoundError:
                 return None
 

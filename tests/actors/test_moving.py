@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path as FilePath
 
 import pytest
@@ -13,7 +14,7 @@ from kvstore.copies import Owns
 from kvstore.membership import Member, Membership
 from kvstore.ownership import Ownership
 from kvstore.types import SegmentKey
-from tests.actors.visiting import Node
+from tests.actors.visiting import Node, parcel
 from tests.actors.wire import Wire
 from tests.kvstore.segments import (
     TRUNK,
@@ -159,3 +160,18 @@ def test_a_newer_membership_replaces_one_that_waits(
     pair.follow(members(2, "a"), "a")
     eventually(lambda: pair.mover.done_epoch == 2)
     assert not pair.mover.waiting and pair.on_disk("a") == KEYS
+
+
+def test_what_contradicts_the_owner_stays_here_and_keeps_nothing_else_waiting(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner has the same digest under another placement: it will never keep this one."""
+    now = members(1, "a", "b")
+    (one, *_) = [p[1] for p in PATHS if p[1].key in foreign(now, "b")]
+    other = replace(one, key=SegmentKey(b"elsewher", one.key.digest))
+    assert pair.b.guests.deliver(None, [parcel(other)]) == 1
+    monkeypatch.setattr(handover, "MAX_REFUSALS", 3)
+    pair.follow(now, "a", "b")
+    eventually(lambda: pair.mover.done_epoch == 1)
+    assert pair.mover.num_unplaced == 1 and one.key in pair.on_disk("a")
+    assert pair.on_disk("b") >= foreign(now, "b") - {one.key}

@@ -61,7 +61,7 @@ class GatedParcel(Parcel):
 
 
 def somebody(node: str = "other") -> Guest:
-    return Guest(node, HolderId("0" * 32))
+    return Guest(node, HolderId("0" * 16))
 
 
 def parcel(spec: SegmentSpec, data: bytes | None = None) -> Parcel:

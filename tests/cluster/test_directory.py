@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import ray
@@ -210,6 +211,30 @@ def test_who_has_not_heard_of_the_other_nodes_does_not_say_that_a_passage_is_gon
     ray.get(newcomer.call.remote("remove_tags", tags), timeout=60)
     for name in "abc":
         assert not has(three, name, [path[-1].key for path in paths], some=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "arguments"),
+    [
+        ("deadline_s", "acquire", ([PATHS[0]], "soon")),
+        ("deadline_s", "wait", ([], None)),
+        ("keys", "wait", (5, 1.0)),
+        ("lease_id", "release", ([],)),
+        ("kept", "trim", (5,)),
+        ("tags", "remove_tags", (5,)),
+        ("timeout_s", "await_membership", ("soon",)),
+        ("timeout_s", "flush", (float("nan"),)),
+    ],
+)
+def test_what_no_caller_may_hand_in_is_refused_by_its_name(
+    three: Nodes, name: str, method: str, arguments: tuple[Any, ...]
+) -> None:
+    client = ClusterStoreClient(three.config)
+    try:
+        with pytest.raises(ValueError, match=name):
+            getattr(client, method)(*arguments)
+    finally:
+        client.close()
 
 
 def test_what_is_popular_elsewhere_is_kept_by_its_owner(three: Nodes) -> None:

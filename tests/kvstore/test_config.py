@@ -9,7 +9,15 @@ from kvstore.config import StoreConfig
 
 @pytest.mark.parametrize(
     "name",
-    ["dram_bytes", "read_timeout_s", "ticket_ttl_s", "scrub_bytes_per_s", "copies_share"],
+    [
+        "dram_bytes",
+        "read_timeout_s",
+        "ticket_ttl_s",
+        "scrub_bytes_per_s",
+        "copies_share",
+        "guests_share",
+        "tenant_share",
+    ],
 )
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "1", None, -1])
 def test_a_number_is_a_finite_number(name: str, value: Any) -> None:
