@@ -89,20 +89,27 @@ class KVShardShell:
         self,
         ticket_ids: Sequence[TicketId],
         crcs: Sequence[Sequence[int]],
+        holder: HolderId,
         lineages: Sequence[Lineage | None],
     ) -> None:
-        self._store.commit(ticket_ids, crcs, lineages)
+        self._store.commit(ticket_ids, crcs, holder, lineages)
 
-    def abort(self, ticket_ids: Collection[TicketId]) -> None:
-        self._store.abort(ticket_ids)
+    def abort(self, ticket_ids: Collection[TicketId], holder: HolderId) -> None:
+        self._store.abort(ticket_ids, holder)
 
-    def release(self, lease_id: LeaseId) -> None:
-        self._store.release(lease_id)
+    def release(self, lease_id: LeaseId, holder: HolderId) -> None:
+        self._store.release(lease_id, holder)
 
     def trim(
-        self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey]
+        self,
+        kept: Mapping[LeaseId, Collection[SegmentKey]],
+        holder: HolderId,
+        used: Sequence[SegmentKey],
     ) -> None:
-        self._store.trim(kept, used)
+        self._store.trim(kept, holder, used)
+
+    def note_uses(self, keys: Sequence[SegmentKey]) -> None:
+        self._store.note_uses(keys)
 
     @ray.method(concurrency_group="wait")  # type: ignore[untyped-decorator]  # Ray has no types
     def wait(self, holder: HolderId, keys: Collection[SegmentKey], deadline_s: float) -> None:

@@ -66,18 +66,18 @@ class RayStoreClient(MappedClient):
         crcs: list[tuple[int, ...]],
         lineages: list[Lineage | None],
     ) -> None:
-        self._ask("commit", ticket_ids, crcs, lineages)
+        self._ask("commit", ticket_ids, crcs, self.holder_id, lineages)
 
     def _abort(self, ticket_ids: list[TicketId]) -> None:
-        self._ask("abort", ticket_ids)
+        self._ask("abort", ticket_ids, self.holder_id)
 
     def _release(self, lease_id: LeaseId) -> None:
-        self._ask("release", lease_id)
+        self._ask("release", lease_id, self.holder_id)
 
     def _trim(
         self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey]
     ) -> None:
-        self._ask("trim", dict(kept), list(used))
+        self._ask("trim", dict(kept), self.holder_id, list(used))
 
     def _announce(
         self, request_id: str, tenant: bytes, keys: list[SegmentKey], deadline_s: float
@@ -133,4 +133,4 @@ class RayStoreClient(MappedClient):
                 acquired: Acquired = self._link.result(shard, call, _CALL_TIMEOUT_S)
             except KVStoreError:  # nothing was acquired
                 continue
-            shard.release.remote(acquired.lease_id)
+            shard.release.remote(acquired.lease_id, self.holder_id)

@@ -39,7 +39,7 @@ class Watch:
             for node in owners:
                 told[node].append(key)
         told.pop(self._node_id, None)
-        self._peers.start({node: ({}, keys) for node, keys in told.items()}, "trim")
+        self._peers.start({node: (keys,) for node, keys in told.items()}, "note_uses")
 
     def _expire_the_dead(self) -> None:
         """Guests that ended claim nothing any more; a shard that cannot say so does not mean it."""

@@ -230,7 +230,7 @@ class Books:
     def end_lease(self, lease: Lease) -> None:
         """A small one: see `kvstore.releasing`."""
         for ticket_id in list(lease.tickets):
-            if (ticket := self.claims.find(ticket_id)) is not None:
+            if (ticket := self.claims.find(ticket_id, lease.holder)) is not None:
                 self.end_ticket(ticket)
         self.leases.close(lease)
         self.bound_copies()

@@ -87,7 +87,8 @@ class StoreClient(Protocol):
         ...
 
     def release(self, lease_id: LeaseId) -> None:
-        """Unpin everything under the lease; open tickets under it are aborted. Idempotent."""
+        """Unpin everything under the lease; open tickets under it are aborted. Another holder's
+        lease stays as it is. Idempotent."""
         ...
 
     def trim(

@@ -9,7 +9,7 @@ from kvstore.scrub import damage_of
 from kvstore.singleflight import OpenTicket
 from kvstore.tiers.dram import Slot
 from kvstore.turns import in_turns
-from kvstore.types import Lineage, TicketId
+from kvstore.types import HolderId, Lineage, TicketId
 
 
 class Commits:
@@ -20,16 +20,18 @@ class Commits:
         self,
         ticket_ids: Sequence[TicketId],
         crcs: Sequence[Sequence[int]],
+        holder: HolderId,
         lineages: Sequence[Lineage | None],
     ) -> None:
         """All tickets are taken, or none and nothing has changed: raises ValueError for arguments
-        that do not fit together, StoreUnavailableError when a ticket is not open here. Raises
-        CorruptSegmentError when bytes and checksums differ; the sound ones are published."""
+        that do not fit together, StoreUnavailableError when a ticket is not open here under
+        the holder. Raises CorruptSegmentError when bytes and checksums differ; the sound ones are
+        published."""
         require_results(ticket_ids, crcs, lineages)
         books = self._books
         with books.lock:
             books.require_open()
-            tickets = [self._find(ticket_id) for ticket_id in ticket_ids]
+            tickets = [self._find(ticket_id, holder) for ticket_id in ticket_ids]
             for lease in {ticket.lease for ticket in tickets}:
                 books.claims.renew(lease)
             for ticket, lineage in zip(tickets, lineages, strict=False):
@@ -56,8 +58,8 @@ class Commits:
         for error in damaged.values():
             raise error
 
-    def _find(self, ticket_id: TicketId) -> OpenTicket:
-        ticket = self._books.claims.find(ticket_id)
+    def _find(self, ticket_id: TicketId, holder: HolderId) -> OpenTicket:
+        ticket = self._books.claims.find(ticket_id, holder)
         if ticket is None:
             raise StoreUnavailableError(f"ticket {ticket_id} is not open: released, or a restart")
         return ticket

@@ -29,8 +29,10 @@ class Leases:
         lease = self._open[lease_id] = Lease(lease_id, holder)
         return lease
 
-    def find(self, lease_id: LeaseId) -> Lease | None:
-        return self._open.get(lease_id)
+    def find(self, lease_id: LeaseId, holder: HolderId) -> Lease | None:
+        """If it is open, and the holder's."""
+        lease = self._open.get(lease_id)
+        return lease if lease is not None and lease.holder == holder else None
 
     def of(self, holder: HolderId) -> list[Lease]:
         return [lease for lease in self._open.values() if lease.holder == holder]

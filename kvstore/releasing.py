@@ -6,27 +6,27 @@ from kvstore.books import Books
 from kvstore.leases import Lease
 from kvstore.loads import Loads
 from kvstore.turns import in_turns
-from kvstore.types import LeaseId, SegmentKey, TicketId
+from kvstore.types import HolderId, LeaseId, SegmentKey, TicketId
 
 
-def abort(books: Books, ticket_ids: Collection[TicketId]) -> None:
-    """Nothing comes of these."""
+def abort(books: Books, ticket_ids: Collection[TicketId], holder: HolderId) -> None:
+    """Nothing comes of these, as far as they are the holder's."""
 
     def end(ticket_id: TicketId) -> None:
         books.require_open()
-        if ticket := books.claims.find(ticket_id):
+        if ticket := books.claims.find(ticket_id, holder):
             books.end_ticket(ticket)
 
     books.require_open()
     in_turns(books.lock, ticket_ids, end)
 
 
-def release(books: Books, lease_id: LeaseId) -> None:
-    """Unpin everything under the lease and abort its open tickets."""
+def release(books: Books, lease_id: LeaseId, holder: HolderId) -> None:
+    """Unpin everything under the holder's lease and abort its open tickets."""
 
     def steps() -> Iterator[None]:
         books.require_open()
-        if lease := books.leases.find(lease_id):
+        if lease := books.leases.find(lease_id, holder):
             yield from _ending(books, lease)
 
     in_turns(books.lock, steps(), bool)
@@ -46,22 +46,25 @@ def trim(
     books: Books,
     loads: Loads,
     kept: Mapping[LeaseId, Collection[SegmentKey]],
-    used: Sequence[SegmentKey],
+    holder: HolderId,
 ) -> None:
-    """Unpin all but these keys under each lease; a lease of which nothing is kept ends."""
+    """Unpin all but these keys under each of the leases; one of which nothing is kept ends."""
 
     def steps() -> Iterator[None]:
         for lease_id, keys in kept.items():
             books.require_open()
-            if lease := books.leases.find(lease_id):
+            if lease := books.leases.find(lease_id, holder):
                 yield from _trimming(books, loads, lease, frozenset(keys))
 
+    books.require_open()
+    in_turns(books.lock, steps(), bool)
+
+
+def note_uses(books: Books, used: Sequence[SegmentKey]) -> None:
     def use(key: SegmentKey) -> None:
         books.touch((key,))
         books.note_active(books.dram_shelf.tenants((key,)))
 
-    books.require_open()
-    in_turns(books.lock, steps(), bool)
     in_turns(books.lock, used, use)
 
 
@@ -85,7 +88,7 @@ def _trimming(
 def _unpinning(books: Books, lease: Lease, keys: frozenset[SegmentKey]) -> Iterator[None]:
     """All but these, one a step, while the lease is open: each pin is a lease's at any time."""
     for ticket_id in list(lease.tickets):
-        if not books.closed and (ticket := books.claims.find(ticket_id)) is not None:
+        if not books.closed and (ticket := books.claims.find(ticket_id, lease.holder)) is not None:
             books.end_ticket(ticket)
         yield
     for slot in list(lease.slots):

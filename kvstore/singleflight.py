@@ -65,8 +65,10 @@ class Claims:
         self._reserved[lease.holder] += _taken(extent.nbytes)
         return ticket
 
-    def find(self, ticket_id: TicketId) -> OpenTicket | None:
-        return self._tickets.get(ticket_id)
+    def find(self, ticket_id: TicketId, holder: HolderId) -> OpenTicket | None:
+        """If it is open, and the holder's: nobody else may say that its extent is written."""
+        ticket = self._tickets.get(ticket_id)
+        return ticket if ticket is not None and ticket.lease.holder == holder else None
 
     def tickets(self) -> list[OpenTicket]:
         """The open ones."""

@@ -17,7 +17,7 @@ from kvstore.lookup import checksums, lineages, locate, wait
 from kvstore.ownership import holdings, kept, let_go, own
 from kvstore.prefetch import Prefetcher
 from kvstore.reaping import end_holder, reaping
-from kvstore.releasing import abort, release, trim
+from kvstore.releasing import abort, note_uses, release, trim
 from kvstore.remembering import create_remembering
 from kvstore.removal import Removal
 from kvstore.scrub import Scrubber
@@ -120,6 +120,7 @@ class KVStore:
         self,
         ticket_ids: Sequence[TicketId],
         crcs: Sequence[Sequence[int]],
+        holder: HolderId,
         lineages: Sequence[Lineage | None] = (),
     ) -> None:
         """Verify what was written into the tickets' extents, layer by layer, and publish it.
@@ -129,28 +130,44 @@ class KVStore:
         from other nodes say what may have been removed since it left them. Raises
         CorruptSegmentError when bytes and checksums differ (sound ones of the same call are
         published). Changes nothing where it raises StoreUnavailableError, because a ticket is not
-        open here, or ValueError.
+        open here under this holder, or ValueError.
         """
-        self._commits.commit(ticket_ids, crcs, lineages)
+        arguments.require_holder("holder", holder)
+        self._commits.commit(ticket_ids, crcs, holder, lineages)
 
-    def abort(self, ticket_ids: Collection[TicketId]) -> None:
-        """Nothing comes of these; nobody writes into their extents any more. Idempotent."""
+    def abort(self, ticket_ids: Collection[TicketId], holder: HolderId) -> None:
+        """Nothing comes of these; nobody writes into their extents any more. Tickets of others, who
+        may be writing, stay as they are. Idempotent."""
         arguments.require_ids("ticket_ids", ticket_ids)
-        abort(self._books, ticket_ids)
+        arguments.require_holder("holder", holder)
+        abort(self._books, ticket_ids, holder)
 
-    def release(self, lease_id: LeaseId) -> None:
-        """Unpin everything under the lease and abort its open tickets. Idempotent."""
+    def release(self, lease_id: LeaseId, holder: HolderId) -> None:
+        """Unpin everything under this holder's lease and abort its open tickets. Idempotent."""
         arguments.require_id("lease_id", lease_id)
-        release(self._books, lease_id)
+        arguments.require_holder("holder", holder)
+        release(self._books, lease_id, holder)
 
     def trim(
-        self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey] = ()
+        self,
+        kept: Mapping[LeaseId, Collection[SegmentKey]],
+        holder: HolderId,
+        used: Sequence[SegmentKey] = (),
     ) -> None:
-        """Unpin all but these keys under each lease and abort its open tickets; a lease of which
-        nothing is kept ends. Idempotent. `used`, leaf first, counts as a use of each."""
+        """Unpin all but these keys under each lease of this holder and abort its open tickets; a
+        lease of which nothing is kept ends. Idempotent. `used`, leaf first, counts as a use of
+        each."""
         arguments.require_kept("kept", kept)
+        arguments.require_holder("holder", holder)
         arguments.require_keys("used", used)
-        trim(self._books, self._loads, kept, used)
+        trim(self._books, self._loads, kept, holder)
+        note_uses(self._books, used)
+
+    def note_uses(self, keys: Sequence[SegmentKey]) -> None:
+        """They were read without asking, leaf first: eviction is to know."""
+        arguments.require_keys("keys", keys)
+        self._books.require_open()
+        note_uses(self._books, keys)
 
     def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
         """Until none of the keys is being computed; raises DeadlineError."""

@@ -46,7 +46,7 @@ class Sending:
     def pinned(self, acquired: Acquired) -> set[SegmentKey]:
         books = self.a.store._books
         with books.lock:
-            lease = books.leases.find(acquired.lease_id)
+            lease = books.leases.find(acquired.lease_id, self.a.client.holder_id)
             return {slot.spec.key for slot in lease.slots} if lease else set()
 
 

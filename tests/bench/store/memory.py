@@ -72,7 +72,7 @@ def _timed_acquire(
     pinned = time.perf_counter() - began
     pipe.send(acquired)
     used: float = pipe.recv()
-    store.release(acquired.lease_id)
+    store.release(acquired.lease_id, client.holder_id)
     return pinned, used
 
 

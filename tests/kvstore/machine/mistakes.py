@@ -53,7 +53,7 @@ def _waits(deadline_s: float) -> Sequence[Call]:
 def _commits(world: World, process: Process) -> None:
     """A ticket that is open, twice; another one without its checksums."""
     tickets = [ticket_id for held in process.held for ticket_id in held.claims]
-    world.store.commit([*tickets[:1], *tickets[:1], TicketId(-1)], [(0, 0, 0)])
+    world.store.commit([*tickets[:1], *tickets[:1], TicketId(-1)], [(0, 0, 0)], process.holder_id)
 
 
 MISTAKES: Sequence[Call] = (
@@ -62,7 +62,7 @@ MISTAKES: Sequence[Call] = (
     lambda world, process: world.store.acquire(PATHS[:1], HolderId("../../etc/passwd"), 1.0),
     lambda world, process: world.store.acquire(PATHS[:1], HolderId("0" * 16), 1.0),
     lambda world, process: world.store.register(HolderId("x")),
-    lambda world, process: world.store.commit([TicketId(-1)], [(0, 0, 0)]),
+    lambda world, process: world.store.commit([TicketId(-1)], [(0, 0, 0)], process.holder_id),
     _commits,
 )
 

@@ -159,7 +159,7 @@ class World:
 def is_refused(process: Process, ticket_id: TicketId) -> bool:
     """Whether a ticket that is not open is answered as such."""
     try:
-        process._store.commit([ticket_id], [(0, 0, 0)])
+        process._store.commit([ticket_id], [(0, 0, 0)], process.holder_id)
     except StoreUnavailableError:
         return True
     return False

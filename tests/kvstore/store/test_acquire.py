@@ -150,7 +150,7 @@ def test_a_wrong_checksum_is_never_published(store: KVStore, client: LocalStoreC
     acquired = client.acquire([(spec,)], 1)
     fill(client, acquired, list(acquired.tickets.values()))
     with pytest.raises(CorruptSegmentError):
-        store.commit([acquired.tickets[spec.key].ticket_id], [(1, 2, 3)])
+        store.commit([acquired.tickets[spec.key].ticket_id], [(1, 2, 3)], client.holder_id)
     assert list(client.acquire([(spec,)], 1).tickets) == [spec.key], "it can be claimed again"
     client.release(acquired.lease_id)
     assert store.stats().corrupt == 1

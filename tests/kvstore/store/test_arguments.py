@@ -38,18 +38,23 @@ STORE_CALLS: list[tuple[Call, str]] = [
     (lambda s, v: s.acquire([PATH], HOLDER, v), "deadline_s"),
     (lambda s, v: s.acquire([PATH], HOLDER, 1.0, v), "streamed"),
     (lambda s, v: s.acquire([PATH], HOLDER, 1.0, False, v), "claim"),
-    (lambda s, v: s.commit(v, []), "ticket_ids"),
-    (lambda s, v: s.commit([7], v), "crcs"),
-    (lambda s, v: s.commit([7], [v]), r"crcs\[0\]"),
-    (lambda s, v: s.commit([7], [[1, v]]), r"crcs\[0\]\[1\]"),
-    (lambda s, v: s.commit([7], [[1]], v), "lineages"),
-    (lambda s, v: s.commit([7], [[1]], [Lineage((v,))]), r"lineages\[0\].tags\[0\]"),
-    (lambda s, v: s.abort(v), "ticket_ids"),
-    (lambda s, v: s.abort([1, v]), r"ticket_ids\[1\]"),
-    (lambda s, v: s.release(v), "lease_id"),
-    (lambda s, v: s.trim(v), "kept"),
-    (lambda s, v: s.trim({7: [KEY, v]}), r"kept\[7\]\[1\]"),
-    (lambda s, v: s.trim({7: []}, v), "used"),
+    (lambda s, v: s.commit(v, [], HOLDER), "ticket_ids"),
+    (lambda s, v: s.commit([7], v, HOLDER), "crcs"),
+    (lambda s, v: s.commit([7], [v], HOLDER), r"crcs\[0\]"),
+    (lambda s, v: s.commit([7], [[1, v]], HOLDER), r"crcs\[0\]\[1\]"),
+    (lambda s, v: s.commit([7], [[1]], v), "holder"),
+    (lambda s, v: s.commit([7], [[1]], HOLDER, v), "lineages"),
+    (lambda s, v: s.commit([7], [[1]], HOLDER, [Lineage((v,))]), r"lineages\[0\].tags\[0\]"),
+    (lambda s, v: s.abort(v, HOLDER), "ticket_ids"),
+    (lambda s, v: s.abort([1, v], HOLDER), r"ticket_ids\[1\]"),
+    (lambda s, v: s.abort([1], v), "holder"),
+    (lambda s, v: s.release(v, HOLDER), "lease_id"),
+    (lambda s, v: s.release(1, v), "holder"),
+    (lambda s, v: s.trim(v, HOLDER), "kept"),
+    (lambda s, v: s.trim({7: [KEY, v]}, HOLDER), r"kept\[7\]\[1\]"),
+    (lambda s, v: s.trim({7: []}, v), "holder"),
+    (lambda s, v: s.trim({7: []}, HOLDER, v), "used"),
+    (lambda s, v: s.note_uses(v), "keys"),
     (lambda s, v: s.wait(v, 1.0), "keys"),
     (lambda s, v: s.wait([KEY], v), "deadline_s"),
     (lambda s, v: s.announce(v, bytes(8), [KEY], 1.0), "request_id"),
@@ -210,12 +215,12 @@ def test_commit_takes_all_of_its_tickets_or_none(store: KVStore, client: LocalSt
     ]
     for ticket_ids, checksums in wrong:
         with pytest.raises(ValueError, match="ticket_ids|crcs"):
-            store.commit(ticket_ids, checksums)
+            store.commit(ticket_ids, checksums, client.holder_id)
     with pytest.raises(StoreUnavailableError, match="is not open"):
-        store.commit([first, TicketId(second + 1000)], crcs)
+        store.commit([first, TicketId(second + 1000)], crcs, client.holder_id)
     assert store.stats().open_tickets == 2 and store.stats().commits == 0
     assert_balanced(store)
-    store.commit([first, second], crcs)
+    store.commit([first, second], crcs, client.holder_id)
     assert_right_bytes(client, client.acquire([PATH], 1))
     assert_balanced(store)
 

@@ -14,20 +14,28 @@ from kvstore.local import LocalStoreClient
 from kvstore.scrub import damage_of
 from kvstore.store import KVStore
 from kvstore.tiers.dram import Slot
+from kvstore.types import Acquired, HolderId, TicketId
 from tests.kvstore.segments import assert_balanced, chain_of, fill, passage, payload, store_path
 
 PATH = chain_of(passage(1), passage(2))
 KEY = PATH[0].key
+HOLDER = HolderId("0" * 16)
 Call = Callable[[Any, Any], object]
+
+
+def ids(acquired: Acquired) -> list[TicketId]:
+    return [ticket.ticket_id for ticket in acquired.tickets.values()]
+
 
 STORE: dict[str, Call] = {
     "register": lambda s, a: s.register("0" * 16),
     "bound_claims": lambda s, a: s.bound_claims("0" * 16, 4096),
     "acquire": lambda s, a: s.acquire([PATH], "0" * 16, 1.0),
-    "commit": lambda s, a: s.commit([t.ticket_id for t in a.tickets.values()], [(1, 2, 3)] * 2),
-    "abort": lambda s, a: s.abort([t.ticket_id for t in a.tickets.values()]),
-    "release": lambda s, a: s.release(a.lease_id),
-    "trim": lambda s, a: s.trim({a.lease_id: []}),
+    "commit": lambda s, a: s.commit(ids(a), [(1, 2, 3)] * 2, HOLDER),
+    "abort": lambda s, a: s.abort(ids(a), HOLDER),
+    "release": lambda s, a: s.release(a.lease_id, HOLDER),
+    "trim": lambda s, a: s.trim({a.lease_id: []}, HOLDER),
+    "note_uses": lambda s, a: s.note_uses([KEY]),
     "wait": lambda s, a: s.wait([KEY], 1.0),
     "announce": lambda s, a: s.announce("r", bytes(8), [KEY], 1.0),
     "retire": lambda s, a: s.retire("r"),
@@ -93,7 +101,7 @@ def test_a_closed_store_says_so(config: StoreConfig) -> None:
         with pytest.raises(StoreUnavailableError):
             call(store, acquired)
             pytest.fail(f"{name} does not raise")
-    for ask in (lambda: store.locate([]), lambda: store.let_go([]), lambda: store.trim({})):
+    for ask in (lambda: store.locate([]), lambda: store.let_go([]), lambda: store.trim({}, HOLDER)):
         with pytest.raises(StoreUnavailableError):
             ask()
     for call in STORE_NOTHING.values():

@@ -64,7 +64,7 @@ CALLS: dict[str, Callable[[KVStore, list[Path]], object]] = {
     "locate": lambda store, paths: store.locate(keys_of(paths)),
     "checksums": lambda store, paths: store.checksums(keys_of(paths)),
     "lineages": lambda store, paths: store.lineages(keys_of(paths)),
-    "trim": lambda store, paths: store.trim({}, keys_of(paths)),
+    "note_uses": lambda store, paths: store.note_uses(keys_of(paths)),
     "let_go": let_go,
 }
 
@@ -128,8 +128,8 @@ def test_a_removal_of_one_passage_that_all_others_follow(tmp_path: FilePath, tie
 
 
 ENDINGS: dict[str, Callable[[KVStore, HolderId, Acquired], object]] = {
-    "release": lambda store, _, acquired: store.release(acquired.lease_id),
-    "trim": lambda store, _, acquired: store.trim({acquired.lease_id: ()}),
+    "release": lambda store, holder, acquired: store.release(acquired.lease_id, holder),
+    "trim": lambda store, holder, acquired: store.trim({acquired.lease_id: ()}, holder),
     "unregister": lambda store, holder, _: store.unregister(holder),
 }
 
@@ -156,7 +156,8 @@ def test_tickets_that_end_together(tmp_path: FilePath) -> None:
         client = LocalStoreClient(store, config.dram_dir)
         acquired = client.acquire(tiny_paths(4_000), 5)
         lock.reset()
-        store.abort([ticket.ticket_id for ticket in acquired.tickets.values()])
+        ids = [ticket.ticket_id for ticket in acquired.tickets.values()]
+        store.abort(ids, client.holder_id)
         assert store.stats().open_tickets == 0
         assert lock.longest_cpu_s < _MAX_S, lock.longest_by
         client.close()

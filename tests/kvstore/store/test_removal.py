@@ -299,8 +299,8 @@ def test_a_removals_id_and_lineages_are_looked_at(store: KVStore, client: LocalS
     acquired = client.acquire([chain_of(passage(1))], 5)
     ids = [ticket.ticket_id for ticket in acquired.tickets.values()]
     with pytest.raises(ValueError, match="lineages"):
-        store.commit(ids, [(0, 0, 0)], [Lineage(), Lineage()])
+        store.commit(ids, [(0, 0, 0)], client.holder_id, [Lineage(), Lineage()])
     with pytest.raises(ValueError, match="lineages"):
-        store.commit(ids, [(0, 0, 0)], [b""])  # type: ignore[list-item]
+        store.commit(ids, [(0, 0, 0)], client.holder_id, [b""])  # type: ignore[list-item]
     client.release(acquired.lease_id)
     assert_balanced(store)

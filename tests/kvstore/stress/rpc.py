@@ -92,18 +92,18 @@ class RemoteClient(MappedClient):
         crcs: list[tuple[int, ...]],
         lineages: list[Lineage | None],
     ) -> None:
-        self._call("commit", ticket_ids, crcs, lineages)
+        self._call("commit", ticket_ids, crcs, self.holder_id, lineages)
 
     def _abort(self, ticket_ids: list[TicketId]) -> None:
-        self._call("abort", ticket_ids)
+        self._call("abort", ticket_ids, self.holder_id)
 
     def _release(self, lease_id: LeaseId) -> None:
-        self._call("release", lease_id)
+        self._call("release", lease_id, self.holder_id)
 
     def _trim(
         self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey]
     ) -> None:
-        self._call("trim", kept, used)
+        self._call("trim", kept, self.holder_id, used)
 
     def _announce(
         self, request_id: str, tenant: bytes, keys: list[SegmentKey], deadline_s: float
