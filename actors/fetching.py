@@ -15,14 +15,11 @@ import ray
 from ray import ObjectRef
 
 from actors.guests import Fetched
-from actors.parcels import Parcel, chunks
+from actors.parcels import CHUNK_BYTES, Parcel, chunks
 from actors.peers import Calls, Peers
 from actors.sources import Sources
 from actors.stays import Guest
 from kvstore.types import LeaseId, Path, SegmentKey
-
-CHUNK_BYTES = 16 * 2**20
-"""What one reply carries: small beside Ray's object store, large beside the cost of a call."""
 
 Out = dict[ObjectRef, str]
 """Calls of `fetch` that are not answered yet, and the node of each."""

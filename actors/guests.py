@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actors.parcels import Parcel, chunks, is_parcel
+from actors.parcels import CHUNK_BYTES, Parcel, chunks, is_parcel, require_few
 from actors.stays import Filling, Guest, Stays, require_guest
 from kvstore import arguments
 from kvstore.config import StoreConfig
@@ -79,26 +79,33 @@ class Guests:
         acquired = self._client.acquire(paths, deadline_s, claim=claim)
         self._stays.begin(guest, acquired)
         found = tuple(hit.spec for hit in acquired.hits.values())
-        first = [spec.key for spec in next(chunks(found, max_bytes), [])]
+        first = [spec.key for spec in next(chunks(found, min(max_bytes, CHUNK_BYTES)), [])]
         claimed = [t.spec.key for t in acquired.tickets.values() if t.extent is not None]
         parcels = tuple(self._parcels(self._client, acquired, first))
         lease_id, waiters = acquired.lease_id, acquired.waiters
         return Fetched(lease_id, found, parcels, frozenset(claimed), waiters)
 
     def read(self, lease_id: LeaseId, keys: Collection[SegmentKey]) -> tuple[Parcel, ...]:
-        """More of what was found. Raises StoreUnavailableError when the lease has ended."""
-        return tuple(self._parcels(self._client, self._stays.acquired(lease_id), keys))
+        """More of what was found, as much of it as one reply carries, one segment at least. Raises
+        StoreUnavailableError when the lease has ended."""
+        require_few("keys", keys)
+        acquired = self._stays.acquired(lease_id)
+        found = (acquired.hits[key].spec for key in keys if key in acquired.hits)
+        first = [spec.key for spec in next(chunks(found, CHUNK_BYTES), [])]
+        return tuple(self._parcels(self._client, acquired, first))
 
     def deliver(self, lease_id: LeaseId | None, parcels: Sequence[Parcel]) -> int:
         """Keep what a guest computed; how many were new and sound. What was not claimed under this
         lease, or has no lease that lasts, fills the ticket of whoever claimed it, or one of its
         own."""
+        require_few("parcels", parcels)
         return sum(is_parcel(parcel) and self._deliver(lease_id, parcel) for parcel in parcels)
 
     def take_over(self, parcels: Sequence[Parcel]) -> TakenOver:
         """Keep what this node owns since the membership changed. All of it stays pinned for a
         moment, until the disk has it: one would be evicted for the next, and the queue in which
         they are written would overflow."""
+        require_few("parcels", parcels)
         sent = [parcel for parcel in parcels if is_parcel(parcel)]
         with ExitStack() as pinned:
             for parcel in sent:

@@ -1,14 +1,20 @@
 """Segments on their way between nodes: arrays, which Ray carries out of band, with the checksums
 that they were first stored with. Who gets one verifies it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kvstore.arguments import refused
 from kvstore.checksum import segment_crcs
 from kvstore.types import Lineage, SegmentSpec
+
+CHUNK_BYTES = 16 * 2**20
+"""What one reply carries: small beside Ray's object store, large beside the cost of a call."""
+MAX_PARCELS = 4_096
+"""In one call between nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,8 @@ class Parcel:
 
     @property
     def fits(self) -> bool:
-        return self.data.nbytes == self.spec.layout.nbytes
+        data, nbytes = self.data, self.spec.layout.nbytes
+        return data.dtype == np.uint8 and data.shape == (nbytes,)
 
     @property
     def is_sound(self) -> bool:
@@ -47,13 +54,21 @@ def is_parcel(thing: object) -> bool:
 
 
 def chunks(specs: Iterable[SegmentSpec], max_bytes: int) -> Iterator[list[SegmentSpec]]:
-    """Runs of at most so many bytes; a segment that is larger is one alone."""
+    """Runs of at most so many bytes, and of `MAX_PARCELS`; a segment that is larger is one
+    alone."""
     chunk, nbytes = list[SegmentSpec](), 0
     for spec in specs:
-        if chunk and nbytes + spec.layout.nbytes > max_bytes:
+        is_full = nbytes + spec.layout.nbytes > max_bytes or len(chunk) == MAX_PARCELS
+        if chunk and is_full:
             yield chunk
             chunk, nbytes = [], 0
         chunk.append(spec)
         nbytes += spec.layout.nbytes
     if chunk:
         yield chunk
+
+
+def require_few(name: str, items: Sized) -> None:
+    """Raises ValueError for more than one call is to carry."""
+    if len(items) > MAX_PARCELS:
+        raise refused(name, f"{len(items)} items", f"at most {MAX_PARCELS}")

@@ -33,6 +33,9 @@ class Audit:
 
     def _inspect(self, level: Level, check: "_Check") -> None:
         hanging = self._hanging.get(level)
+        if level.distrust:
+            check.unchecked.append(f"{level.name}: not looked at: {level.distrust}")
+            return
         if level.slow or (hanging is not None and not hanging.is_over):
             check.unchecked.append(f"{level.name}: not looked at: a call to it hangs")
             return

@@ -43,6 +43,9 @@ class Level:
         self.recovering = True
         self.slow = False
         """A read has been hanging for too long: nothing more is read until one returns."""
+        self.distrust = ""
+        """Why nothing is read from it or written to it, where that is so: it may have what was
+        removed, and nobody knows what that was."""
         self.read_bytes = self.written_bytes = 0
         self.write_failures = self.writes_dropped = 0
         self.tombstones = Tombstones()
@@ -76,14 +79,14 @@ class Level:
     def may_have(self, spec: SegmentSpec) -> bool:
         """Known, or perhaps on the medium: not listed yet, or written by another store; and not
         deleted."""
-        if self.tombstones.dooms(spec):
+        if self.distrust or self.tombstones.dooms(spec):
             return False
         return spec.key in self or not self.tier.complete
 
     def offer(self, slot: Slot) -> bool:
         """A segment that was published or used: whether it is to be written now."""
         key = slot.spec.key
-        if key in self or key in self.unwritten or key == self.writing:
+        if self.distrust or key in self or key in self.unwritten or key == self.writing:
             return False
         if self.tombstones.dooms(slot.spec) or not self.shelf.can_add(slot.spec):
             return False

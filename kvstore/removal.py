@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from kvstore.books import Books
-from kvstore.deletions import Deletion
+from kvstore.deletion_records import Deletion
 from kvstore.errors import RemovalError
 from kvstore.families import Family
 from kvstore.load import Load

@@ -94,16 +94,8 @@ class WriteBehind:
         """Whether the level knows all that the medium has; False when it could not be asked."""
         books, level = self._books, self._level
         try:
-            if self._memory is not None:
-                self._memory.recall(level.tier)
-            with closing(level.tier.recover()) as found:
-                for stored in self._parents_known(found):
-                    with books.lock:
-                        if self._stopping:
-                            return False
-                        double = level.adopt(stored, recovered=True)
-                    if double is not None:
-                        discard(books, level, double)
+            if not level.distrust:
+                self._adopt_all()
             if self._stopping:
                 return False
             self._trim()
@@ -115,6 +107,20 @@ class WriteBehind:
             books.work.notify_all()
             books.queue_changed.notify_all()
         return True
+
+    def _adopt_all(self) -> None:
+        """That the medium has, as long as the store is not closing."""
+        books, level = self._books, self._level
+        if self._memory is not None:
+            self._memory.recall(level.tier)
+        with closing(level.tier.recover()) as found:
+            for stored in self._parents_known(found):
+                with books.lock:
+                    if self._stopping:
+                        return
+                    double = level.adopt(stored, recovered=True)
+                if double is not None:
+                    discard(books, level, double)
 
     def _parents_known(self, found: Iterator[Stored]) -> Iterator[Stored]:
         """What was found, as it comes; where there are deletions to be made, all of it is looked at

@@ -13,7 +13,15 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from actors.errors import UnavailableError
 from actors.retrieval.manifest import PART, VARIANTS
-from actors.retrieval.storage import FileEntry, LocalStorage, Storage, measure, medium
+from actors.retrieval.storage import (
+    MAX_READ_BYTES,
+    FileEntry,
+    LocalStorage,
+    Storage,
+    measure,
+    medium,
+    require_size,
+)
 
 _ABANDONED_S = 3600.0
 _UNFINISHED = re.compile(r"\.(staging-[a-z0-9_]{8}|download-[0-9a-f]{32})")
@@ -48,8 +56,9 @@ class RemoteStorage:
     def read(self, path: str) -> bytes | None:
         with medium(self._root):
             try:
-                with self._fs.open_input_stream(self._at(path)) as stream:
-                    return bytes(stream.read())
+                with self._fs.open_input_file(self._at(path)) as file:
+                    require_size(path, file.size())
+                    return bytes(file.read(MAX_READ_BYTES))
             except FileNotFoundError:
                 return None
 

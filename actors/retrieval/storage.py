@@ -22,6 +22,8 @@ from crc32c import crc32c
 from actors.errors import UnavailableError
 
 STAGING = ".staging"
+MAX_READ_BYTES = 256 * 2**20
+"""Of a file that is read whole: a manifest of a large corpus has some MiB."""
 _STAGED = re.compile(r"[0-9a-f]{32}")
 _CHUNK_BYTES = 8 * 2**20
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -40,7 +42,8 @@ class Storage(Protocol):
     """Paths are relative to the root, with slashes. UnavailableError when the medium fails."""
 
     def read(self, path: str) -> bytes | None:
-        """The file's bytes, None when there is none."""
+        """The file's bytes, None when there is none. UnavailableError for one of more than
+        `MAX_READ_BYTES`, before memory is taken for it."""
         ...
 
     def names(self, folder: str) -> list[str]:
@@ -79,7 +82,9 @@ class LocalStorage:
     def read(self, path: str) -> bytes | None:
         with medium(self.root):
             try:
-                return (self.root / path).read_bytes()
+                with (self.root / path).open("rb") as file:
+                    require_size(path, os.fstat(file.fileno()).st_size)
+                    return file.read(MAX_READ_BYTES)
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -151,6 +156,15 @@ class LocalStorage:
         for name in self.names(STAGING):
             if _STAGED.fullmatch(name):
                 self.remove(f"{STAGING}/{name}")
+
+
+def require_size(path: str, nbytes: int) -> None:
+    """Raises UnavailableError for a file that is too large to be read whole."""
+    if nbytes > MAX_READ_BYTES:
+        raise UnavailableError(
+            f"{path} has {nbytes} bytes, at most {MAX_READ_BYTES} are read: restore it, or remove "
+            "its folder and ingest again"
+        )
 
 
 def measure(path: Path) -> FileEntry:

@@ -39,13 +39,14 @@ def replace_file(files: Files, path: Path, data: bytes) -> None:
     files.sync_folder(path.parent)
 
 
-def append_file(files: Files, path: Path, data: bytes) -> None:
-    """The file that is there ends with this from now on, after a power cut too. Where that fails
-    with an OSError, it may end with a part of it."""
+def append_file(files: Files, path: Path, data: bytes, mark: bytes) -> None:
+    """The file that is there ends with this from now on, after a power cut too; `mark` comes behind
+    it when that is so. Where it fails with an OSError, it may end with a part of both."""
     fd = files.append(path)
     try:
         _write_all(files, fd, data)
         files.sync(fd)
+        _write_all(files, fd, mark)
     finally:
         os.close(fd)
 

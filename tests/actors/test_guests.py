@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.parcels import chunks
+from actors import guests, parcels
+from actors.parcels import Parcel, chunks
 from actors.stays import Guest
 from kvstore.errors import StoreUnavailableError
-from kvstore.types import HolderId
+from kvstore.types import HolderId, LeaseId
 from tests.actors.visiting import Node, parcel, somebody
 from tests.kvstore.segments import (
     TRUNK,
@@ -123,6 +124,52 @@ def test_what_guests_claim_reserves_a_share_of_dram_and_the_rest_is_the_nodes(
         node.guests.leave(lease_id)
     node.client.release(own.lease_id)
     node.close()
+
+
+def test_a_reply_carries_no_more_than_a_chunk_whatever_is_asked(
+    two: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, _ = two
+    monkeypatch.setattr(guests, "CHUNK_BYTES", 2 * SEGMENT)
+    store_path(a.client, *PATHS[:5])
+    fetched = a.guests.fetch(somebody(), PATHS[:5], 5.0, claim=False, max_bytes=2**60)
+    assert sum(parcel.data.nbytes for parcel in fetched.parcels) <= 2 * SEGMENT
+    parcels = a.guests.read(fetched.lease_id, [spec.key for spec in fetched.found])
+    assert 0 < sum(parcel.data.nbytes for parcel in parcels) <= 2 * SEGMENT
+    a.guests.leave(fetched.lease_id)
+
+
+def test_a_call_carries_no_more_than_so_many(
+    two: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, _ = two
+    monkeypatch.setattr(parcels, "MAX_PARCELS", 2)
+    some = [parcel(path[1]) for path in PATHS[:3]]
+    calls = (
+        lambda: a.guests.deliver(None, some),
+        lambda: a.guests.take_over(some),
+        lambda: a.guests.read(LeaseId(1), [path[1].key for path in PATHS[:3]]),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="at most 2"):
+            call()
+    assert a.guests.deliver(None, some[:2]) == 2
+
+
+@pytest.mark.parametrize("nbytes", [1, SEGMENT - 1, SEGMENT + 1])
+@pytest.mark.parametrize("way", ["deliver", "take_over"])
+def test_a_parcel_that_does_not_fit_is_not_looked_at(
+    two: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch, way: str, nbytes: int
+) -> None:
+    a, _ = two
+    wrong = Parcel(PATHS[0][1], (0, 0, 0), np.zeros(nbytes, np.uint8))
+
+    def copy_into(*_: object) -> None:
+        raise AssertionError("copied")
+
+    monkeypatch.setattr(Parcel, "copy_into", copy_into)
+    getattr(a.guests, way)(*((None, [wrong]) if way == "deliver" else ([wrong],)))
+    assert not a.store.locate([wrong.spec.key])
 
 
 @pytest.mark.parametrize("guest", [None, Guest("node", ["x"]), Guest(5, HolderId("0" * 16))])  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from pyarrow.fs import LocalFileSystem
 from actors.errors import UnavailableError
 from actors.retrieval.manifest import LATEST, collection_folder
 from actors.retrieval.remote import RemoteStorage, open_storage
-from actors.retrieval.storage import LocalStorage
+from actors.retrieval.storage import MAX_READ_BYTES, LocalStorage, Storage
 from tests.actors.retrieval.support import (
     BagOfWords,
     animals,
@@ -139,3 +139,14 @@ def test_a_writer_that_crashed_is_cleaned_up_after_and_nobody_else(tmp_path: Pat
     (tmp_path / "elsewhere" / staged.name).mkdir(parents=True)
     LocalStorage(tmp_path / "root").clean()
     assert (tmp_path / "elsewhere" / staged.name).is_dir()
+
+
+@pytest.mark.parametrize("kind", ["local", "remote"])
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, kind: str) -> None:
+    storage: Storage = LocalStorage(tmp_path) if kind == "local" else remote(tmp_path, "cache")
+    storage.publish("folder/manifest", b"small")
+    assert storage.read("folder/manifest") == b"small"
+    (file,) = tmp_path.rglob("folder/manifest")
+    os.truncate(file, MAX_READ_BYTES + 1)
+    with pytest.raises(UnavailableError, match="at most"):
+        storage.read("folder/manifest")
