@@ -22,7 +22,6 @@ from kvstore.store import KVStore
 from kvstore.types import Acquired, HolderId, LeaseId, Path, SegmentKey, SegmentSpec
 
 _IMPORT_TIMEOUT_S = 5.0
-_CLOSE_S = 10.0
 _ITSELF = Guest("", HolderId(""))
 
 
@@ -138,10 +137,10 @@ class Guests:
     def release(self, acquired: Acquired) -> None:
         self._intake.release(acquired.lease_id)
 
-    def close(self) -> None:
+    def close(self, timeout_s: float) -> None:
         """Where a copy does not end in time its memory stays taken for as long as the store is."""
         for stays, client in ((self._stays, self._client), (self._arriving, self._intake)):
-            if stays.close(_CLOSE_S):
+            if stays.close(timeout_s / 2):
                 client.close()
 
     def _parcels(

@@ -94,12 +94,14 @@ class Loads:
             if level.slow:
                 self._books.changed.notify_all()
 
-    def close(self, timeout_s: float) -> None:
-        """Let the threads end; one that hangs in the medium is left behind."""
+    def stop(self) -> None:
+        """Let the threads end, behind `books.closed`."""
         with self._books.lock:
             for reading in self._readings.values():
                 reading.stop()
-        give_up = time.monotonic() + timeout_s
+
+    def await_end(self, give_up: float) -> None:
+        """Until the monotonic time `give_up`: one that hangs in the medium is left behind."""
         for reading in self._readings.values():
             reading.join(give_up)
 

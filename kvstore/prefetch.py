@@ -28,10 +28,12 @@ class Prefetcher:
         if on and books.levels and books.lookahead_requests > 0:
             self._thread = books.threads.start("kvstore-prefetch", self._step)
 
-    def close(self, timeout_s: float) -> None:
-        """After `books.closed` is set."""
+    def stop(self) -> None:
+        """`books.closed` is set: the thread ends by that."""
+
+    def await_end(self, give_up: float) -> None:
         if self._thread is not None:
-            self._thread.join(timeout_s)
+            self._thread.await_end(give_up)
 
     def _step(self) -> bool:
         """Begin one read, or wait for news of the queue."""

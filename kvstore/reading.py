@@ -70,7 +70,7 @@ class Reading:
     def join(self, give_up: float) -> None:
         """Until the monotonic time `give_up`: a thread that hangs in the medium is left behind."""
         for thread in self._threads:
-            thread.join(give_up - time.monotonic())
+            thread.await_end(give_up)
 
     def _step(self) -> bool:
         """One turn of one read. A read that fails in whatever way is over: those who wait for it

@@ -67,10 +67,12 @@ class Remembering:
                 logger.warning("uses are not kept over a restart for now: %s", error)
             self._fails = True
 
-    def close(self, timeout_s: float) -> None:
-        """Saves once more; a disk that hangs is left behind."""
+    def stop(self) -> None:
+        """After it has saved once more."""
         self._closing.set()
-        self._thread.join(timeout_s)
+
+    def await_end(self, give_up: float) -> None:
+        self._thread.await_end(give_up)
 
     def _step(self) -> bool:
         is_last = self._closing.wait(SAVE_S)

@@ -89,9 +89,13 @@ class Removal:
             self._note(open_, family, give_up)
         return num_stored
 
-    def close(self, timeout_s: float) -> None:
+    def stop(self) -> None:
         for remover in self._removers:
-            remover.close(timeout_s / len(self._removers))
+            remover.stop()
+
+    def await_end(self, give_up: float) -> None:
+        for remover in self._removers:
+            remover.await_end(give_up)
 
     def _take_out(self, family: Family, begun: Sequence[_Begun]) -> int:
         """All of the family out of sight, in turns: it is complete when neither a segment nor what

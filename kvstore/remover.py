@@ -80,11 +80,13 @@ class Remover:
         """Whether the last attempt failed. Called with the lock held."""
         return self._pause_s > 0
 
-    def close(self, timeout_s: float) -> None:
+    def stop(self) -> None:
         with self._books.lock:
             self._stopping = True
             self._books.work.notify_all()
-        self._thread.join(timeout_s)
+
+    def await_end(self, give_up: float) -> None:
+        self._thread.await_end(give_up)
 
     def _step(self) -> bool:
         """One attempt, as soon as there is something to delete; False at the end."""

@@ -36,10 +36,12 @@ class Scrubber:
         if bytes_per_s:
             self._thread = books.threads.start("kvstore-scrub", self._step)
 
-    def close(self, timeout_s: float) -> None:
+    def stop(self) -> None:
         self._stop.set()
+
+    def await_end(self, give_up: float) -> None:
         if self._thread is not None:
-            self._thread.join(timeout_s)
+            self._thread.await_end(give_up)
 
     def _step(self) -> bool:
         """One segment of a round, after the time that it may take."""

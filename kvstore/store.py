@@ -8,6 +8,7 @@ from kvstore import arguments
 from kvstore.acquisition import Acquisitions
 from kvstore.audit import Audit
 from kvstore.books import Books
+from kvstore.closing import Worker, close
 from kvstore.commits import Commits
 from kvstore.config import StoreConfig
 from kvstore.copies import Owns
@@ -281,32 +282,15 @@ class KVStore:
         return all(w.flush(max(0.0, give_up - time.monotonic())) for w in self._writes)
 
     def close(self, timeout_s: float = 10.0) -> None:
-        """Write what is queued while time lasts, then give everything back. Idempotent.
+        """Write what is queued while time lasts, then give everything back, in `timeout_s` and half
+        a second where something hangs. Idempotent.
 
         Views that clients hold stay valid; the file of the arena is gone.
         """
         arguments.require_seconds("timeout_s", timeout_s)
-        books = self._books
         if self._closing:
             return
         self._closing = True
-        self._reaper.stop()
-        for writes in self._writes:
-            writes.close(timeout_s / len(self._writes))
-        with books.lock:
-            books.closed = True
-            books.changed.notify_all()
-            books.queue_changed.notify_all()
-            books.removed.notify_all()
-        self._prefetcher.close(timeout_s)
-        self._scrubber.close(timeout_s)
-        self._loads.close(timeout_s)
-        self._removal.close(timeout_s)
-        if self._memory is not None:
-            self._memory.close(timeout_s)
-        self._reaper.join(timeout_s)
-        with books.lock:
-            books.holders.close()
-            books.dram.close()
-            for level in books.levels:
-                level.tier.close()
+        workers: list[Worker] = [self._prefetcher, self._scrubber, self._reaper, self._removal]
+        workers += [self._loads] if self._memory is None else [self._loads, self._memory]
+        close(self._books, self._writes, workers, timeout_s)

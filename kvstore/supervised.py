@@ -60,6 +60,10 @@ class SupervisedThread:
         """Waits for its end; a thread that hangs is left behind."""
         self._thread.join(max(0.0, timeout_s))
 
+    def await_end(self, give_up: float) -> None:
+        """As long as that, by the monotonic time of its end."""
+        self.join(give_up - time.monotonic())
+
     def _run(self) -> None:
         while not self._stopped.wait(self._interval_s + self._pause_s):
             try:

@@ -53,19 +53,24 @@ class WriteBehind:
         with self._books.lock:
             return self._books.work.wait_for(lambda: self._level.idle, timeout_s)
 
-    def close(self, timeout_s: float) -> None:
-        """Write what is queued while time lasts, then stop."""
-        give_up = time.monotonic() + timeout_s
+    def drain(self, give_up: float) -> None:
+        """Until what is queued is written, or the monotonic time `give_up`."""
         level = self._level
         with self._books.lock:
             self._books.work.wait_for(
-                lambda: not level.unwritten and level.writing is None, timeout_s
+                lambda: not level.unwritten and level.writing is None,
+                max(0.0, give_up - time.monotonic()),
             )
+
+    def stop(self) -> None:
+        with self._books.lock:
             self._stopping = True
-            level.tier.stop()
+            self._level.tier.stop()
             self._books.work.notify_all()
+
+    def await_end(self, give_up: float) -> None:
         for thread in self._threads:
-            thread.join(give_up - time.monotonic())
+            thread.await_end(give_up)
 
     def _step(self) -> bool:
         """Write one segment."""

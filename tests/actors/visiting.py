@@ -27,7 +27,7 @@ class Node:
     def close(self) -> None:
         assert_balanced(self.store)
         self.client.close()
-        self.guests.close()
+        self.guests.close(10.0)
         self.store.close()
 
 

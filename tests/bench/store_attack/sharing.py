@@ -57,7 +57,7 @@ class Node:
         assert self.store.flush(_PATIENCE_S)
 
     def close(self) -> None:
-        self.guests.close()
+        self.guests.close(10.0)
         self.client.close()
         self.store.close()
 
