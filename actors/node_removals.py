@@ -28,7 +28,9 @@ logger = logging.getLogger(__name__)
 
 SILENT_S = 3.0
 """So long without the directory's news, and a removal may have missed this node."""
-_SAVE_S = 5.0
+_LOOK_S = 5.0
+_SAVE_S = 1.0
+"""How long a removal waits for the disk to have it; the other nodes remember it as well."""
 _SAVE_TOLD_MS = 60_000
 """How far what the file says of the time until which the node was told may be behind."""
 _WRITTEN_S = 1.0
@@ -50,12 +52,17 @@ class NodeRemovals:
         self._followed_at = time.monotonic()
         self._saved = -1, 0
         """Version of the log, and until when this node was told."""
-        self._closing = threading.Event()
+        self._attempted = -1
+        """Version of the log that was written, or could not be."""
+        self._changed = threading.Condition()
+        self._is_closing = False
         self._thread = store.threads.start("shard-removals", self._step)
 
     def close(self, timeout_s: float) -> None:
         """Writes once more; a disk that hangs is left behind."""
-        self._closing.set()
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
         self._thread.join(timeout_s)
 
     @property
@@ -78,7 +85,13 @@ class NodeRemovals:
         arguments.require_removal("removal", removal)
         removal = removal or os.urandom(16)
         self._log.note(removal, tags)
-        return self._store.remove_tags(tags, removal)
+        version = self._log.version
+        with self._changed:
+            self._changed.notify_all()
+        try:
+            return self._store.remove_tags(tags, removal)
+        finally:
+            self._await_saved(version)
 
     def known(self) -> Removals:
         return self._log.known()
@@ -128,9 +141,33 @@ class NodeRemovals:
             return False
         if not self._is_loaded:
             self._load(self._file)
-        is_last = self._closing.wait(_SAVE_S)
-        self._save(self._file)
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closing or self._has_news, _LOOK_S)
+            is_last = self._is_closing
+        version = self._log.version
+        try:
+            self._save(self._file)
+        finally:
+            with self._changed:
+                self._attempted = version
+                self._changed.notify_all()
         return not is_last
+
+    @property
+    def _has_news(self) -> bool:
+        return self._can_save and self._log.version > self._attempted
+
+    @property
+    def _can_save(self) -> bool:
+        """A node that was never told of anything missed nothing, and needs no file."""
+        return self._file is not None and self._is_loaded and self._told_ms is not None
+
+    def _await_saved(self, version: int) -> None:
+        if not self._can_save:
+            return
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._attempted >= version, _SAVE_S):
+                logger.warning("a removal is not noted on the disk yet: other nodes know of it")
 
     def _load(self, file: RemovalFile) -> None:
         try:
@@ -145,8 +182,7 @@ class NodeRemovals:
         self._is_loaded = True
 
     def _save(self, file: RemovalFile) -> None:
-        """Not before the folder is marked: a restart would refuse it. A node that was never told
-        of anything missed nothing."""
+        """Not before the folder is marked: a restart would refuse it."""
         told_ms, version = self._told_ms, self._log.version
         if told_ms is None or not file.is_in_place:
             return

@@ -7,8 +7,10 @@ from pathlib import Path as FilePath
 import pytest
 
 from actors import node_removals, removal_log
+from actors.removal_file import RemovalFile
 from cluster import membership_keeper
 from kvstore.local import LocalStoreClient
+from kvstore.tiers.files import Files
 from kvstore.types import Path
 from tests.cluster.nodes import eventually
 from tests.cluster.shells import Shells, shells
@@ -90,6 +92,14 @@ def test_those_who_know_of_a_removal_know_it_after_a_restart(two: Shells) -> Non
     come_back(two)
     two.settle()
     assert not has(two, REMOVED, FOLLOWS) and has(two, OTHER)
+
+
+def test_a_removal_is_on_the_disk_when_it_has_been_made(two: Shells, tmp_path: FilePath) -> None:
+    (tmp_path / "a" / "ssd" / "HYPERRAG-STORE").touch(mode=0o600)  # as its first segment does
+    remove(two, "a", REMOVED)
+    kept = RemovalFile(tmp_path / "a" / "ssd", Files()).load()
+    assert kept is not None
+    assert [entry.tags for entry in kept.removals.entries] == [[REMOVED[-1].tag]]
 
 
 def test_what_a_node_knew_alone_the_others_learn_from_it(two: Shells) -> None:
