@@ -98,7 +98,9 @@ class RedisMedium(Medium):
     def open(self, name: str) -> Source:
         with self._errors():
             nbytes = self._client.strlen(_place_of(name))
-        if not isinstance(nbytes, int) or not nbytes:
+            if not isinstance(nbytes, int) or nbytes < 0:
+                raise TypeError(type(nbytes))
+        if not nbytes:
             raise self._gone(name)
         return _RedisSource(self, name, nbytes)
 
@@ -106,6 +108,8 @@ class RedisMedium(Medium):
         """What an open source reads: in one round trip, bytes that were there."""
         with self._errors():
             data = self._client.getrange(_place_of(name), offset, offset + into.nbytes - 1)
+            if not isinstance(data, bytes):
+                raise TypeError(type(data))
         if not data:
             raise self._gone(name)
         if len(data) > into.nbytes:
@@ -160,7 +164,8 @@ class RedisMedium(Medium):
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """The client's errors as OSError. `from None`: theirs may quote the password."""
+        """The client's errors as OSError, and what comes of a reply of another type than the
+        command's: it is some other server. `from None`: theirs may quote the password."""
         try:
             yield
         except exceptions.TimeoutError:
@@ -176,6 +181,9 @@ class RedisMedium(Medium):
                 raise ConnectionError(errno.ENOTCONN, text) from None
             code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), None)
             raise OSError(code or errno.EIO, text) from None
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            text = f"{self._shown} sent what is no answer: {type(error).__name__}"
+            raise OSError(errno.EPROTO, text) from None
 
 
 class _RedisSource(Source):

@@ -1,0 +1,78 @@
+"""A server whose replies are of another type than the commands have: it fails as a medium does."""
+
+import errno
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from kvstore.tiers.redis_server import RedisMedium
+from tests.kvstore.media import write
+from tests.kvstore.segments import chain_of, passage
+
+SPEC = chain_of(passage(1))[0]
+NAME = f"hyperrag:v3:{SPEC.key}@{'0' * 16}"
+REPLIES = {
+    "integer": b":5\r\n",
+    "negative integer": b":-1\r\n",
+    "huge integer": b":9223372036854775807\r\n",
+    "nothing": b"$-1\r\n",
+    "status": b"+WHAT\r\n",
+    "list of an integer": b"*1\r\n:1\r\n",
+    "empty list": b"*0\r\n",
+    "list of lists": b"*2\r\n*1\r\n:0\r\n*1\r\n*0\r\n",
+    "scan of no list": b"*2\r\n$1\r\n0\r\n:7\r\n",
+    "scan of integers": b"*2\r\n$1\r\n0\r\n*2\r\n:7\r\n:8\r\n",
+    "other bytes": b"$4\r\n\xff\xfe\x00!\r\n",
+}
+CALLS: dict[str, Callable[[RedisMedium], object]] = {
+    "write": lambda medium: write(medium, SPEC),
+    "open": lambda medium: medium.open(NAME),
+    "read": lambda medium: medium.read(NAME, memoryview(bytearray(10)), 0),
+    "find": lambda medium: medium.find(SPEC.key),
+    "list": lambda medium: list(medium.list()),
+    "delete": lambda medium: medium.delete(NAME),
+}
+
+
+@contextmanager
+def server(reply: bytes) -> Iterator[str]:
+    """It gives every command the same reply."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError):
+                while line := self.rfile.readline():
+                    for _ in range(int(line[1:])):
+                        self.rfile.read(int(self.rfile.readline()[1:]) + 2)
+                    self.wfile.write(reply)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Handler) as one:
+        threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"redis://127.0.0.1:{one.server_address[1]}/0"
+        one.shutdown()
+
+
+@pytest.mark.parametrize("kind", REPLIES)
+def test_no_reply_is_more_than_a_failure_of_the_medium(kind: str) -> None:
+    with server(REPLIES[kind]) as url:
+        medium = RedisMedium(url, 5.0)
+        for call in CALLS.values():
+            with suppress(OSError):
+                call(medium)
+        medium.close()
+
+
+def test_a_reply_of_another_type_is_named() -> None:
+    with server(REPLIES["integer"]) as url:
+        medium = RedisMedium(url, 5.0)
+        for call in (CALLS["read"], CALLS["list"]):
+            with pytest.raises(OSError, match="sent what is no answer") as failure:
+                call(medium)
+            assert failure.value.errno == errno.EPROTO
+        medium.close()
