@@ -41,6 +41,11 @@ class Holder:
             ) from error
         self.holder_id = HolderId(self._file.token)
 
+    @property
+    def is_held(self) -> bool:
+        """False in a forked process: the holder is the one that it was forked from."""
+        return self._file.fd >= 0
+
     def close(self) -> None:
         self._file.close()
 

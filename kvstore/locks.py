@@ -17,6 +17,7 @@ import re
 import secrets
 import stat
 from pathlib import Path
+from weakref import WeakSet
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ _NOT_OURS = frozenset(
 
 
 class OwnedFile:
-    """A new file `<folder>/<prefix><token>`, locked by this process until `close` or its end."""
+    """A new file `<folder>/<prefix><token>`, locked by this process until `close` or its end. A
+    process that is forked from it has no part in that: else it would outlive its owner there."""
 
     def __init__(self, folder: Path, prefix: str) -> None:
         """Raises OSError when the folder cannot be written."""
@@ -43,6 +45,7 @@ class OwnedFile:
             self.path = folder / (prefix + self.token)
             self.fd = os.open(self.path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
             if try_lock(self.fd) and _names(self.path, self.fd):
+                _owned.add(self)
                 return
             os.close(self.fd)
         raise OSError(f"{folder}: every new file was swept away {_ATTEMPTS} times")
@@ -53,8 +56,24 @@ class OwnedFile:
         if self.fd >= 0:
             if _names(self.path, self.fd):
                 self.path.unlink(missing_ok=True)
-            os.close(self.fd)
-            self.fd = -1
+            self.disown()
+
+    def disown(self) -> None:
+        """Close it without a word of its end, which is not this process's to say."""
+        os.close(self.fd)
+        self.fd = -1
+
+
+_owned: WeakSet[OwnedFile] = WeakSet()
+
+
+def _disown_all() -> None:
+    for file in list(_owned):
+        if file.fd >= 0:
+            file.disown()
+
+
+os.register_at_fork(after_in_child=_disown_all)
 
 
 def try_lock(fd: int) -> bool:

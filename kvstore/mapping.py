@@ -217,14 +217,14 @@ class MappedClient(ABC):
         _require_tickets(tickets)
         claimed = [ticket.ticket_id for ticket in tickets if ticket.extent is not None]
         self._tickets.end(claimed)
-        if claimed and not self._maps.closed:
+        if claimed and self._is_open:
             self._abort(claimed)
 
     def release(self, lease_id: LeaseId) -> None:
         require_id("lease_id", lease_id)
         self._maps.end([lease_id])
         self._tickets.end_leases([lease_id])
-        if not self._maps.closed:
+        if self._is_open:
             self._release(lease_id)
 
     def trim(
@@ -234,7 +234,7 @@ class MappedClient(ABC):
         require_keys("used", used)
         self._maps.end([lease_id for lease_id, keys in kept.items() if not keys])
         self._tickets.end_leases(kept)
-        if not self._maps.closed:
+        if self._is_open:
             self._trim(kept, used)
 
     def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
@@ -255,7 +255,7 @@ class MappedClient(ABC):
 
     def retire(self, request_id: str) -> None:
         require_name("request_id", request_id)
-        if not self._maps.closed:
+        if self._is_open:
             self._retire(request_id)
 
     def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
@@ -295,12 +295,18 @@ class MappedClient(ABC):
         if self._maps.close():
             self._tickets.clear()
             try:
-                self._unregister()
+                if self._holder.is_held:
+                    self._unregister()
             finally:
                 self._holder.close()
 
+    @property
+    def _is_open(self) -> bool:
+        """Not in a process that was forked from the client's: what it says is not the holder's."""
+        return self._holder.is_held and not self._maps.closed
+
     def _require_open(self) -> None:
-        if self._maps.closed:
+        if not self._is_open:
             raise StoreUnavailableError("the store's client is closed")
 
 

@@ -44,10 +44,12 @@ class Ownership:
 
 def own(books: Books, owns: Owns) -> None:
     """Copies that are now the node's own go to the slow tiers as if they were new; what it owns no
-    more stays until it is let go: another node may still have to get it from here."""
+    more stays until it is let go: another node may still have to get it from here. One that
+    raises is not followed."""
+    owns(())
     with books.lock:
         books.require_open()
-        books.owns = owns
+        before, books.owns = books.owns, owns
         copies = books.copies.keys()
 
     def keep(key: SegmentKey) -> None:
@@ -56,7 +58,13 @@ def own(books: Books, owns: Owns) -> None:
             if slot := books.dram.find(key):
                 books.offer(slot)
 
-    in_turns(books.lock, _chosen(owns, copies, True), keep)
+    try:
+        in_turns(books.lock, _chosen(owns, copies, True), keep)
+    except BaseException:
+        with books.lock:
+            if books.owns is owns:
+                books.owns = before
+        raise
 
 
 def holdings(books: Books) -> list[SegmentSpec]:

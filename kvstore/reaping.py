@@ -54,4 +54,5 @@ def end_holder(books: Books, holder: HolderId) -> None:
             if not books.closed:
                 for lease in books.leases.of(holder):  # opened meanwhile
                     books.end_lease(lease)
+                books.claims.unbound(holder)
                 books.holders.forget(holder)

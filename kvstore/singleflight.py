@@ -50,6 +50,10 @@ class Claims:
         """From now on the open tickets of this holder reserve no more than this."""
         self._bounds[holder] = max_bytes
 
+    def unbound(self, holder: HolderId) -> None:
+        """It has ended. Idempotent."""
+        self._bounds.pop(holder, None)
+
     def may_reserve(self, holder: HolderId, nbytes: int) -> bool:
         bound = self._bounds.get(holder)
         return bound is None or self._reserved[holder] + _taken(nbytes) <= bound

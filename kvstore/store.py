@@ -88,6 +88,7 @@ class KVStore:
         arguments.require_bytes("max_bytes", max_bytes)
         with self._books.lock:
             self._books.require_open()
+            self._books.holders.ensure(holder)
             self._books.claims.bound(holder, max_bytes)
 
     def unregister(self, holder: HolderId) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path as FilePath
 import pytest
 
 from kvstore.config import StoreConfig
+from kvstore.errors import StoreUnavailableError
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from kvstore.types import Path, SegmentKey
+from kvstore.types import HolderId, Path, SegmentKey
 from tests.kvstore.segments import (
     TRUNK,
     assert_balanced,
@@ -163,3 +164,31 @@ def test_kept_is_what_the_node_owns_and_has_and_no_copy(
     assert copying.flush(10)
     assert copying.kept(keys) == {PATHS[1][0].key}
     client.close()
+
+
+def test_what_raises_is_not_followed(store: KVStore, client: LocalStoreClient) -> None:
+    def fails(keys: Sequence[SegmentKey]) -> list[bool]:
+        raise RuntimeError("no answer")
+
+    def fails_at_some(keys: Sequence[SegmentKey]) -> list[bool]:
+        return fails(keys) if keys else []
+
+    store.own(lambda keys: [False] * len(keys))
+    client.release(compute(client, chain_of(passage(1))).lease_id)
+    assert store.stats().copies_bytes > 0
+    for owns in (fails, fails_at_some):
+        with pytest.raises(RuntimeError, match="no answer"):
+            store.own(owns)
+        client.release(compute(client, chain_of(passage(2))).lease_id)
+        store.remove_tags([chain_of(passage(2))[0].tag])
+    assert_balanced(store)
+
+
+def test_a_bound_of_claims_ends_with_its_holder(store: KVStore, config: StoreConfig) -> None:
+    with pytest.raises(StoreUnavailableError, match="has no lock"):
+        store.bound_claims(HolderId("0" * 16), 4096)
+    other = LocalStoreClient(store, config.dram_dir)
+    store.bound_claims(other.holder_id, 4096)
+    assert store._books.claims._bounds == {other.holder_id: 4096}
+    other.close()
+    assert store._books.claims._bounds == {}
