@@ -6,11 +6,16 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
+from sortedcontainers import SortedList  # type: ignore[import-untyped]  # it has no types
+
 from kvstore.types import SegmentKey
 
 _MAX_KEYS = 65_536
 _TENANT_SHARE = 8
 """One tenant's requests fill an eighth of the window, and one request an eighth of that."""
+
+_EXPIRED_AT_ONCE = 2
+"""Requests that each announcement takes out of the window; the rest go by `expire_one`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class PendingWindow(Container[SegmentKey]):
     def __init__(self, max_keys: int = _MAX_KEYS) -> None:
         self._max_keys = max_keys
         self._requests: OrderedDict[str, _Announcement] = OrderedDict()
+        self._expiries = SortedList()  # (deadline, request)
         self._counts: Counter[SegmentKey] = Counter()
         self._of_tenant: Counter[bytes] = Counter()
         self._num_keys = 0
@@ -48,7 +54,8 @@ class PendingWindow(Container[SegmentKey]):
         """Most urgent first; replaces what the request announced before, at the end of the
         order."""
         self.retire(request_id)
-        self.expire()
+        for _ in range(_EXPIRED_AT_ONCE):
+            self.expire_one()
         of_tenant = self._max_keys // _TENANT_SHARE
         room = min(
             of_tenant // _TENANT_SHARE,
@@ -58,6 +65,7 @@ class PendingWindow(Container[SegmentKey]):
         if kept := tuple(islice(keys, max(0, room))):
             announced = _Announcement(tenant, kept, time.monotonic() + deadline_s)
             self._requests[request_id] = announced
+            self._expiries.add((announced.expires_at, request_id))
             self._counts.update(kept)
             self._count(tenant, len(kept))
 
@@ -66,21 +74,19 @@ class PendingWindow(Container[SegmentKey]):
         announcement = self._requests.pop(request_id, None)
         if announcement is None:
             return
+        self._expiries.remove((announcement.expires_at, request_id))
         self._count(announcement.tenant, -len(announcement.keys))
         for key in announcement.keys:
             self._counts[key] -= 1
             if not self._counts[key]:
                 del self._counts[key]
 
-    def expire(self) -> None:
-        """Forget requests whose deadline has passed."""
-        for request_id in self.ended():
-            self.retire(request_id)
-
-    def ended(self) -> list[str]:
-        """Requests whose deadline has passed."""
-        now = time.monotonic()
-        return [r for r, a in self._requests.items() if a.expires_at <= now]
+    def expire_one(self) -> bool:
+        """Forget one request whose deadline has passed; whether there may be more."""
+        if not self._expiries or self._expiries[0][0] > time.monotonic():
+            return False
+        self.retire(self._expiries[0][1])
+        return True
 
     def next_use(self, num_requests: int) -> dict[SegmentKey, int]:
         """Of each key that the first so many requests need: the rank of the first that does. Not to

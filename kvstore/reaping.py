@@ -25,9 +25,7 @@ def reaping(books: Books, loads: Loads) -> Sequence[Callable[[], None]]:
                 books.changed.notify_all()
 
     def expire_announcements() -> None:
-        with books.lock:
-            ended = books.window.ended()
-        in_turns(books.lock, ended, books.window.retire)
+        in_turns(books.lock, iter(books.window.expire_one, False), bool)
 
     def give_up_hanging() -> None:
         with books.lock:

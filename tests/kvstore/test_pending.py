@@ -1,4 +1,9 @@
 import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
 
 from kvstore.pending import PendingWindow
 from kvstore.types import SegmentKey
@@ -57,5 +62,47 @@ def test_announcements_end_at_their_deadline() -> None:
     window = PendingWindow()
     window.announce("a", ONE, KEYS, 0.01)
     time.sleep(0.02)
-    window.expire()
+    assert window.expire_one() and not window.expire_one()
     assert len(window) == 0 and KEYS[0] not in window
+
+
+def test_an_announcement_that_was_renewed_ends_at_its_last_deadline() -> None:
+    window = PendingWindow()
+    window.announce("a", ONE, KEYS, 0.01)
+    window.announce("a", ONE, KEYS, 60)
+    time.sleep(0.02)
+    while window.expire_one():
+        pass
+    assert window.keys() == KEYS
+
+
+def test_what_is_announced_again_and_again_takes_no_more_memory() -> None:
+    window = PendingWindow()
+    for n in range(1000):
+        window.announce("a", ONE, KEYS, 60)
+        window.announce(str(n), ONE, KEYS, 60)
+        window.retire(str(n))
+    assert len(window._expiries) == 1 and window.keys() == KEYS
+
+
+def test_an_announcement_looks_at_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: the store's lock is held meanwhile."""
+    window = PendingWindow()
+    for n in range(2000):
+        window.announce(str(n), n.to_bytes(8, "little"), KEYS[:1], 60)
+    looked_at: list[object] = []
+
+    class Requests(OrderedDict[str, object]):
+        def __iter__(self) -> Iterator[str]:
+            looked_at.append(self)
+            return super().__iter__()
+
+        def items(self) -> Any:
+            looked_at.append(self)
+            return super().items()
+
+    monkeypatch.setattr(window, "_requests", Requests(window._requests))
+    looked_at.clear()
+    for n in range(10):
+        window.announce(f"more {n}", ONE, KEYS[:1], 60)
+    assert not looked_at and len(window) == 2010
