@@ -93,12 +93,14 @@ async def ask_store(service: StoreService) -> Status:
 
 
 def _tiers(store: Status) -> dict[str, dict[str, int]]:
-    """The store's tiers, over all nodes."""
+    """The figures of the store's tiers, over all nodes."""
     found: dict[str, Counter[str]] = {}
     for node in store["nodes"]:
-        for name in STORE_TIERS if isinstance(node["store"], dict) else ():
-            found.setdefault(name, Counter()).update(node["store"][name])
-    return {name: dict(tier) for name, tier in found.items()}
+        own = node["store"] if isinstance(node["store"], dict) else {}
+        for name in own.keys() & set(STORE_TIERS):
+            figures = {key: value for key, value in own[name].items() if isinstance(value, int)}
+            found.setdefault(name, Counter()).update(figures)
+    return {name: dict(found[name]) for name in STORE_TIERS if name in found}
 
 
 def _hit_rate(replicas: list[Status]) -> float | None:

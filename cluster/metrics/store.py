@@ -90,13 +90,14 @@ def _tiers(nodes: list[Status]) -> Iterator[Report]:
     """Those that are configured."""
     for node in nodes:
         for name in STORE_TIERS:
-            if (tier := node["store"][name])["capacity_bytes"] > 0:
+            tier = node["store"].get(name)
+            if tier is not None and tier["capacity_bytes"] > 0:
                 yield (node["name"], name), tier
 
 
 def _threads(nodes: list[Status]) -> Iterator[Report]:
     for node in nodes:
-        for name, thread in node["store"]["threads"].items():
+        for name, thread in node["store"].get("threads", {}).items():
             yield (node["name"], name), thread
 
 

@@ -86,7 +86,7 @@ class NearStore:
         self.drained: list[str] = []
 
     async def status(self, timeout_s: float) -> dict[str, Any]:
-        dram = {"num_segments": 4, "capacity_bytes": 64}
+        dram = {"num_segments": 4, "capacity_bytes": 64, "tenants": [["ab", 3]]}
         node = {"node_id": "1", "name": "here", "state": "up", "store": {"dram": dram}}
         return {"epoch": 1, "nodes": [node, {**node, "name": "there"}], "changes": []}
 

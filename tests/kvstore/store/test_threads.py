@@ -61,7 +61,7 @@ PLACES: dict[str, Place] = {
     "viewing an extent": (lambda s: s._books.dram, "view"),
     "looking for holders": (lambda s: s._books.holders, "ended"),
     "expiring claims": (lambda s: s._books.claims, "expire"),
-    "expiring announcements": (lambda s: s._books.window, "ended"),
+    "expiring announcements": (lambda s: s._books.window, "expire_one"),
     "giving up reads": (lambda s: s._loads, "give_up_hanging"),
 }
 
@@ -150,6 +150,7 @@ def test_who_waits_for_a_read_that_fails_in_an_unforeseen_way_goes_on(
     client.release(acquired.lease_id)
     assert not store._books.levels[0].slow
     assert eventually(lambda: failures(store) > 0, 10)
+    monkeypatch.undo()
     assert_balanced(store)
     client.close()
     store.close()
