@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kvstore.books import Books
+from kvstore.garbage import put_off
 from kvstore.policies import EvictionPolicy
+from kvstore.policies.nodes import Learned
 from kvstore.tiers.files import Files
 from kvstore.tiers.medium import Listed
 from kvstore.tiers.segment_files import key_of
@@ -57,8 +59,7 @@ class Remembering:
         empty."""
         if not self._recalled or not os.path.lexists(self._folder / MARK):
             return
-        with self._books.lock:
-            learned = {tier: policy.learned() for tier, policy in self._policies.items()}
+        learned = {tier: self._learned(policy) for tier, policy in self._policies.items()}
         try:
             self._file.save({tier: one.latest(MAX_RECORDS) for tier, one in learned.items()})
             self._fails = False
@@ -85,6 +86,11 @@ class Remembering:
         except (OSError, DamagedUsesError) as error:
             logger.warning("what was used before is not known: %s: %s", self._folder, error)
             return Uses({})
+
+    def _learned(self, policy: EvictionPolicy) -> Learned:
+        """A copy of references: milliseconds for a few hundred thousand segments."""
+        with put_off(), self._books.lock:
+            return policy.learned()
 
     def _give(self, policy: EvictionPolicy, remembered: Sequence[Remembered]) -> None:
         def give(one: Remembered) -> None:

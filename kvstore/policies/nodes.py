@@ -38,11 +38,14 @@ class Learned:
     that comes meanwhile is in them or is not."""
 
     nodes: list[Node]
-    ghosts: list[tuple[SegmentKey, History]]
-    """Of segments that are not here, the latest last."""
+    ghosts: list[SegmentKey]
+    """Segments that are not here, the latest last."""
+    ghost_histories: list[History]
+    """Theirs, in the same order. Pairs would be as many new objects, made under the lock."""
 
     def latest(self, limit: int) -> list[tuple[SegmentKey, History]]:
         """The most recently used first, those that are here before all others."""
         here = nlargest(limit, self.nodes, key=lambda node: node.rank[1])
         found = [(node.entry.key, node.history) for node in here]
-        return found + list(islice(reversed(self.ghosts), limit - len(found)))
+        gone = zip(reversed(self.ghosts), reversed(self.ghost_histories), strict=True)
+        return found + list(islice(gone, limit - len(found)))

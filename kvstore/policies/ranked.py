@@ -95,7 +95,8 @@ class RankedPolicy(ABC):
         return digest in self._held
 
     def learned(self) -> Learned:
-        return Learned(list(self._nodes.values()), list(self._ghosts.items()))
+        nodes, ghosts = list(self._nodes.values()), self._ghosts
+        return Learned(nodes, list(ghosts), list(ghosts.values()))
 
     def remember(self, key: SegmentKey, history: History) -> None:
         if key in self._nodes:
