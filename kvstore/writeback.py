@@ -40,7 +40,6 @@ class WriteBehind:
         self._paused_until = 0.0
         self._warned = False
         self._recover_again_at = 0.0
-        self._is_recovered = False
         self._making_room = threading.Lock()
         self._going: list[Stored] = []  # evicted, not yet off the medium
         self._threads = (
@@ -85,15 +84,13 @@ class WriteBehind:
         return True
 
     def _recovery_step(self) -> bool:
-        """Recover, once the last failure was long enough ago; then wait for the end, since a
-        thread that has ended counts as lost."""
-        left = None if self._is_recovered else self._recover_again_at - time.monotonic()
+        """Recover, once the last failure was long enough ago; False when that is done."""
+        left = self._recover_again_at - time.monotonic()
         with self._books.lock:
-            if self._books.work.wait_for(lambda: self._stopping, left and max(0.0, left)):
+            if self._books.work.wait_for(lambda: self._stopping, max(0.0, left)):
                 return False
         self._recover_again_at = time.monotonic() + _PAUSE_S  # unless it succeeds
-        self._is_recovered = self._recover()
-        return True
+        return not self._recover()
 
     def _recover(self) -> bool:
         """Whether the level knows all that the medium has; False when it could not be asked."""
