@@ -19,6 +19,11 @@ def never() -> bool:
     return False
 
 
+def nobody_waits() -> ExpiredError:
+    """Of a question whose caller has gone."""
+    return ExpiredError("nobody waits for this answer any more")
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One question and its candidates. `deadline` is a monotonic time."""
@@ -54,7 +59,7 @@ class Job:
     def is_open(self) -> bool:
         """Whether there is something left to score, and time and reason to do so."""
         if self.error is None and self.abandoned() and not self.is_scored:
-            self.error = ExpiredError("nobody waits for this answer any more")
+            self.error = nobody_waits()
         if self.error is None and time.monotonic() >= self.deadline and not self.is_scored:
             self.error = ExpiredError("the request's time was up before its answer was computed")
         return self.error is None and not self.is_scored

@@ -61,7 +61,7 @@ class ChatTemplate:
             text = self._apply([("system", system), *zip(_EXAMPLE, turns, strict=True)], True)
         except TemplateError:
             return False
-        return text.count(system) == 1 and text.index(system) < text.index(first)
+        return text.count(system) == 1 and text.find(system) < text.find(first)
 
     def _render(
         self, systems: Sequence[str], turns: Sequence[str], roles: Sequence[Role], ends: bool

@@ -19,12 +19,12 @@ class PlainText:
 
     def __init__(self, serialized: str) -> None:
         """`serialized` is a tokenizer's JSON. Settings that cut or pad texts are left out."""
-        facts = unbounded(serialized)
+        facts: dict[str, Any] = json.loads(serialized)
         added = facts["added_tokens"]
         unknown = facts["model"].get("unk_token")
         self._control = {token["id"] for token in added if token["content"] != unknown}
         facts["added_tokens"] = []
-        self._tokenizer = Tokenizer.from_str(json.dumps(facts))
+        self._tokenizer = unbounded(json.dumps(facts))
 
     def encode(self, text: str) -> Tokens:
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
@@ -40,7 +40,9 @@ class PlainText:
         return tuple(ids)
 
 
-def unbounded(serialized: str) -> dict[str, Any]:
-    """A tokenizer's JSON as data, without settings that cut or pad texts."""
-    facts: dict[str, Any] = json.loads(serialized)
-    return facts | {"truncation": None, "padding": None}
+def unbounded(serialized: str) -> Tokenizer:
+    """A tokenizer of this JSON that neither cuts nor pads texts."""
+    tokenizer: Tokenizer = Tokenizer.from_str(serialized)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

@@ -9,13 +9,10 @@ passage has the same ids wherever it stands; text of users, documents and system
 tokenized as plain text: it cannot open or close a turn.
 """
 
-import json
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
-
-from tokenizers import Tokenizer
 
 from actors.engine.chat_template import ChatTemplate, merged
 from actors.engine.config import PromptConfig
@@ -37,7 +34,7 @@ class Prompt:
         self._hf = tokenizer
         self.config = config
         serialized = tokenizer.backend_tokenizer.to_str()
-        self._trusted = Tokenizer.from_str(json.dumps(unbounded(serialized)))
+        self._trusted = unbounded(serialized)
         self._plain = PlainText(serialized)
         self._template = ChatTemplate(tokenizer, config.date, config.chat_template_kwargs)
         if "strftime_now" in (tokenizer.chat_template or ""):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from actors.engine.asking import Abandoned, never
+from actors.engine.asking import Abandoned, never, nobody_waits
 from actors.engine.config import RerankerConfig
 from actors.engine.families import Family, query_first_family
 from actors.engine.lanes import Lane
@@ -21,7 +21,6 @@ from actors.engine.prompt import Prompt
 from actors.engine.runtime import Runtime
 from actors.engine.scoring import YesNo, finite, require_vocabulary_head, single_token
 from actors.engine.segments import remaining
-from actors.errors import ExpiredError
 from actors.messages import CacheReport, RerankResult
 
 _log = logging.getLogger(__name__)
@@ -82,7 +81,7 @@ class QueryFirst:
         for part in self._passes(lanes):
             remaining(deadline)
             if abandoned():
-                raise ExpiredError("nobody waits for this answer any more")
+                raise nobody_waits()
             batch = Batch([Lane(lane) for lane in part], kv)
             with self._slot.held():
                 hidden = self._decoder.forward(batch)
