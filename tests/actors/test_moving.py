@@ -16,6 +16,7 @@ from kvstore.ownership import Ownership
 from kvstore.types import SegmentKey
 from tests.actors.visiting import Node, parcel
 from tests.actors.wire import Wire
+from tests.kvstore import waiting
 from tests.kvstore.segments import (
     TRUNK,
     assert_right_bytes,
@@ -78,10 +79,7 @@ def foreign(membership: Membership, to: str) -> set[SegmentKey]:
 
 
 def eventually(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+    assert waiting.eventually(condition, 60)
 
 
 def test_what_the_owner_confirms_is_let_go_and_nothing_else(pair: Pair) -> None:
