@@ -78,7 +78,7 @@ def test_memory_that_a_delivery_fills_is_given_away_when_its_copy_has_ended(
 
 def test_closing_waits_for_a_copy(node: Node) -> None:
     filling = Filling(node)
-    closing = threading.Thread(target=node.guests.close)
+    closing = threading.Thread(target=node.guests.close, args=(60.0,))
     closing.start()
     others = compute(node.client, *OTHERS)
     filling.finish()

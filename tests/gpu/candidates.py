@@ -50,7 +50,7 @@ class Candidates:
         self.prefix = self._random(rng, sizes.prefix)
         self.passages = [self._random(rng, sizes.passage) for _ in range(sizes.candidates)]
         self.suffix = self._random(rng, sizes.suffix)
-        root = make_root(b"random" * 5 + b"00", f"set {number}")
+        root = make_root(b"random" * 5 + b"00", "sets")  # one tenant: it may fill the store
         self.paths: list[Path] = [
             make_path(root, [self.prefix, passage, self.suffix[:-1]], rig.layout)
             for passage in self.passages
