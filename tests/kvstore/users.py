@@ -20,6 +20,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 _BECOME = """
 import os, sys
+import numpy.random
 from kvstore.arena import *
 from kvstore.errors import *
 from kvstore.holders import *
@@ -31,7 +32,9 @@ from tests.kvstore.segments import *
 from pathlib import Path
 folder = Path(sys.argv[1])
 os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
+sys.meta_path.clear()
 """
+"""The other user may be unable to read the environment: all is imported before, nothing after."""
 
 
 def run_as(uid: int, folder: Path, code: str) -> str:
