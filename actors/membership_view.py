@@ -18,11 +18,14 @@ _NEWS_WAIT_S = 0.2
 _ASK_AGAIN_S = 0.1
 _LOOK_AGAIN_S = 5.0
 """Where there is no directory, how often one is looked for."""
+_ANSWER_S = 5.0
+"""A question that has no answer by then is asked again."""
 
 
 class MembershipView:
     """Asks now and then, beside the caller's work; only who has not asked for long waits a moment
-    for the answer. Without a directory the calling node is alone."""
+    for the answer. A directory that failed to answer is looked for by its name again: another may
+    be in its place. Without a directory the calling node is alone."""
 
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
@@ -31,6 +34,7 @@ class MembershipView:
         self._latest = Membership(0, (Member(self._node_id, self._node_id, 1),))
         self._directory: Any = None
         self._asked: ObjectRef | None = None
+        self._asked_until = 0.0
         self._next_at = self._heard_at = 0.0
 
     @property
@@ -42,6 +46,8 @@ class MembershipView:
         with self._lock:
             self._take_answer()
             now = time.monotonic()
+            if self._asked is not None and now >= self._asked_until:
+                self._asked = self._directory = None
             if now >= self._next_at and self._asked is None:
                 self._ask()
             if self._asked is not None and now - self._heard_at > 2 * POLL_S:
@@ -86,7 +92,8 @@ class MembershipView:
             if self._directory is None:
                 self._directory = ray.get_actor(DIRECTORY, namespace=self._namespace)
             self._asked = self._directory.membership.remote(self._latest.epoch)
-            self._next_at = time.monotonic() + POLL_S
+            now = time.monotonic()
+            self._next_at, self._asked_until = now + POLL_S, now + _ANSWER_S
         except (ValueError, RayError):  # there is none
             self._directory, self._next_at = None, time.monotonic() + _LOOK_AGAIN_S
 
@@ -97,7 +104,8 @@ class MembershipView:
         self._heard_at = time.monotonic()
         try:
             membership: Membership = ray.get(asked, timeout=POLL_S)
-        except RayError:  # restarting: what is known stands
+        except RayError:  # restarting, or dead for good: what is known stands
+            self._directory = None
             return
         if membership.epoch > self._latest.epoch:
             self._latest = membership
