@@ -5,12 +5,8 @@ import os
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.guests import Fetched, Guests, TakenOver
 from actors.moving import Mover
@@ -18,14 +14,13 @@ from actors.node_removals import NodeRemovals
 from actors.parcels import Parcel
 from actors.peers import Peers
 from actors.removal_log import Removals
-from actors.shard_groups import GROUPS, NUM_THREADS, WAITS_EACH
-from actors.shard_names import NAMESPACE, node_name, shard_name
+from actors.shard_groups import GROUPS, WAITS_EACH
+from actors.shard_names import NAMESPACE
 from actors.shard_report import ShardReport
 from actors.stays import Guest
 from actors.turns import Turns
 from actors.watching import Watch
 from kvstore.config import StoreConfig
-from kvstore.errors import StoreConfigError
 from kvstore.garbage import freeze_survivors
 from kvstore.holders import lives
 from kvstore.membership import Membership
@@ -45,9 +40,6 @@ from kvstore.types import (
     TicketId,
     TierName,
 )
-
-_START_TIMEOUT_S = 120.0
-_RESTART_POLL_S = 0.1
 
 
 class KVShardShell:
@@ -256,49 +248,3 @@ class KVShardShell:
 
 
 KVShard = ray.remote(concurrency_groups=GROUPS)(KVShardShell)
-
-
-def ensure_shard(config: StoreConfig, namespace: str = NAMESPACE) -> Any:
-    """Handle of the calling node's shard, which is started with `config` if there is none, and
-    answers.
-
-    Raises StoreConfigError when it cannot start on this machine.
-    """
-    node_id = ray.get_runtime_context().get_node_id()
-    give_up = time.monotonic() + _START_TIMEOUT_S
-    while True:
-        handle = start_shard(config, node_id, namespace)
-        try:
-            ray.get(handle.report.remote(), timeout=_START_TIMEOUT_S)
-            return handle
-        except ActorDiedError as error:
-            if error.actor_init_failed or time.monotonic() > give_up:
-                text = f"the store of node {node_id} did not start: {error}"
-                raise StoreConfigError(text) from error
-        except ActorUnavailableError:  # it was killed, and restarts
-            if time.monotonic() > give_up:
-                raise
-        time.sleep(_RESTART_POLL_S)
-
-
-def start_shard(config: StoreConfig, node_id: str, namespace: str = NAMESPACE) -> Any:
-    """Handle of a node's shard, which starts, if it does not run."""
-    here = replace(config, ssd_dir=config.ssd_dir.replace("{node}", node_name(node_id)))
-    return KVShard.options(
-        name=shard_name(node_id),
-        namespace=namespace,
-        get_if_exists=True,
-        lifetime="detached",
-        max_restarts=-1,
-        max_concurrency=NUM_THREADS,
-        num_cpus=0,
-        scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-    ).remote(here, node_id, namespace)
-
-
-def stop_shard(handle: Any, timeout_s: float = 30.0) -> None:
-    """Write what is queued, give the arena's memory back, end the actor."""
-    try:
-        ray.get(handle.close.remote(timeout_s), timeout=timeout_s + 5.0)
-    finally:
-        ray.kill(handle, no_restart=True)

@@ -21,7 +21,7 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from actors.shard import ensure_shard, start_shard
+from actors.shard_start import ensure_shard, start_shard
 from kvstore.config import StoreConfig
 from kvstore.errors import DeadlineError, KVStoreError, StoreUnavailableError
 

@@ -15,8 +15,8 @@ import ray
 from ray.exceptions import RayError
 
 from actors.peers import Peers
-from actors.shard import start_shard
 from actors.shard_names import DIRECTORY, NAMESPACE, shard_name
+from actors.shard_start import start_shard
 from cluster.membership_keeper import MembershipKeeper
 from kvstore.config import StoreConfig
 from kvstore.membership import Membership

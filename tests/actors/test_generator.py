@@ -25,7 +25,7 @@ from actors.messages import (
     Neighbourhood,
     Sampling,
 )
-from actors.shard import ensure_shard, stop_shard
+from actors.shard_start import ensure_shard, stop_shard
 from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
 from kvstore.keys import neighbours_digest

@@ -18,7 +18,7 @@ from actors.engine.config import (
 from actors.errors import OverloadedError, RequestError
 from actors.messages import PrecomputeRequest, RerankRequest, RerankResult
 from actors.reranker import Reranker
-from actors.shard import ensure_shard, stop_shard
+from actors.shard_start import ensure_shard, stop_shard
 from actors.work_meter import ARRIVED, BUSY_S, COMPLETED, WAITING
 from kvstore.config import StoreConfig
 from kvstore.types import StoreStats

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import ray
 
-from actors.shard import ensure_shard, stop_shard
+from actors.shard_start import ensure_shard, stop_shard
 from actors.store_client import RayStoreClient
 from kvstore.config import StoreConfig
 from kvstore.errors import DeadlineError, StoreConfigError, StoreUnavailableError

@@ -22,7 +22,7 @@ from actors.engine.config import (
 )
 from actors.engine.rerank import RerankEngine
 from actors.engine.runtime import Runtime, load_runtime
-from actors.shard import ensure_shard, stop_shard
+from actors.shard_start import ensure_shard, stop_shard
 from actors.store_client import RayStoreClient
 from kvstore.config import GIB, StoreConfig
 from tests.bench.harness import Options, Result, paired, spread
