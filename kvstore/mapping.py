@@ -2,7 +2,6 @@
 
 import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 
 from kvstore.arena_maps import LOOK_S, ArenaMaps
@@ -18,11 +17,13 @@ from kvstore.arguments import (
     require_seconds,
     require_tags,
 )
+from kvstore.calls import StoreCalls
 from kvstore.chains import require_chains
 from kvstore.checksum import segment_crcs
 from kvstore.errors import StoreUnavailableError
 from kvstore.holders import Holder
 from kvstore.open_tickets import OpenTickets
+from kvstore.supervised import SupervisedThread
 from kvstore.types import (
     Acquired,
     Extent,
@@ -33,14 +34,13 @@ from kvstore.types import (
     SegmentKey,
     StoreStats,
     Ticket,
-    TicketId,
     TierName,
 )
 
 _POLL_S = 100e-6
 
 
-class MappedClient(ABC):
+class MappedClient(StoreCalls):
     """A StoreClient on the store's node; a subclass says how a call gets there.
 
     One client object is one holder: what it holds ends with `close` or with its process. An arena
@@ -56,59 +56,6 @@ class MappedClient(ABC):
     @property
     def holder_id(self) -> HolderId:
         return self._holder.holder_id
-
-    @abstractmethod
-    def _acquire(
-        self, paths: Sequence[Path], deadline_s: float, streamed: bool, claim: bool
-    ) -> Acquired: ...
-
-    @abstractmethod
-    def _commit(
-        self,
-        ticket_ids: list[TicketId],
-        crcs: list[tuple[int, ...]],
-        lineages: list[Lineage | None],
-    ) -> None: ...
-
-    @abstractmethod
-    def _abort(self, ticket_ids: list[TicketId]) -> None: ...
-
-    @abstractmethod
-    def _release(self, lease_id: LeaseId) -> None: ...
-
-    @abstractmethod
-    def _trim(
-        self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey]
-    ) -> None: ...
-
-    @abstractmethod
-    def _announce(
-        self, request_id: str, tenant: bytes, keys: list[SegmentKey], deadline_s: float
-    ) -> None: ...
-
-    @abstractmethod
-    def _unregister(self) -> None: ...
-
-    @abstractmethod
-    def _wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None: ...
-
-    @abstractmethod
-    def _retire(self, request_id: str) -> None: ...
-
-    @abstractmethod
-    def _locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]: ...
-
-    @abstractmethod
-    def _remove_tags(self, tags: Collection[bytes], removal: bytes) -> int: ...
-
-    @abstractmethod
-    def _lineages(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]: ...
-
-    @abstractmethod
-    def _checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]: ...
-
-    @abstractmethod
-    def _stats(self) -> StoreStats: ...
 
     def acquire(
         self,
@@ -173,8 +120,8 @@ class MappedClient(ABC):
         if ticket.extent is None:
             raise ValueError(f"ticket {ticket.ticket_id} has no extent: there was no room")
         arena = self._maps.of(acquired)
-        data = arena.writable(ticket.extent)
-        if not self._tickets.holds(acquired, ticket) or not arena.unchanged(ticket.extent):
+        data = self._tickets.lend(acquired, ticket, arena.writable(ticket.extent))
+        if data is None or not arena.unchanged(ticket.extent):
             raise StoreUnavailableError(
                 f"ticket {ticket.ticket_id} is not open under lease {acquired.lease_id}"
             )
@@ -289,16 +236,31 @@ class MappedClient(ABC):
     def close(self) -> None:
         """End every lease and ticket; views that are out stay valid, unpinned. Idempotent.
 
-        From then on calls that give something back do nothing; all others raise
+        Nothing is given back under a writer: while a view is out into which an open ticket is being
+        written, the leases stand. A thread ends them when it is gone, or the kernel with the
+        process. From `close` on calls that give something back do nothing; all others raise
         StoreUnavailableError.
         """
         if self._maps.close():
-            self._tickets.clear()
-            try:
-                if self._holder.is_held:
-                    self._unregister()
-            finally:
-                self._holder.close()
+            self._tickets.close()
+            if self._holder.is_held and self._tickets.is_written:
+                SupervisedThread("store-client-end", self._end_unwritten, LOOK_S)
+            else:
+                self._end()
+
+    def _end_unwritten(self) -> bool:
+        """One look; False when all has ended."""
+        if not self._tickets.is_written:
+            self._end()
+            return False
+        return True
+
+    def _end(self) -> None:
+        try:
+            if self._holder.is_held:
+                self._unregister()
+        finally:
+            self._holder.close()
 
     @property
     def _is_open(self) -> bool:
