@@ -65,6 +65,7 @@ class _Check:
 
     def add(self, inspection: Inspection) -> None:
         self.problems += inspection.problems
+        self.unchecked += inspection.unchecked
         self._segments += inspection.segments
         self._bytes += inspection.bytes
         self._repaired += inspection.repaired

@@ -1,5 +1,8 @@
 """A look at all of one slow tier: every object, read and verified, on a thread of its own.
 
+Bytes that are wrong are damage, which a repair takes away. A call that failed says nothing about
+the bytes: the object stays as it is, and is named as unchecked.
+
 A medium may hang in any call. Who asked waits only as long as the look gets on; then the thread is
 left behind, and the tier is left alone until it is back.
 """
@@ -21,6 +24,8 @@ class Inspection:
     def __init__(self, books: Books, level: Level, repair: bool) -> None:
         self.level = level
         self.problems: list[str] = []
+        self.unchecked: list[str] = []
+        """What could not be read, and why."""
         self.segments = self.bytes = self.repaired = 0
         self.is_over = False
         """Of the thread: nothing of it is in the medium any more."""
@@ -71,7 +76,7 @@ class Inspection:
 
     def _check_object(self, spec: SegmentSpec) -> None:
         books, level = self._books, self.level
-        problem, is_damage = None, False
+        damage: CorruptSegmentError | None = None
         self._step()
         try:
             reader = level.tier.open(spec.key)
@@ -83,12 +88,14 @@ class Inspection:
                 for layer in range(spec.layout.num_layers):
                     self._step()
                     reader.layer(layer)
-        except (CorruptSegmentError, TierUnavailableError) as error:
-            problem = f"{level.name}: {error}"
-            is_damage = not isinstance(error, AuthenticationError)
+        except TierUnavailableError as error:
+            self.unchecked.append(f"{level.name}: cannot be read: {error}")
+            return
+        except CorruptSegmentError as error:
+            damage = error
         self._step()
-        self._count(spec, problem)
-        if is_damage and self._repair:
+        self._count(spec, damage)
+        if damage and self._repair and not isinstance(damage, AuthenticationError):
             with books.lock:
                 stored = level.detach(spec.key)
             if stored is not None:
@@ -104,10 +111,10 @@ class Inspection:
                 if self._repair:
                     self.repaired += level.tier.purge.stray(name)
         except TierUnavailableError as error:
-            self.problems.append(str(error))
+            self.unchecked.append(f"{level.name}: cannot be read: {error}")
 
-    def _count(self, spec: SegmentSpec, problem: str | None) -> None:
+    def _count(self, spec: SegmentSpec, damage: CorruptSegmentError | None) -> None:
         self.segments += 1
         self.bytes += spec.layout.nbytes
-        if problem:
-            self.problems.append(problem)
+        if damage:
+            self.problems.append(f"{self.level.name}: {damage}")

@@ -223,7 +223,7 @@ class CheckReport:
     problems: tuple[str, ...]
     repaired: int
     unchecked: tuple[str, ...] = ()
-    """Tiers that were not looked at, or not to the end, and why."""
+    """Tiers and segments that were not looked at, or not to the end, and why."""
 
     @property
     def ok(self) -> bool:

@@ -273,3 +273,16 @@ def test_a_ticket_is_written_for_under_its_own_lease_alone(
         with pytest.raises(StoreUnavailableError):
             client.writable(lease, wrong)
     assert client.writable(first, ticket).nbytes == ticket.spec.layout.nbytes
+
+
+def test_a_removals_id_and_lineages_are_looked_at(store: KVStore, client: LocalStoreClient) -> None:
+    with pytest.raises(ValueError, match="removal"):
+        store.remove_tags([], b"short")
+    acquired = client.acquire([chain_of(passage(1))], 5)
+    ids = [ticket.ticket_id for ticket in acquired.tickets.values()]
+    with pytest.raises(ValueError, match="lineages"):
+        store.commit(ids, [(0, 0, 0)], client.holder_id, [Lineage(), Lineage()])
+    with pytest.raises(ValueError, match="lineages"):
+        store.commit(ids, [(0, 0, 0)], client.holder_id, [b""])  # type: ignore[list-item]
+    client.release(acquired.lease_id)
+    assert_balanced(store)

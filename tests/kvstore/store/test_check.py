@@ -10,7 +10,9 @@ from kvstore.codec import header_nbytes
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
+from kvstore.tiers.faults import Fault
 from kvstore.types import SegmentSpec
+from tests.kvstore.media import disk_of
 from tests.kvstore.segments import (
     TRUNK,
     assert_balanced,
@@ -19,6 +21,7 @@ from tests.kvstore.segments import (
     chain_of,
     compute,
     passage,
+    small_config,
 )
 
 PATH = chain_of(TRUNK, passage(1), passage(2))
@@ -133,6 +136,30 @@ def test_a_byte_that_changed_in_memory_is_named_and_mended(
     again = client.acquire([PATH], 5)
     assert again.hits[VICTIM.key].tier == "ssd"
     assert_right_bytes(client, again)
+
+
+@pytest.mark.parametrize("fault", ["open eio", "read eio"])
+def test_what_could_not_be_read_is_named_apart_and_stays(tmp_path: Path, fault: str) -> None:
+    config = small_config(tmp_path, faults=("read delay 0",))
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    client.release(compute(client, PATH).lease_id)
+    assert store.flush(5)
+    disk, files = disk_of(store), {str(spec.key): file_of(config, spec) for spec in PATH}
+    disk.fail_with([Fault.parse(fault)])
+    report = store.check(repair=True)
+    assert report.problems == () and report.repaired == 0
+    assert len(report.unchecked) == len(PATH)
+    for line in report.unchecked:
+        assert "cannot be read" in line and any(key in line for key in files)
+    disk.heal()
+    assert all(path.exists() for path in files.values()) and store.check().ok
+    flip(files[str(VICTIM.key)], HEADER)
+    report = store.check(repair=True)
+    assert len(report.problems) == report.repaired == 1 and report.unchecked == ()
+    assert not files[str(VICTIM.key)].exists() and files[str(OTHER.key)].exists()
+    client.close()
+    store.close()
 
 
 def test_everything_at_once_is_counted(filled: KVStore, config: StoreConfig) -> None:

@@ -12,10 +12,10 @@ from kvstore import deletions
 from kvstore.errors import RemovalError
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from kvstore.tiers.faults import Fault, FaultyFiles
+from kvstore.tiers.faults import Fault
 from kvstore.tiers.folder import Folder
-from kvstore.types import Lineage, SegmentKey, SegmentSpec
 from kvstore.types import Path as Chain
+from tests.kvstore.media import disk_of
 from tests.kvstore.segments import (
     TRUNK,
     assert_balanced,
@@ -52,12 +52,6 @@ def folder(tmp_path: Path) -> Path:
         store_path(client, GONE, KEPT)
         assert store.flush(10)
     return tmp_path
-
-
-def disk_of(store: KVStore) -> FaultyFiles:
-    medium = store._books.levels[0].tier._medium
-    assert isinstance(medium, Folder) and isinstance(medium._files, FaultyFiles)
-    return medium._files
 
 
 def found(client: LocalStoreClient, path: Chain) -> int:
@@ -165,7 +159,8 @@ def test_only_folders_that_lost_a_file_are_synced(
         assert isinstance(medium, Folder)
         monkeypatch.setattr(medium._files, "sync_folder", synced.append)
         client.remove_tags([TAG])
-        touched = {f"{key.digest.hex()[0]}/{key.digest.hex()[1]}" for key in map(key_of, GONE[1:])}
+        digests = [spec.key.digest.hex() for spec in GONE[1:]]
+        touched = {f"{digest[0]}/{digest[1]}" for digest in digests}
         assert {str(path.relative_to(folder / "ssd")) for path in synced} == touched
         assert len(synced) == len(touched)
 
@@ -287,20 +282,3 @@ def test_a_file_that_an_eviction_left_goes_as_well(tmp_path: Path) -> None:
 
 def found_on_disk(store: KVStore, path: Chain) -> int:
     return sum(spec.key in store._books.levels[0].shelf for spec in path)
-
-
-def key_of(spec: SegmentSpec) -> SegmentKey:
-    return spec.key
-
-
-def test_a_removals_id_and_lineages_are_looked_at(store: KVStore, client: LocalStoreClient) -> None:
-    with pytest.raises(ValueError, match="removal"):
-        store.remove_tags([], b"short")
-    acquired = client.acquire([chain_of(passage(1))], 5)
-    ids = [ticket.ticket_id for ticket in acquired.tickets.values()]
-    with pytest.raises(ValueError, match="lineages"):
-        store.commit(ids, [(0, 0, 0)], client.holder_id, [Lineage(), Lineage()])
-    with pytest.raises(ValueError, match="lineages"):
-        store.commit(ids, [(0, 0, 0)], client.holder_id, [b""])  # type: ignore[list-item]
-    client.release(acquired.lease_id)
-    assert_balanced(store)

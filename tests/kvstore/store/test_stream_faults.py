@@ -12,6 +12,7 @@ from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.types import Acquired, Hit
+from tests.kvstore.media import disk_of
 from tests.kvstore.segments import (
     assert_balanced,
     assert_right_bytes,
@@ -31,7 +32,6 @@ from tests.kvstore.store.streaming import (
     only,
     settled,
 )
-from tests.kvstore.tiers.test_faults import disk_of
 
 
 def test_a_read_that_fails_is_seen_at_its_layer(disk: Disk) -> None:

@@ -14,8 +14,8 @@ from kvstore.errors import StoreConfigError
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.tiers.faults import Fault, FaultyFiles
-from kvstore.tiers.folder import Folder
 from kvstore.tiers.store_folder import LOCK, MARK
+from tests.kvstore.media import disk_of
 from tests.kvstore.segments import (
     assert_balanced,
     assert_right_bytes,
@@ -49,12 +49,6 @@ def opened(
     store = KVStore(config, "node")
     store.flush(5)  # it has read the headers now
     return store, LocalStoreClient(store, config.dram_dir)
-
-
-def disk_of(store: KVStore) -> FaultyFiles:
-    medium = store._books.levels[0].tier._medium
-    assert isinstance(medium, Folder) and isinstance(medium._files, FaultyFiles)
-    return medium._files
 
 
 def closed(store: KVStore, client: LocalStoreClient) -> None:

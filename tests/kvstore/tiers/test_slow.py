@@ -4,31 +4,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from kvstore.checksum import segment_crcs
-from kvstore.compression import create_codec
-from kvstore.config import CODECS, CodecName
 from kvstore.errors import CorruptSegmentError, StoreConfigError, TierUnavailableError
 from kvstore.tiers import recovery, segment_object
-from kvstore.tiers.bucket import Bucket
 from kvstore.tiers.folder import Folder
-from kvstore.tiers.local_place import LocalPlace
 from kvstore.tiers.medium import Listed
 from kvstore.tiers.segment_files import new_name
 from kvstore.tiers.segment_object import Stored
-from kvstore.tiers.sharing import Sharing
 from kvstore.tiers.slow import SlowTier
 from kvstore.tiers.store_folder import LOCK, MARK
 from kvstore.types import SegmentSpec
+from tests.kvstore.media import read_segment
 from tests.kvstore.segments import (
     chain_of,
     crcs_of,
     header_of_version,
     passage,
     payload,
-    recovered,
     ssd_tier,
 )
 
@@ -69,13 +62,6 @@ def specs_of(tier: SlowTier) -> list[SegmentSpec]:
     return [entry.spec for entry in entries]
 
 
-def read(tier: SlowTier, spec: SegmentSpec) -> bytes:
-    reader = tier.open(spec.key)
-    assert reader is not None
-    with reader:
-        return b"".join(bytes(reader.layer(i)) for i in range(spec.layout.num_layers))
-
-
 def test_what_another_version_wrote_is_a_miss_and_leaves_no_damage(
     open_tier: Callable[[], SlowTier],
 ) -> None:
@@ -97,7 +83,7 @@ def test_a_restart_recovers_segments_and_their_order(open_tier: Callable[[], Slo
     tier = open_tier()
     assert specs_of(tier) == list(reversed(path))
     assert tier.used_bytes == used and tier.check() == []
-    assert all(read(tier, spec) == payload(spec) for spec in path)
+    assert all(read_segment(tier, spec) == payload(spec) for spec in path)
 
 
 def test_any_flipped_byte_of_a_file_is_detected(open_tier: Callable[[], SlowTier]) -> None:
@@ -107,9 +93,9 @@ def test_any_flipped_byte_of_a_file_is_detected(open_tier: Callable[[], SlowTier
     for i in [*range(0, 4096, 37), *range(4096, len(sound))]:
         path.write_bytes(sound[:i] + bytes([sound[i] ^ 0x10]) + sound[i + 1 :])
         with pytest.raises(CorruptSegmentError):
-            read(tier, spec)
+            read_segment(tier, spec)
     path.write_bytes(sound)
-    assert read(tier, spec) == payload(spec)
+    assert read_segment(tier, spec) == payload(spec)
 
 
 @pytest.mark.parametrize("change", [-1, -5000, 1])
@@ -118,7 +104,7 @@ def test_a_torn_or_grown_file_is_detected(open_tier: Callable[[], SlowTier], cha
     path = put(tier, spec)
     os.truncate(path, path.stat().st_size + change)
     with pytest.raises(CorruptSegmentError):
-        read(tier, spec)
+        read_segment(tier, spec)
     assert len(list(open_tier().keys())) == 0, "a restart does not trust it either"
 
 
@@ -127,7 +113,7 @@ def test_a_file_under_another_name_is_not_that_segment(open_tier: Callable[[], S
     first, second = put(tier, one), put(tier, two)
     second.write_bytes(first.read_bytes())
     with pytest.raises(CorruptSegmentError, match="holds"):
-        read(tier, two)
+        read_segment(tier, two)
     assert specs_of(open_tier()) == [one]
 
 
@@ -243,53 +229,6 @@ def test_what_a_reader_sets_aside_while_it_is_listed_is_not_recovered(
     assert not recovered and not specs_of(tier) and tier.used_bytes == 0
     assert tier.check() == []
     tier.close()
-
-
-def shared_tier(folder: Path, name: CodecName) -> SlowTier:
-    codec = create_codec(name)
-    place = Bucket(LocalPlace(folder), codec=codec)
-    return recovered(SlowTier(place, 2**20, codec=codec, sharing=Sharing(name.encode().ljust(8))))
-
-
-def test_exact_and_inexact_objects_stand_beside_each_other(tmp_path: Path) -> None:
-    """Stores of several codecs share a bucket: each serves what loses no more than its own."""
-    (spec,), tiers = chain_of([1]), {name: shared_tier(tmp_path, name) for name in CODECS}
-    for name in ("int8", "fp8", "raw"):
-        assert tiers["raw"].find(spec.key) is None, f"{name}: nothing exact is there yet"
-        put_into(tiers[name], spec)
-    assert tiers["raw"].codec_misses == 2, "once before fp8 is written, once before raw"
-    assert all(tier.check() == [] and tier.used_bytes > 0 for tier in tiers.values())
-    assert read(tiers["raw"], spec) == finite(spec)
-    assert len(list(tmp_path.rglob("*.kv"))) == 3
-    for name in CODECS:
-        found = shared_tier(tmp_path, name).find(spec.key)
-        assert found and found.own == (name == "raw"), "what is exact serves everybody"
-    for tier in tiers.values():
-        tier.close()
-
-
-def test_an_object_whose_name_hides_its_codec_is_damaged(tmp_path: Path) -> None:
-    (spec,), lossy = chain_of([1]), shared_tier(tmp_path, "int8")
-    put_into(lossy, spec)
-    (path,) = tmp_path.rglob("*.kv")
-    data, exact = path.read_bytes(), shared_tier(tmp_path, "raw")
-    path.unlink()
-    put_into(exact, spec)
-    (path,) = tmp_path.rglob("*.kv")
-    nbytes = path.stat().st_size
-    path.write_bytes(data.ljust(nbytes, b"\0"))
-    with pytest.raises(CorruptSegmentError):
-        exact.open(spec.key)
-
-
-def put_into(tier: SlowTier, spec: SegmentSpec) -> None:
-    data = memoryview(finite(spec))
-    tier.put(spec, data, segment_crcs(spec, data))
-
-
-def finite(spec: SegmentSpec) -> bytes:
-    """What a lossy codec can represent."""
-    return np.linspace(-1, 1, spec.layout.nbytes // 4, dtype=np.float32).tobytes()
 
 
 def test_what_a_reader_adopted_meanwhile_is_not_set_aside(
