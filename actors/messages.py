@@ -11,6 +11,8 @@ Role = Literal["system", "user", "assistant"]
 GeneratorMode = Literal["full", "prefix", "fusion"]
 Scale = Literal["log_probability", "logit"]
 """Of a score: its `exp`, or its logistic function, lies between 0 and 1."""
+TemplateKwargs = tuple[tuple[str, bool | int | float | str], ...]
+"""Variables of the chat template that a request sets, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,7 @@ class GenerateRequest:
     sampling: Sampling
     timeout_s: float
     raw_prompt: str | None = None
+    chat_template_kwargs: TemplateKwargs = ()
     neighbours: tuple[bytes, ...] = ()
     """Of each passage the digest of the neighbours that its fused segment was made in sight of,
     empty where there is none; or nothing at all."""

@@ -189,6 +189,7 @@ class Pipeline:
                 query.sampling,
                 run.deadline.left_s(),
                 query.raw_prompt,
+                query.chat_template_kwargs,
                 neighbours if any(neighbours) else (),
             )
         )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from actors.messages import CacheReport, FinishReason, Message, Passage, Sampling
+from actors.messages import CacheReport, FinishReason, Message, Passage, Sampling, TemplateKwargs
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Query:
     messages: tuple[Message, ...]
     sampling: Sampling
     raw_prompt: str | None = None
+    chat_template_kwargs: TemplateKwargs = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,16 @@ the first user's, gets it at the beginning of the first user's turn. One that pr
 fixed one: today's would make every stored segment new each day.
 """
 
+import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
+from itertools import groupby
 from typing import Any
 
 from jinja2 import TemplateError
 
+from actors.engine.template_options import Options
 from actors.errors import RequestError
 from actors.messages import Message, Role
 
@@ -22,69 +25,99 @@ SEPARATOR = "\n\n"
 """Between a system's text and the user's in one turn, and between turns of one role that follow
 each other."""
 
+NO_OPTIONS: Options = {}
+_FAILURES = (
+    TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError,
+    RecursionError,
+)  # fmt: skip
+"""What a template raises for turns and variables that it was not written for."""
+
 
 class ChatTemplate:
-    def __init__(self, tokenizer: Any, today: str, options: Mapping[str, Any]) -> None:
+    def __init__(self, tokenizer: Any, today: str, options: Options) -> None:
         """`tokenizer` is one of transformers; `today` an ISO date; `options` are variables of the
         template. Raises ValueError when the template cannot render a user's turn."""
         self._hf = tokenizer
         day = date.fromisoformat(today)
         self._variables = {**options, "strftime_now": day.strftime}
         self._nonce = secrets.token_hex(8)
+        self._any_mark = re.compile(f"\u241e{self._nonce}\\.(\\d+)\u241e")
         self.has_system = self._takes_system()
         try:
             self.between(1, ["user"])
         except RequestError as error:
             raise ValueError(f"the model's chat template cannot be used: {error.message}") from None
 
-    def between(self, num_systems: int, roles: Sequence[Role], ends: bool = True) -> list[str]:
+    def between(
+        self,
+        num_systems: int,
+        roles: Sequence[Role],
+        ends: bool = True,
+        options: Options = NO_OPTIONS,
+    ) -> list[str]:
         """The template's text before, between and behind `num_systems` (0 or 1) system texts and
-        turns of these roles. Without `ends` the last turn stays open, to be continued.
+        turns of these roles. Without `ends` the last turn stays open, to be continued. `options`
+        are a request's own variables, over the configured ones.
 
-        Raises RequestError for turns that the template does not take.
+        Raises RequestError for turns and variables that the template does not take.
         """
-        texts = [self._mark(i) for i in range(num_systems + len(roles))]
-        rendered = self._render(texts[:num_systems], texts[num_systems:], roles, ends)
-        pieces = []
-        for mark in texts:
-            if rendered.count(mark) != 1:
-                raise RequestError("messages", "holds a turn that the model's template leaves out")
-            before, rendered = rendered.split(mark)
-            pieces.append(before)
-        return [*pieces, rendered if ends else ""]
+        try:
+            return self._between(num_systems, roles, ends, options)
+        except RequestError as error:
+            if not options:
+                raise
+            self._between(num_systems, roles, ends, NO_OPTIONS)  # without them it may fail as well
+            raise RequestError("chat_template_kwargs", error.message) from error
+
+    def _between(
+        self, num_systems: int, roles: Sequence[Role], ends: bool, options: Options
+    ) -> list[str]:
+        num = num_systems + len(roles)
+        marks = [self._mark(i) for i in range(num)]
+        rendered = self._render(marks[:num_systems], marks[num_systems:], roles, ends, options)
+        pieces = self._any_mark.split(rendered)
+        if pieces[1::2] != [str(i) for i in range(num)]:
+            raise RequestError("messages", "holds a turn that the model's template leaves out")
+        return [*pieces[:-1:2], pieces[-1] if ends else ""]
 
     def _takes_system(self) -> bool:
         """Whether it puts the system's text once, before the first user's, in conversations."""
         system, first, last = (self._mark(i) for i in range(3))
         turns = [first, "answer", last]
         try:
-            text = self._apply([("system", system), *zip(_EXAMPLE, turns, strict=True)], True)
-        except TemplateError:
+            example = [("system", system), *zip(_EXAMPLE, turns, strict=True)]
+            text = self._apply(example, True, NO_OPTIONS)
+        except _FAILURES:
             return False
         return text.count(system) == 1 and text.find(system) < text.find(first)
 
     def _render(
-        self, systems: Sequence[str], turns: Sequence[str], roles: Sequence[Role], ends: bool
+        self,
+        systems: Sequence[str],
+        turns: Sequence[str],
+        roles: Sequence[Role],
+        ends: bool,
+        options: Options,
     ) -> str:
         texts = list(turns)
         lead: list[tuple[Role, str]] = [("system", text) for text in systems]
         if systems and not self.has_system:
             lead, texts[0] = [], systems[0] + SEPARATOR + texts[0]
         try:
-            return self._apply([*lead, *zip(roles, texts, strict=True)], ends)
-        except TemplateError as error:
+            return self._apply([*lead, *zip(roles, texts, strict=True)], ends, options)
+        except _FAILURES as error:
             raise RequestError(
                 "messages", f"cannot be put into the model's chat template: {error}"
             ) from error
 
-    def _apply(self, turns: Sequence[tuple[Role, str]], ends: bool) -> str:
+    def _apply(self, turns: Sequence[tuple[Role, str]], ends: bool, options: Options) -> str:
         if self._hf.chat_template is None:
             return "".join(text + SEPARATOR for _, text in turns)
         text: str = self._hf.apply_chat_template(
             [{"role": role, "content": content} for role, content in turns],
             tokenize=False,
             add_generation_prompt=ends,
-            **self._variables,
+            **{**self._variables, **options},
         )
         return text
 
@@ -97,10 +130,7 @@ _EXAMPLE: tuple[Role, ...] = ("user", "assistant", "user")
 
 def merged(messages: Sequence[Message]) -> list[Message]:
     """Turns of one role that follow each other are one: templates ask for roles in turn."""
-    turns: list[Message] = []
-    for message in messages:
-        if turns and turns[-1].role == message.role:
-            turns[-1] = Message(message.role, turns[-1].content + SEPARATOR + message.content)
-        else:
-            turns.append(message)
-    return turns
+    return [
+        Message(role, SEPARATOR.join(message.content for message in turns))
+        for role, turns in groupby(messages, key=lambda message: message.role)
+    ]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
+from actors.engine.template_options import is_ours
 from kvstore.config import POLICIES, PolicyName
 
 MAX_ARENA_SHARE = 0.5
@@ -83,14 +84,16 @@ class PromptConfig:
     chat_template_kwargs: dict[str, bool | int | float | str] = field(
         default_factory=lambda: {"enable_thinking": False}
     )
-    """Variables of the chat template. Models that can think first (Qwen3) answer from passages
-    without, unless `enable_thinking` is true."""
+    """Variables of the chat template; a request's own come over them. Models that can think first
+    (Qwen3) answer from passages without, unless `enable_thinking` is true."""
 
     def __post_init__(self) -> None:
         try:
             date.fromisoformat(self.date)
         except ValueError as error:
             raise ValueError(f"prompt.date is {self.date!r}, must be YYYY-MM-DD") from error
+        if ours := sorted(filter(is_ours, self.chat_template_kwargs)):
+            raise ValueError(f"prompt.chat_template_kwargs must not set {', '.join(ours)}")
         slots = {
             "passage": "{text}",
             "question": "{question}",

@@ -59,7 +59,9 @@ class Planner:
             tokens = self._prompt.completion(request.raw_prompt)
             plan, field = Plan(root, (), (), tokens, tokens), "prompt"
         else:
-            prefix, tail = self._prompt.conversation(request.messages)
+            prefix, tail = self._prompt.conversation(
+                request.messages, dict(request.chat_template_kwargs)
+            )
             pieces = (prefix, *(self._prompt.passage(t) for t in request.passages))
             own_prefix = prefix != self._prompt.prefix
             path = make_path(root, pieces, self._decoder.layout, own_prefix)

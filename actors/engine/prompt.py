@@ -14,15 +14,17 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from actors.engine.chat_template import ChatTemplate, merged
+from actors.engine.chat_template import NO_OPTIONS, ChatTemplate, merged
 from actors.engine.config import PromptConfig
 from actors.engine.plain_text import PlainText, Tokens, unbounded
+from actors.engine.template_options import Options
 from actors.errors import RequestError
 from actors.messages import Message
 
 _log = logging.getLogger(__name__)
 
 _CACHED_TEXTS = 8192
+_CACHED_PIECES = 256
 
 
 class Prompt:
@@ -40,6 +42,7 @@ class Prompt:
         if "strftime_now" in (tokenizer.chat_template or ""):
             _log.info("the chat template prints a date: prompt.date, %s", config.date)
         self._cached = lru_cache(_CACHED_TEXTS)(self._passage_ids)
+        self._trusted_ids = lru_cache(_CACHED_PIECES)(self._encode_trusted)
         systems = [config.system] if config.system else []
         *lead, self._tail = self._template.between(len(systems), ["user"])
         self.prefix: Tokens = self._head(self._alternating(lead, systems))
@@ -77,13 +80,17 @@ class Prompt:
         """The question's own tokens, as they follow a word."""
         return self.raw(" " + question.strip())
 
-    def conversation(self, messages: Sequence[Message]) -> tuple[Tokens, Tokens]:
+    def conversation(
+        self, messages: Sequence[Message], options: Options = NO_OPTIONS
+    ) -> tuple[Tokens, Tokens]:
         """Ids before and after the passages, which open the first user's turn.
 
         System messages replace the configured one. A last message of the user's, the question, goes
-        through the question template; one of the assistant's is left open, to be continued. Raises
-        RequestError for turns that the model's template does not take.
+        through the question template; one of the assistant's is left open, to be continued.
+        `options` are the request's own variables of the template. Raises RequestError for turns and
+        variables that the model's template does not take.
         """
+        self._check(options)
         asked = [m.content for m in messages if m.role == "system"] or [self.config.system]
         systems = [text for text in ["\n".join(asked)] if text]
         turns = merged([m for m in messages if m.role != "system"])
@@ -91,7 +98,8 @@ class Prompt:
         if first is None:
             raise RequestError("messages", "needs a message with the role user")
         ends = turns[-1].role == "user"
-        pieces = self._template.between(len(systems), [turn.role for turn in turns], ends)
+        roles = [turn.role for turn in turns]
+        pieces = self._template.between(len(systems), roles, ends, options)
         num_before = len(systems) + first
         texts = systems + [turn.content for turn in turns]
         head = self._alternating(pieces[: num_before + 1], texts[:num_before])
@@ -116,15 +124,23 @@ class Prompt:
         return self._plain.encode(text)
 
     def trusted(self, text: str) -> Tokens:
-        """Ids of a template's own text, control tokens included."""
-        return tuple(self._trusted.encode(text, add_special_tokens=False).ids)
+        """Ids of a template's own text, control tokens included. What stands between turns comes
+        again and again."""
+        return self._trusted_ids(text)
+
+    def _check(self, options: Options) -> None:
+        """Raises RequestError for a word that is a control token."""
+        for name, value in options.items():
+            if isinstance(value, str) and self.trusted(value) != self.raw(value):
+                raise RequestError(f"chat_template_kwargs.{name}", "must not hold control tokens")
 
     def _alternating(self, pieces: Sequence[str], texts: Sequence[str]) -> Tokens:
         """A template's pieces, and texts that stand between them."""
-        ids = self.trusted(pieces[0])
+        ids = list(self.trusted(pieces[0]))
         for text, piece in zip(texts, pieces[1:], strict=True):
-            ids += self.raw(text) + self.trusted(piece)
-        return ids
+            ids += self.raw(text)
+            ids += self.trusted(piece)
+        return tuple(ids)
 
     def _head(self, ids: Tokens) -> Tokens:
         """Never empty, as chains begin with it. A model without a chat template gets the token that
@@ -139,6 +155,9 @@ class Prompt:
                 "prompt.system must not be empty: the model has no template and no BOS"
             )
         return ids
+
+    def _encode_trusted(self, text: str) -> Tokens:
+        return tuple(self._trusted.encode(text, add_special_tokens=False).ids)
 
     def _passage_ids(self, text: str) -> Tokens:
         before, after = self.config.passage.split("{text}")

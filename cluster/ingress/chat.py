@@ -11,10 +11,19 @@ from cluster.ingress.auth import Tenant
 from cluster.ingress.context import ContextDep, RequestId
 from cluster.ingress.errors import invalid
 from cluster.ingress.openai import Form, OpenAiBody, respond
-from cluster.ingress.schemas import Text, check_model, check_prompt, retrieval_of
+from cluster.ingress.schemas import (
+    ChatTemplateKwargs,
+    Text,
+    check_model,
+    check_prompt,
+    retrieval_of,
+)
 from cluster.query import Query
 
 router = APIRouter()
+
+MAX_MESSAGES = 2048
+"""Of one conversation, each of which the model's template renders."""
 
 
 class TextPart(BaseModel):
@@ -33,8 +42,9 @@ class ChatMessage(BaseModel):
 
 
 class ChatBody(OpenAiBody):
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: int | None = Field(None, ge=1)
+    chat_template_kwargs: ChatTemplateKwargs = ()
 
 
 def _delta(text: str) -> dict[str, Any]:
@@ -65,7 +75,8 @@ async def chat(
         question = _question(messages)
         param = "messages"
         retrieval = retrieval_of(body.hyperrag, question, param, config.retrieval, config.ingress)
-    query = Query(request_id, tenant, retrieval, messages, sampling)
+    options = body.chat_template_kwargs
+    query = Query(request_id, tenant, retrieval, messages, sampling, chat_template_kwargs=options)
     return await respond(context, query, body, model, FORM)
 
 

@@ -16,7 +16,14 @@ from cluster.ingress.auth import Tenant
 from cluster.ingress.collect import collect
 from cluster.ingress.context import Context, ContextDep, RequestId
 from cluster.ingress.render import report_json, usage_json
-from cluster.ingress.schemas import Body, RetrievalOptions, SamplingOptions, Text, retrieval_of
+from cluster.ingress.schemas import (
+    Body,
+    ChatTemplateKwargs,
+    RetrievalOptions,
+    SamplingOptions,
+    Text,
+    retrieval_of,
+)
 from cluster.ingress.sse import event_stream
 from cluster.query import Answer, Piece, Query
 
@@ -29,6 +36,7 @@ class Question(SamplingOptions):
     top_n: int | None = Field(None, description="passages that are found and reranked")
     top_k: int | None = Field(None, description="passages the answer is made from")
     stream: bool = False
+    chat_template_kwargs: ChatTemplateKwargs = ()
 
 
 @router.post("/v1/rag/query")
@@ -39,7 +47,8 @@ async def ask(
     options = RetrievalOptions(collection=body.collection, top_n=body.top_n, top_k=body.top_k)
     retrieval = retrieval_of(options, body.question, "question", config.retrieval, config.ingress)
     messages = (Message("user", body.question),)
-    query = Query(request_id, tenant, retrieval, messages, body.sampling(config.generator))
+    sampling, variables = body.sampling(config.generator), body.chat_template_kwargs
+    query = Query(request_id, tenant, retrieval, messages, sampling, chat_template_kwargs=variables)
     if body.stream:
         return await event_stream(_events(context, query), context.usage)
     return JSONResponse(_answer_json(query, await collect(context, query)))

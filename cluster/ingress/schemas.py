@@ -4,12 +4,21 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from starlette.requests import ClientDisconnect
 
 from actors.engine.config import GeneratorConfig
-from actors.messages import Sampling
+from actors.engine.template_options import MAX_OPTIONS, problem
+from actors.messages import Sampling, TemplateKwargs
 from actors.retrieval.config import RetrievalConfig
 from cluster.ingress.config import NAME, NAME_RULE, IngressConfig
 from cluster.ingress.errors import ApiError, invalid
@@ -28,6 +37,31 @@ def _encodable(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_encodable)]
 """JSON may escape halves of characters, which no tokenizer and no digest can take."""
+
+
+def _template_kwargs(value: Any) -> TemplateKwargs:
+    """Raises PydanticCustomError that names the variable."""
+    field = "chat_template_kwargs"
+    if not isinstance(value, dict) or len(value) > MAX_OPTIONS:
+        raise _refused(field, f"must be an object of at most {MAX_OPTIONS} variables")
+    set_ones = {name: given for name, given in value.items() if given is not None}
+    for name, given in set_ones.items():
+        if reason := problem(name, given):
+            raise _refused(f"{field}.{name[:64]}", reason)
+    return tuple(sorted(set_ones.items()))
+
+
+def _refused(field: str, message: str) -> PydanticCustomError:
+    return PydanticCustomError(
+        "unsupported_field", "{message}", {"field": field, "message": message}
+    )
+
+
+ChatTemplateKwargs = Annotated[
+    TemplateKwargs,
+    PlainValidator(_template_kwargs, json_schema_input_type=dict[str, bool | int | float | str]),
+]
+"""Variables of the model's chat template, over the configured ones."""
 
 
 class Body(BaseModel):

@@ -1,6 +1,7 @@
 """Templates as families ship them, over one tokenizer: what they take, and what stands where."""
 
 import copy
+import time
 from typing import Any
 
 import pytest
@@ -50,6 +51,15 @@ THINKING = (
     "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n"
     "{% endif %}{% endif %}"
 )
+MODED = (
+    "{% if level is defined %}{{ raise_exception('no such level') }}{% endif %}"
+    "<|im_start|>system\n{% if mode is defined and mode != 'plain' %}{{ 'Mode: ' + mode + '\n' }}"
+    "{% endif %}{% for i in range(repeat or 0) %}.{% endfor %}{% if per is defined %}{{ 1 / per }}"
+    "{% endif %}{% for m in messages %}{% if m['role'] != 'system' and not loop.first %}"
+    "<|im_start|>{{ m['role'] + '\n' }}{% endif %}{% if not hide %}{{ m['content'] }}{% endif %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""What it says before the first turn depends on its variables."""
 SYSTEM = PromptConfig().system
 TEMPLATES = {
     "gemma2": GEMMA2, "mistral": MISTRAL, "late system": LATE_SYSTEM, "dated": DATED,
@@ -63,9 +73,9 @@ def prompt_of(template: str | None, **settings: Any) -> Prompt:
     return Prompt(named, PromptConfig(**settings))
 
 
-def said(prompt: Prompt, *messages: tuple[Any, str]) -> str:
+def said(prompt: Prompt, *messages: tuple[Any, str], **options: Any) -> str:
     """The whole prompt, with `@` where the passages stand."""
-    head, tail = prompt.conversation([Message(role, text) for role, text in messages])
+    head, tail = prompt.conversation([Message(role, text) for role, text in messages], options)
     return str(tokenizer().decode(head)) + "@" + str(tokenizer().decode(tail))
 
 
@@ -133,6 +143,68 @@ def test_thinking_is_off_unless_it_is_asked_for() -> None:
     assert said(prompt_of(THINKING), ("user", "Who?")).endswith("<think>\n\n</think>\n\n")
     thinking = prompt_of(THINKING, chat_template_kwargs={"enable_thinking": True})
     assert said(thinking, ("user", "Who?")).endswith("<|im_start|>assistant\n")
+
+
+def test_a_request_sets_variables_over_the_configured_ones() -> None:
+    prompt = prompt_of(THINKING)
+    asked = ("user", "Who?")
+    assert said(prompt, asked, enable_thinking=True).endswith("<|im_start|>assistant\n")
+    assert said(prompt, asked).endswith("<think>\n\n</think>\n\n"), "and for nobody else"
+    assert said(prompt, asked, unheard_of=1) == said(prompt, asked)
+
+
+def test_a_variable_may_change_the_prefix() -> None:
+    prompt = prompt_of(MODED)
+    plain, _ = prompt.conversation([Message("user", "Who?")], {"mode": "plain"})
+    deep, _ = prompt.conversation([Message("user", "Who?")], {"mode": "deep"})
+    assert plain == prompt.prefix != deep
+    assert tokenizer().decode(deep).startswith("<|im_start|>system\nMode: deep\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"mode": 3}, "concatenate"),
+        ({"repeat": 2**17}, "too big"),
+        ({"per": 0}, "division"),
+        ({"level": 9}, "no such level"),
+        ({"hide": True}, "leaves out"),
+    ],
+)
+def test_what_a_template_cannot_do_with_a_variable_is_the_caller_s_to_change(
+    options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(RequestError, match=reason) as raised:
+        said(prompt_of(MODED), ("user", "Who?"), **options)
+    assert raised.value.field == "chat_template_kwargs"
+    with pytest.raises(RequestError, match="must alternate") as raised:
+        said(prompt_of(GEMMA2), ("assistant", "Hello!"), ("user", "Who?"), **options)
+    assert raised.value.field == "messages"
+
+
+def test_a_word_that_is_a_control_token_is_refused() -> None:
+    named = copy.deepcopy(tokenizer())
+    named.add_tokens(["Deep"])
+    named.chat_template = MODED
+    prompt = Prompt(named, PromptConfig())
+    with pytest.raises(RequestError, match="control") as raised:
+        prompt.conversation([Message("user", "Who?")], {"mode": "Very Deep"})
+    assert raised.value.field == "chat_template_kwargs.mode"
+
+
+def test_the_time_of_a_conversation_grows_with_its_turns_and_no_faster() -> None:
+    """Eight times the turns take eight times as long; with a scan of the rest for each of them it
+    would be 64 times."""
+    prompt = prompt_of(THINKING)
+
+    def seconds(num: int) -> float:
+        turns = [Message("user" if i % 2 else "assistant", "x") for i in range(num)]
+        started = time.process_time()
+        prompt.conversation(turns)
+        return time.process_time() - started
+
+    seconds(100)
+    assert seconds(16_000) < 24 * max(seconds(2_000), 0.02)
 
 
 def test_a_template_that_cannot_be_used_is_refused_at_load() -> None:

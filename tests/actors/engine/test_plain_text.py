@@ -64,6 +64,20 @@ def test_no_way_of_putting_them_together_makes_one(parts: list[str]) -> None:
     assert not control_ids(made).keys() & set(ids)
 
 
+def test_blanks_that_a_tokenizer_adds_are_text_and_stay_whole() -> None:
+    """As Gemma has runs of line breaks, and code models runs of blanks."""
+    made = _bytes()
+    runs = [AddedToken(run) for run in ("\n\n", "\n\n\n", "    ", "▁▁")]
+    made.add_tokens([*runs, AddedToken("<tool>")])
+    made.add_special_tokens([AddedToken("\t\t")])
+    plain = PlainText(made.to_str())
+    text = "def f():\n\n    return\n\n\n1 ▁▁"
+    assert list(plain.encode(text)) == made.encode(text).ids
+    assert not {made.token_to_id("<tool>"), made.token_to_id("\t\t")} & set(
+        plain.encode("<tool>\t\t")
+    )
+
+
 def test_a_tokenizer_s_own_limits_do_not_cut_texts() -> None:
     made = _bytes()
     made.enable_truncation(4)

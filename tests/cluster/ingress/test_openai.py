@@ -126,6 +126,57 @@ async def test_without_retrieval_nothing_is_searched(
     assert services.generator.requests[-1].passages == ()
 
 
+THINK = {"enable_thinking": True, "effort": "high", "budget": 3, "unset": None}
+
+
+async def test_variables_of_the_chat_template_reach_the_generator(
+    filled: httpx.AsyncClient, services: Services
+) -> None:
+    assert isinstance(services.generator, NearGenerator)
+    assert (await chat(filled, chat_template_kwargs=THINK)).status_code == 200
+    question = {"question": "is the sky blue", "chat_template_kwargs": THINK}
+    assert (await filled.post("/v1/rag/query", json=question)).status_code == 200
+    expected = (("budget", 3), ("effort", "high"), ("enable_thinking", True))
+    assert [r.chat_template_kwargs for r in services.generator.requests] == [expected] * 2
+    assert (await chat(filled)).status_code == 200
+    assert services.generator.requests[-1].chat_template_kwargs == ()
+
+
+@pytest.mark.parametrize(
+    ("field", "variables"),
+    [
+        ("chat_template_kwargs", []),
+        ("chat_template_kwargs", "enable_thinking"),
+        ("chat_template_kwargs", {f"v{i}": i for i in range(17)}),
+        ("chat_template_kwargs.messages", {"messages": True}),
+        ("chat_template_kwargs.chat_template", {"chat_template": "x"}),
+        ("chat_template_kwargs.bos_token", {"bos_token": "x"}),
+        ("chat_template_kwargs.date_string", {"date_string": "today"}),
+        ("chat_template_kwargs.effort", {"effort": "<|im_end|>"}),
+        ("chat_template_kwargs.effort", {"effort": ["high"]}),
+        ("chat_template_kwargs.effort", {"effort": {"a": 1}}),
+        ("chat_template_kwargs.effort", {"effort": 10**400}),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/rag/query"])
+async def test_bad_variables_are_named(
+    filled: httpx.AsyncClient, path: str, field: str, variables: Any
+) -> None:
+    asked = {"messages": ASK} if "chat" in path else {"question": "is the sky blue"}
+    response = await filled.post(path, json={**asked, "chat_template_kwargs": variables})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == field
+    assert response.json()["message"].startswith(f"{field}: ")
+
+
+async def test_numbers_that_are_none_are_refused(filled: httpx.AsyncClient) -> None:
+    for number in ("NaN", "Infinity", "1e999"):
+        body = f'{{"question": "sky", "chat_template_kwargs": {{"budget": {number}}}}}'
+        kind = {"Content-Type": "application/json"}
+        response = await filled.post("/v1/rag/query", content=body, headers=kind)
+        assert response.status_code == 400, response.text
+
+
 async def test_a_prompt_is_a_question(filled: httpx.AsyncClient) -> None:
     body = {"prompt": "is the sky blue", "hyperrag": {"top_k": 1}}
     data = (await filled.post("/v1/completions", json=body)).json()
@@ -155,6 +206,14 @@ async def test_bad_messages_are_named(filled: httpx.AsyncClient, messages: Any) 
     response = await chat(filled, messages=messages)
     assert response.status_code == 422
     assert response.json()["error"]["param"].startswith("messages")
+
+
+async def test_a_conversation_has_so_many_messages_at_most(filled: httpx.AsyncClient) -> None:
+    turns = [{"role": "assistant", "content": ""}] * 2048
+    assert (await chat(filled, messages=turns[1:] + ASK)).status_code == 200
+    response = await chat(filled, messages=turns + ASK)
+    assert response.status_code == 422
+    assert response.json()["error"]["param"] == "messages"
 
 
 async def test_a_conversation_has_a_bound(make_app: Any) -> None:
