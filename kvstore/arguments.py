@@ -165,7 +165,6 @@ def require_items(name: str, items: Collection[object]) -> None:
 def _require_lineage(name: str, lineage: Lineage) -> None:
     if not isinstance(lineage, Lineage):
         raise refused(name, lineage, "a lineage")
-    require_tags(f"{name}.tags", lineage.tags)
     require_items(f"{name}.removals", lineage.removals)
     for removal in lineage.removals:
         require_removal(f"{name}.removals", removal)

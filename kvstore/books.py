@@ -113,6 +113,8 @@ class Books:
     def reserve(self, spec: SegmentSpec, ahead_for: int | None = None) -> Extent | None:
         """Room for a segment; what goes for it `Eviction` says. `ahead_for`: the rank of the queued
         request that needs it, which takes nothing from those before it."""
+        if spec.is_too_deep:
+            return None
         nbytes, rank = spec.layout.nbytes, -1 if ahead_for is None else ahead_for
         if not self.dram.can_reserve(nbytes):
             for key in self._eviction.victims(granules(nbytes), spec.tenant, rank):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from kvstore.arguments import is_bytes, is_key, refused
 from kvstore.codec import MAX_LAYERS
-from kvstore.types import ITEMSIZE, Layout, Path, SegmentSpec
+from kvstore.types import ITEMSIZE, MARK_NBYTES, MAX_FOLLOWED, Layout, Path, SegmentSpec
 
 MAX_SEGMENTS = 16_384
 """In the paths of one call, each as often as it stands in one. They are matched and claimed in one
@@ -21,6 +21,7 @@ _LAYOUT_BOUNDS = {
     "num_tokens": _MAX_UINT32,
     "head_dim": _MAX_UINT32,
 }
+_MAX_MARKS_NBYTES = MARK_NBYTES * (MAX_FOLLOWED + 1)
 _SPEC_BYTES = {"parent": 32, "tag": 8, "tenant": 8}
 
 
@@ -45,18 +46,21 @@ def require_chains(paths: Sequence[Path]) -> None:
 
 
 def _is_chain(path: Path, by_digest: dict[bytes, SegmentSpec]) -> bool:
-    parent = None
+    before: SegmentSpec | None = None
     for spec in path:
         if not _is_spec(spec):
             return False
-        digest = spec.key.digest
-        known = by_digest.setdefault(digest, spec)
+        known = by_digest.setdefault(spec.key.digest, spec)
         if known is not spec and known != spec:
             return False
-        if parent is not None and spec.parent != parent:
+        if before is not None and not _is_next(spec, before):
             return False
-        parent = digest
+        before = spec
     return True
+
+
+def _is_next(spec: SegmentSpec, before: SegmentSpec) -> bool:
+    return spec.parent == before.key.digest and spec.follows == before.followed_by
 
 
 def _is_spec(spec: object) -> bool:
@@ -68,7 +72,12 @@ def _is_spec(spec: object) -> bool:
         and is_bytes(spec.tag, 8)
         and is_bytes(spec.tenant, 8)
         and _is_layout(spec.layout)
+        and _are_marks(spec.follows)
     )
+
+
+def _are_marks(marks: object) -> bool:
+    return type(marks) is bytes and len(marks) <= _MAX_MARKS_NBYTES and not len(marks) % MARK_NBYTES
 
 
 def _is_layout(layout: object) -> bool:
@@ -103,16 +112,19 @@ def _faults(paths: Sequence[Path]) -> Iterator[str]:
     """In the order of the paths."""
     by_digest: dict[bytes, SegmentSpec] = {}
     for i, path in enumerate(paths):
-        parent = None
+        before: SegmentSpec | None = None
         for j, spec in enumerate(path):
             name = f"paths[{i}][{j}]"
             yield from _spec_faults(name, spec)
             known = by_digest.setdefault(spec.key.digest, spec)
             if known != spec:
                 yield f"{name} is {spec}, must be {known} as elsewhere in paths"
-            if parent is not None and spec.parent != parent:
-                yield f"{name}.parent does not follow {parent.hex()}, the segment before it"
-            parent = spec.key.digest
+            if before is not None and spec.parent != before.key.digest:
+                digest = before.key.digest.hex()
+                yield f"{name}.parent does not follow {digest}, the segment before it"
+            if before is not None and spec.follows != before.followed_by:
+                yield f"{name}.follows is not the marks of the segments before it"
+            before = spec
 
 
 def _spec_faults(name: str, spec: SegmentSpec) -> Iterator[str]:
@@ -124,6 +136,9 @@ def _spec_faults(name: str, spec: SegmentSpec) -> Iterator[str]:
         if not is_bytes(value := getattr(spec, field), size):
             yield str(refused(f"{name}.{field}", value, f"{size} bytes"))
     yield from _layout_faults(f"{name}.layout", spec.layout)
+    if not _are_marks(spec.follows):
+        must = f"marks of {MARK_NBYTES} bytes each, {_MAX_MARKS_NBYTES} bytes at most"
+        yield str(refused(f"{name}.follows", spec.follows, must))
 
 
 def _layout_faults(name: str, layout: Layout) -> Iterator[str]:

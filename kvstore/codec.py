@@ -2,7 +2,7 @@
 
     offset        size  what
     0                8  magic b"HRKVSEGM"
-    8                4  version, u32 = 3
+    8                4  version, u32 = 4
     12               4  size of the header in bytes, u32, a multiple of 4096
     16               8  key: placement
     24              32  key: digest
@@ -17,7 +17,9 @@
     124              4  codec of the payload, u32: 0 raw, 1 int8, 2 fp8 (`kvstore/compression.py`)
     128              8  writer: identity of the store that wrote it; zero on a store's own disk
     136              8  seal: digest of the key of the MACs; zero without them
-    144   4 x num_layers  CRC32C per layer over (key, layer index as u32, the layer's bytes here)
+    144              4  number of segments that it follows in its chain, u32, 128 at most
+    148        4 x 128  mark of each: the first bytes of its tag, the chain's first segment first
+    660   4 x num_layers  CRC32C per layer over (key, layer index as u32, the layer's bytes here)
     ...   16 x num_layers  MAC per layer, where there is a seal (`kvstore/seal.py`)
     ...             16  MAC of all header bytes before it, where there is a seal
     ...                 zero
@@ -26,7 +28,8 @@
 
 The file ends with the last layer. So no byte of it can change unseen: the header's own checksum
 covers its padding, and each layer's covers the payload. The key says model and tenant, because its
-chain of digests starts there. The payload starts at a page, for direct reads.
+chain of digests starts there; the marks say whose removal takes it, whether those segments are
+there or not. The payload starts at a page, for direct reads.
 
 Magic, version and size, and the header's checksum at its end, stand there in every version: a sound
 object of another version is told from a damaged one, and is discarded as a miss.
@@ -40,12 +43,12 @@ import crc32c
 
 from kvstore.compression import RAW, Codec, codec_of
 from kvstore.errors import CorruptSegmentError, OtherVersionError
-from kvstore.types import Dtype, Layout, SegmentKey, SegmentSpec
+from kvstore.types import MARK_NBYTES, MAX_FOLLOWED, Dtype, Layout, SegmentKey, SegmentSpec
 
 PAGE = 4096
 _MAGIC = b"HRKVSEGM"
-VERSION = 3
-_FIXED = struct.Struct("<8sII8s32s32s8s8sIIIIII8s8s")
+VERSION = 4
+_FIXED = struct.Struct(f"<8sII8s32s32s8s8sIIIIII8s8sI{MARK_NBYTES * MAX_FOLLOWED}s")
 MAC_NBYTES = 16
 _CRC = struct.Struct("<I")
 DTYPES: dict[Dtype, int] = {"float32": 1, "bfloat16": 2, "float16": 3}
@@ -118,6 +121,7 @@ def encode_header(header: Header, mac_of: MacOf | None = None) -> bytes:
         _MAGIC, VERSION, size, spec.key.placement, spec.key.digest, spec.parent, spec.tag,
         spec.tenant, layout.num_layers, layout.num_kv_heads, layout.num_tokens, layout.head_dim,
         DTYPES[layout.dtype], header.codec.code, header.writer, header.seal,
+        len(spec.follows) // MARK_NBYTES, spec.follows,
     )  # fmt: skip
     body = fixed + struct.pack(f"<{layout.num_layers}I", *header.crcs) + b"".join(header.macs)
     if mac_of is not None:
@@ -138,13 +142,16 @@ def decode_label(data: bytes, name: str) -> Label:
     if len(data) < LABEL_NBYTES or data[:8] != _MAGIC:
         raise CorruptSegmentError(name, "is not a segment file")
     _, version, size, placement, digest, parent, tag, tenant, *rest = _FIXED.unpack_from(data)
-    layers, heads, tokens, head_dim, dtype, codec, writer, seal = rest
+    layers, heads, tokens, head_dim, dtype, codec, writer, seal, num_followed, marks = rest
     if version != VERSION:
         raise OtherVersionError(name, f"has version {version}, this is version {VERSION}")
     if dtype not in DTYPE_NAMES or header_nbytes(layers, seal != NOBODY) != size:
         raise CorruptSegmentError(name, f"has dtype {dtype} and {layers} layers in {size} bytes")
+    if num_followed > MAX_FOLLOWED:
+        raise CorruptSegmentError(name, f"follows {num_followed} segments")
     layout = Layout(layers, heads, tokens, head_dim, DTYPE_NAMES[dtype])
-    spec = SegmentSpec(SegmentKey(placement, digest), parent, tag, tenant, layout)
+    follows = marks[: MARK_NBYTES * num_followed]
+    spec = SegmentSpec(SegmentKey(placement, digest), parent, tag, tenant, layout, follows)
     try:
         return Label(spec, codec_of(codec), writer, seal)
     except ValueError as error:

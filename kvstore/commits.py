@@ -67,7 +67,6 @@ class Commits:
     def _note(self, ticket: OpenTicket, lineage: Lineage | None) -> None:
         """What left another node before a removal that was made here is for its caller alone."""
         if lineage is not None:
-            ticket.lineage = lineage
             ticket.doomed = ticket.doomed or self._books.recent.refuses(ticket.spec, lineage)
 
     def _take(self, ticket: OpenTicket, crcs: Sequence[int]) -> Slot:

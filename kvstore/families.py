@@ -1,10 +1,14 @@
-"""Passages and all that was computed after them, found among segments that come and go."""
+"""Passages and all that was computed after them, found among segments that come and go.
+
+What follows a passage is found by its parent, and where a segment between them is not stored, or
+the passage itself, by the marks of the passages that it follows.
+"""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from kvstore.shelf import Shelf
-from kvstore.types import SegmentKey, SegmentSpec
+from kvstore.types import MARK_NBYTES, SegmentKey, SegmentSpec
 
 
 class Family:
@@ -16,6 +20,7 @@ class Family:
     def __init__(self, tags: Collection[bytes], digests: Iterable[bytes] = ()) -> None:
         """`digests` are of segments whose followers belong to it, and that need not be here."""
         self.tags = frozenset(tags)
+        self._marks = frozenset(tag[:MARK_NBYTES] for tag in tags)
         self.keys: set[SegmentKey] = set()
         """Those of its segments that are known."""
         self._todo = deque(digests)
@@ -27,12 +32,15 @@ class Family:
         return not self._todo
 
     def has(self, spec: SegmentSpec) -> bool:
-        """Whether a segment belongs to it. Ask parents before their children: what belongs to it
-        is remembered."""
+        """Whether a segment belongs to it. What does is remembered."""
         digest = spec.key.digest
         if digest in self._digests:
             return True
-        if spec.tag not in self.tags and spec.parent not in self._digests:
+        if (
+            spec.tag not in self.tags
+            and spec.parent not in self._digests
+            and self._marks.isdisjoint(spec.marks)
+        ):
             return False
         self.add(spec.key)
         return True
@@ -54,6 +62,19 @@ class Family:
                 for key in shelf.tagged(tag):
                     self.add(key)
                     yield
+        yield from self._descend(shelves, take)
+        for shelf in shelves:
+            for digest in shelf.gaps():
+                yield
+                for key in shelf.children(digest):
+                    if (spec := shelf.spec(key)) is not None:
+                        self.has(spec)
+                    yield
+        yield from self._descend(shelves, take)
+
+    def _descend(
+        self, shelves: Collection[Shelf], take: Callable[[bytes], object]
+    ) -> Iterator[None]:
         while self._todo:
             digest = self._todo.popleft()
             take(digest)

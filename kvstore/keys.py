@@ -66,8 +66,8 @@ def fused_path(
     head, raw = make_path(root, (prefix, passage), layout, own_prefix)
     digest = chain(blake2b(raw.parent + neighbours, person=_FUSED).digest(), passage)
     own = fused_tag(raw.tag, neighbours)
-    fused = SegmentSpec(SegmentKey(raw.tag, digest), raw.parent, own, root.tenant, raw.layout)
-    return head, fused
+    key = SegmentKey(raw.tag, digest)
+    return head, SegmentSpec(key, raw.parent, own, root.tenant, raw.layout, raw.follows)
 
 
 def fused_tag(passage_tag: bytes, neighbours: bytes) -> bytes:
@@ -107,7 +107,8 @@ def extend(
         layout.num_layers, layout.num_kv_heads, len(piece), layout.head_dim, layout.dtype
     )
     key = SegmentKey(_placement(path, own, own_prefix), chain(parent, piece))
-    return (*path, SegmentSpec(key, parent, own, root.tenant, sized))
+    follows = path[-1].followed_by if path else b""
+    return (*path, SegmentSpec(key, parent, own, root.tenant, sized, follows))
 
 
 def _placement(path: Path, tag_behind: bytes, own_prefix: bool) -> bytes:

@@ -90,7 +90,7 @@ class Level:
             return False
         if self.tombstones.dooms(slot.spec) or not self.shelf.can_add(slot.spec):
             return False
-        if not self._admits(key):
+        if not self.tier.takes(slot.spec) or not self._admits(key):
             return False
         too_big = (
             self.tier.object_nbytes(slot.spec) > self.tier.usable_bytes and not self.recovering

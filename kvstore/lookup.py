@@ -6,7 +6,7 @@ from collections.abc import Collection
 from kvstore.books import Books
 from kvstore.errors import DeadlineError
 from kvstore.turns import in_turns
-from kvstore.types import Lineage, SegmentKey, SegmentSpec, TierName
+from kvstore.types import Lineage, SegmentKey, TierName
 
 
 def locate(books: Books, keys: Collection[SegmentKey]) -> dict[SegmentKey, TierName]:
@@ -45,23 +45,10 @@ def lineages(books: Books, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lin
     def look(key: SegmentKey) -> None:
         books.require_open()
         if slot := books.dram.find(key):
-            tags = _tags(books, slot.spec)
-            found[key] = Lineage(tags, books.recent.of(tags))
+            found[key] = Lineage(books.recent.of(slot.spec))
 
     in_turns(books.lock, keys, look)
     return found
-
-
-def _tags(books: Books, spec: SegmentSpec) -> tuple[bytes, ...]:
-    """Its own, and those of all that is known to precede it."""
-    tags = {spec.tag: None}
-    shelves = [books.dram_shelf, *(shelf for level in books.levels for shelf in level.shelves)]
-    at: SegmentSpec | None = spec
-    while at is not None:
-        at = next((parent for shelf in shelves if (parent := shelf.parent(at))), None)
-        if at is not None:
-            tags[at.tag] = None
-    return tuple(tags)
 
 
 def wait(books: Books, keys: Collection[SegmentKey], deadline_s: float) -> None:

@@ -2,9 +2,9 @@
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
-from kvstore.types import Lineage, SegmentSpec
+from kvstore.types import MARK_NBYTES, Lineage, SegmentSpec
 
 _KEEP_S = 600.0
 """Longer than any call between nodes is under way, the waits before it included."""
@@ -23,7 +23,7 @@ class RecentRemovals:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._ids: dict[bytes, set[bytes]] = defaultdict(set)  # of removals, by tag
+        self._ids: dict[bytes, set[bytes]] = defaultdict(set)  # of removals, by mark
         self._order: deque[tuple[float, bytes, bytes]] = deque()
         self._open: set[bytes] = set()
         """Begun, and not made."""
@@ -32,10 +32,11 @@ class RecentRemovals:
     def add(self, removal: bytes, tag: bytes) -> None:
         """It begins: nothing of the passage is taken that others had before."""
         self._expire()
-        if removal not in self._ids[tag]:
+        mark = tag[:MARK_NBYTES]
+        if removal not in self._ids[mark]:
             self._open.add(removal)
-            self._ids[tag].add(removal)
-            self._order.append((self._clock() + _KEEP_S, tag, removal))
+            self._ids[mark].add(removal)
+            self._order.append((self._clock() + _KEEP_S, mark, removal))
         if len(self._order) > _MAX:
             self._refuse_all_until = self._forget()
 
@@ -43,19 +44,20 @@ class RecentRemovals:
         """All of it is out of sight here: what is found from now on came since."""
         self._open.discard(removal)
 
-    def of(self, tags: Collection[bytes]) -> frozenset[bytes]:
-        """Ids of the removals of any of these that were made."""
-        return self._begun(tags) - self._open
+    def of(self, spec: SegmentSpec) -> frozenset[bytes]:
+        """Ids of the removals that were made of its passage, or of one that it follows."""
+        return self._begun(spec) - self._open
 
     def refuses(self, spec: SegmentSpec, lineage: Lineage) -> bool:
         """Whether a segment with this lineage may have been removed here since it was sent."""
         if self._clock() < self._refuse_all_until:
             return True
-        return not self._begun({spec.tag, *lineage.tags}) <= lineage.removals
+        return not self._begun(spec) <= lineage.removals
 
-    def _begun(self, tags: Collection[bytes]) -> frozenset[bytes]:
+    def _begun(self, spec: SegmentSpec) -> frozenset[bytes]:
         self._expire()
-        return frozenset(removal for tag in tags for removal in self._ids.get(tag, ()))
+        marks = (spec.tag[:MARK_NBYTES], *spec.marks)
+        return frozenset(removal for mark in marks for removal in self._ids.get(mark, ()))
 
     def _expire(self) -> None:
         while self._order and self._order[0][0] <= self._clock():
@@ -63,9 +65,9 @@ class RecentRemovals:
 
     def _forget(self) -> float:
         """When the oldest would have expired."""
-        until, tag, removal = self._order.popleft()
-        self._ids[tag].discard(removal)
+        until, mark, removal = self._order.popleft()
+        self._ids[mark].discard(removal)
         self._open.discard(removal)
-        if not self._ids[tag]:
-            del self._ids[tag]
+        if not self._ids[mark]:
+            del self._ids[mark]
         return until

@@ -130,7 +130,7 @@ class Removal:
             behind[one.spec.parent].append(one)
 
         def doom(one: OpenTicket | Load) -> None:
-            if family.has(one.spec) or _left_before(one, family):
+            if family.has(one.spec):
                 one.doomed = True
                 todo.extend(behind.pop(one.spec.key.digest, ()))
 
@@ -169,13 +169,3 @@ class Removal:
 def _drained(items: deque[T]) -> Iterator[T]:
     while items:
         yield items.popleft()
-
-
-def _left_before(one: OpenTicket | Load, family: Family) -> bool:
-    """Whether it came from another node, where it followed one of these passages."""
-    if not isinstance(one, OpenTicket) or one.lineage is None:
-        return False
-    if family.tags.isdisjoint(one.lineage.tags):
-        return False
-    family.add(one.spec.key)
-    return True

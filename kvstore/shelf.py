@@ -30,6 +30,7 @@ class Shelf:
         self._children: dict[bytes, set[SegmentKey]] = defaultdict(set)  # of a parent's digest
         self._tagged: dict[bytes, set[SegmentKey]] = defaultdict(set)
         self._digests: dict[bytes, SegmentKey] = {}
+        self._gaps: set[bytes] = set()  # of parents that have children here, and are not here
         self.nbytes = 0
         self.hits = 0
         self.evictions = 0
@@ -91,6 +92,9 @@ class Shelf:
         assert self.can_add(spec), f"{spec.key} contradicts what is here"
         self._entries[spec.key] = entry
         self._digests[spec.key.digest] = spec.key
+        self._gaps.discard(spec.key.digest)
+        if spec.parent not in self._digests:
+            self._gaps.add(spec.parent)
         self.nbytes += entry.nbytes
         self._children[spec.parent].add(spec.key)
         self._tagged[spec.tag].add(spec.key)
@@ -108,6 +112,10 @@ class Shelf:
             groups[name].remove(key)
             if not groups[name]:
                 del groups[name]
+        if key.digest in self._children:
+            self._gaps.add(key.digest)
+        if entry.spec.parent not in self._children:
+            self._gaps.discard(entry.spec.parent)
         if self._shares is not None:
             self._shares.give_back(entry.spec.tenant, entry.nbytes)
 
@@ -161,6 +169,11 @@ class Shelf:
         """One copy of a set of keys, at a few nanoseconds each."""
         return list(self._children.get(digest, ()))
 
+    def gaps(self) -> list[bytes]:
+        """Digests that segments here follow, and that nothing here has: of roots, and of what was
+        lost or never stored. As fast."""
+        return list(self._gaps)
+
     def tagged(self, tag: bytes) -> list[SegmentKey]:
         """As fast."""
         return list(self._tagged.get(tag, ()))
@@ -185,6 +198,8 @@ class Shelf:
             yield f"{spec.key} is no child of its parent"
         if spec.key not in self._tagged.get(spec.tag, ()):
             yield f"{spec.key} is not found by its tag"
+        if (spec.parent in self._gaps) == (spec.parent in self._digests):
+            yield f"{spec.key} is on either side of a gap"
         yield from self.policy.problems_of(entry)
 
     def check(self, name: str, nbytes: int) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kvstore.arena import GRANULE, granules
 from kvstore.leases import Lease
-from kvstore.types import Extent, HolderId, Lineage, SegmentKey, SegmentSpec, TicketId
+from kvstore.types import Extent, HolderId, SegmentKey, SegmentSpec, TicketId
 
 
 @dataclass(eq=False, slots=True)
@@ -24,8 +24,6 @@ class OpenTicket:
     """Of computing it, in seconds per token, as the profile has it."""
     doomed: bool = False
     """Its passage was removed meanwhile: the result is not published."""
-    lineage: Lineage | None = None
-    """Of what another node had; a removal of any of these passages dooms it."""
 
 
 class Claims:

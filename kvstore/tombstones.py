@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from kvstore.types import SegmentKey, SegmentSpec
+from kvstore.types import MARK_NBYTES, SegmentKey, SegmentSpec
 
 _MAX = 2**20
 """Tags and digests that are remembered; beyond it everything on the tier counts as deleted."""
@@ -20,6 +20,7 @@ class Tombstones:
     def __init__(self) -> None:
         self._tags: dict[bytes, int] = {}  # to the latest version that removed it
         self._digests: dict[bytes, int] = {}
+        self._marks: dict[bytes, int] = {}  # of the tags
         self._all = 0
         self._open: set[int] = set()
         self.version = 0
@@ -52,7 +53,9 @@ class Tombstones:
         if len(self._tags) + len(self._digests) + len(tags) + len(digests) > _MAX:
             self._all = max(self._all, version)
             return
-        for stones, names in ((self._tags, tags), (self._digests, digests)):
+        marks = [tag[:MARK_NBYTES] for tag in tags]
+        told = ((self._tags, tags), (self._marks, marks), (self._digests, digests))
+        for stones, names in told:
             for name in names:
                 if stones.get(name, 0) < version:
                     stones[name] = version
@@ -83,7 +86,10 @@ class Tombstones:
             return True
         digest = spec.key.digest
         version = max(
-            self._tags.get(spec.tag, 0), self._digests.get(spec.parent, 0), self._of(digest)
+            self._tags.get(spec.tag, 0),
+            self._digests.get(spec.parent, 0),
+            self._of(digest),
+            *(self._marks.get(mark, 0) for mark in spec.marks),
         )
         if version <= self.lifted:
             return False
@@ -111,9 +117,10 @@ class Tombstones:
 
     def forget(self, name: bytes) -> None:
         """A tag or a digest, if its tombstone was lifted."""
-        for stones in (self._tags, self._digests):
-            if stones.get(name, self.version + 1) <= self.lifted:
-                del stones[name]
+        names = ((self._tags, name), (self._digests, name), (self._marks, name[:MARK_NBYTES]))
+        for stones, each in names:
+            if stones.get(each, self.version + 1) <= self.lifted:
+                del stones[each]
 
     def _of(self, digest: bytes) -> int:
         return self._digests.get(digest, 0)

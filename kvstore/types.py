@@ -16,6 +16,10 @@ TicketId = NewType("TicketId", int)
 
 EVERYWHERE = bytes(8)
 """Placement of what every node owns: the configured prompt prefix."""
+MARK_NBYTES = 4
+"""Of a tag: its beginning, which is its mark in what follows it."""
+MAX_FOLLOWED = 128
+"""Segments before one that is kept."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -79,6 +83,24 @@ class SegmentSpec:
     tenant: bytes
     """8 bytes, the digest of the tenant's name: whose share of a tier the segment takes."""
     layout: Layout
+    follows: bytes
+    """Marks of the segments before it in the chain, the first one's first: a removal of any of them
+    takes it too, whether they are stored or not. By chance, once in 2**32, another's: a miss."""
+
+    @property
+    def marks(self) -> list[bytes]:
+        marks = self.follows
+        return [marks[i : i + MARK_NBYTES] for i in range(0, len(marks), MARK_NBYTES)]
+
+    @property
+    def followed_by(self) -> bytes:
+        """The marks of what comes next; beyond the bound one more tells that it is too deep."""
+        return (self.follows + self.tag[:MARK_NBYTES])[: MARK_NBYTES * (MAX_FOLLOWED + 1)]
+
+    @property
+    def is_too_deep(self) -> bool:
+        """Whether so much precedes it that it is not kept."""
+        return len(self.follows) > MARK_NBYTES * MAX_FOLLOWED
 
 
 Path = tuple[SegmentSpec, ...]
@@ -165,12 +187,11 @@ class TierStats:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """Whose removal is that of a segment, too, as the node knows that sends it."""
+    """What a node says of a segment that it sends."""
 
-    tags: tuple[bytes, ...] = ()
-    """Of the passages that it follows, and its own."""
     removals: frozenset[bytes] = frozenset()
-    """Ids of removals of these passages, which that node had made before it read the segment."""
+    """Ids of removals of its passage, or of one that it follows, which that node had made before it
+    read the segment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,14 +37,15 @@ class Request:
 
 def chain(pieces: list[Piece]) -> Path:
     """Keys as the store makes them, from names instead of tokens."""
-    path, parent = [], b"\0" * 32
+    path, parent, follows = list[SegmentSpec](), b"\0" * 32, b""
     for name, num_tokens in pieces:
         own = name.encode()
         digest = blake2b(parent + own, digest_size=32).digest()
         tag = blake2b(own, digest_size=8).digest()
         layout = replace(LAYOUT, num_tokens=num_tokens)
-        path.append(SegmentSpec(SegmentKey(digest[:8], digest), parent, tag, _TENANT, layout))
-        parent = digest
+        key = SegmentKey(digest[:8], digest)
+        path.append(SegmentSpec(key, parent, tag, _TENANT, layout, follows))
+        parent, follows = digest, path[-1].followed_by
     return tuple(path)
 
 

@@ -66,6 +66,13 @@ class Bucket(Medium):
         self._claimed = self._place.exists(MARK)  # others may have marked it between the two looks
         return self._claimed
 
+    def takes(self, label: Label) -> bool:
+        try:
+            encode_name(label)
+        except ValueError:
+            return False
+        return True
+
     def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> Written:
         """A whole object that is there stays: its readers have its checksums, and another node's
         KV of the same tokens may differ in a late bit."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TypeVar
 
+from kvstore.codec import Label
 from kvstore.tiers.breaker import Breaker
 from kvstore.tiers.deadline import AbandonedError, Deadline
 from kvstore.tiers.medium import Listed, Medium, Source, Written
@@ -56,6 +57,9 @@ class Guarded(Medium):
     def open_for_s(self) -> float:
         """Seconds until the next trial; 0 when a call may pass."""
         return self._breaker.open_for_s
+
+    def takes(self, label: Label) -> bool:
+        return self._medium.takes(label)
 
     def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> Written:
         with self._breaker.call():

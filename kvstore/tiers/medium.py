@@ -61,6 +61,10 @@ class Medium(ABC):
     exclusive: bool
     """Whether nobody else writes here: then what was listed, and written since, is all there is."""
 
+    def takes(self, label: Label) -> bool:
+        """Whether there can be such an object here."""
+        return True
+
     @abstractmethod
     def write(self, key: SegmentKey, header: bytes, payload: memoryview) -> Written:
         """The object's name. It is there whole and to stay on return, or not at all. On a shared

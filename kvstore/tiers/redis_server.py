@@ -1,7 +1,7 @@
 """Segments on one Redis or Valkey server, which several nodes share.
 
-    <prefix>:v3:<seal>:<placement>-<digest>     header and payload, one string value
-    <prefix>:v3:...-<digest>:int8, :fp8         the same with less precision
+    <prefix>:v4:<seal>:<placement>-<digest>     header and payload, one string value
+    <prefix>:v4:...-<digest>:int8, :fp8         the same with less precision
 
 One value is one object: SET makes it visible whole, GETRANGE reads a layer of it. A server that
 evicts or restarts empty makes misses, nothing worse. How lasting a write is, the server's

@@ -106,6 +106,10 @@ class SlowTier(Tier):
     def stored(self, key: SegmentKey) -> Stored | None:
         return self._ledger.find(key)
 
+    def takes(self, spec: SegmentSpec) -> bool:
+        """Whether the medium can have it at all."""
+        return self._medium.takes(Label(spec, self._codec, self._sharing.writer))
+
     def object_nbytes(self, spec: SegmentSpec) -> int:
         """What an object of it takes at most: when it is written raw."""
         seal = self._sharing.seal

@@ -46,6 +46,11 @@ def with_key(spec: SegmentSpec, **changes: Any) -> SegmentSpec:
         (with_key(TWO, digest=b"short"), "key is of type SegmentKey"),
         (with_key(TWO, placement=8), "key is of type SegmentKey"),
         (changed(TWO, key="key"), "key is 'key'"),
+        (changed(TWO, follows="mark"), "follows is 'mark', must be marks of 4 bytes"),
+        (changed(TWO, follows=b"mar"), "follows is b'mar', must be marks of 4 bytes"),
+        (changed(TWO, follows=bytes(4 * 130)), "follows is .*516 bytes at most"),
+        (changed(TWO, follows=b""), "follows is not the marks of the segments before it"),
+        (changed(TWO, follows=b"mark"), "follows is not the marks of the segments before it"),
         (None, r"paths\[1\]\[1\] is None, must be a SegmentSpec"),
     ],
 )

@@ -4,6 +4,7 @@ from kvstore.types import Lineage
 from tests.kvstore.segments import chain_of, passage
 
 FIRST, SECOND = chain_of(passage(1), passage(2))
+(ALONE,) = chain_of(passage(2))
 R, S = b"r" * 16, b"s" * 16
 
 
@@ -11,15 +12,16 @@ def test_it_refuses_what_left_before_and_takes_what_left_after() -> None:
     removals = RecentRemovals()
     assert not removals.refuses(FIRST, Lineage())
     removals.add(R, FIRST.tag)
-    assert removals.refuses(FIRST, Lineage()) and not removals.of([FIRST.tag])
+    assert removals.refuses(FIRST, Lineage()) and not removals.of(FIRST)
     removals.made(R)
-    assert removals.of([FIRST.tag, SECOND.tag]) == {R}
-    assert removals.refuses(FIRST, Lineage())
-    assert removals.refuses(SECOND, Lineage((FIRST.tag, SECOND.tag)))
-    assert not removals.refuses(SECOND, Lineage((SECOND.tag,)))
-    assert not removals.refuses(FIRST, Lineage((FIRST.tag,), frozenset([R])))
+    for spec in (FIRST, SECOND):
+        assert removals.of(spec) == {R}
+        assert removals.refuses(spec, Lineage())
+        assert not removals.refuses(spec, Lineage(frozenset([R])))
+    assert not removals.refuses(ALONE, Lineage())
     removals.add(S, FIRST.tag)
-    assert removals.refuses(FIRST, Lineage((FIRST.tag,), frozenset([R])))
+    assert removals.refuses(FIRST, Lineage(frozenset([R])))
+    assert removals.refuses(SECOND, Lineage(frozenset([R])))
 
 
 def test_it_remembers_longer_than_calls_take_and_not_for_ever() -> None:

@@ -19,6 +19,15 @@ def test_a_tag_dooms_the_passage_and_what_follows_it() -> None:
     assert stones.dooms_key(LEAF.key) and not stones.dooms_key(OTHER.key)
 
 
+def test_a_tag_dooms_what_follows_it_whatever_was_seen_of_the_chain() -> None:
+    stones = Tombstones()
+    version = stones.add([PARENT.tag], [])
+    assert stones.dooms(LEAF) and not stones.dooms(HEAD) and not stones.dooms(OTHER)
+    stones.lift(version)
+    stones.forget(PARENT.tag)
+    assert not stones.dooms(LEAF) and not stones._marks
+
+
 def test_keys_doom_what_follows_though_their_objects_are_gone() -> None:
     stones = Tombstones()
     stones.add([], [PARENT.key])

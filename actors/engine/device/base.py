@@ -13,6 +13,7 @@ from actors.engine.config import DeviceTierConfig
 from actors.engine.device.residents import Loan, Resident, Stored
 from kvstore.client import StoreClient
 from kvstore.errors import KVStoreError
+from kvstore.families import Family
 from kvstore.pending import PendingWindow
 from kvstore.policies import create_policy
 from kvstore.shelf import Shelf
@@ -165,9 +166,11 @@ class DeviceTier(ABC):
 
     def forget(self, tags: Collection[bytes]) -> None:
         """These passages and all that follows them go, as soon as no request reads them."""
+        family = Family(tags)
         with self._lock:
-            keys = [key for tag in tags for key in self._shelf.tagged(tag)]
-            self._doom([self._residents[key] for key in keys])
+            for _ in family.walk((self._shelf,), self._shelf.key_of):
+                pass
+            self._doom([self._residents[key] for key in family.keys])
 
     def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
         """A queued request will need these: with look-ahead, they go last."""

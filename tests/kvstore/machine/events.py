@@ -1,10 +1,9 @@
 """What happens to a store: processes die, disks fail, passages are removed, nodes come and go."""
 
 from kvstore.errors import RemovalError
-from kvstore.types import SegmentKey
 from tests.kvstore.machine.disk import FAILURES, HANGS
 from tests.kvstore.machine.model import require
-from tests.kvstore.machine.universe import KEYS, PATHS, PLACEMENTS, SPECS, TAGS
+from tests.kvstore.machine.universe import KEYS, PATHS, PLACEMENTS, TAGS
 from tests.kvstore.machine.world import PATIENCE_S, World
 
 
@@ -24,13 +23,12 @@ def reap(world: World) -> bool:
 def remove(world: World, who: int, first: int, second: int) -> bool:
     """Whatever the disk does: a removal that returns has promised that nothing comes back."""
     tags = {TAGS[first], TAGS[second]}
-    orphans = _orphans(world)
     try:
         world.processes[who].remove_tags(tags)
         is_promised = True
     except RemovalError:
         is_promised = False
-    world.model.removed(tags, [*world.held, *world.dead], orphans, is_promised)
+    world.model.removed(tags, [*world.held, *world.dead], is_promised)
     return True
 
 
@@ -86,12 +84,3 @@ def crash(world: World) -> bool:
         return False
     world.crash()
     return True
-
-
-def _orphans(world: World) -> set[SegmentKey]:
-    """Stored, or about to be, without what they follow: no acquire finds them."""
-    stored = set(world.store.locate(KEYS))
-    living = {c.ticket.spec.key for held in world.held for c in held.claims.values()}
-    digests = {key.digest for key in stored | living}
-    claimed = {claim.ticket.spec.key for claim in world.claims()}
-    return {key for key in stored | claimed if SPECS[key].parent not in digests}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kvstore.types import Acquired, Extent, Path, SegmentKey, SegmentSpec, Ticket, TicketId
-from tests.kvstore.machine.universe import NAMES, SPECS, family
+from tests.kvstore.machine.universe import NAMES, family
 
 Kind = Literal["wrong bytes", "unbalanced", "found again", "lost", "contract", "stuck"]
 """Of a violation. `found again`: a removed passage, or one that nobody stored."""
@@ -66,16 +66,9 @@ class Model:
         if not claim.doomed:
             self.may_be_found.add(claim.ticket.spec.key)
 
-    def removed(
-        self,
-        tags: Collection[bytes],
-        held: Collection[Held],
-        orphans: Collection[SegmentKey],
-        is_promised: bool,
-    ) -> None:
-        """`orphans` are stored without what they follow: a removal of that does not reach them.
-        What is not promised for good may return when the store starts again."""
-        gone = {key for key in family(tags) if key not in orphans or SPECS[key].tag in tags}
+    def removed(self, tags: Collection[bytes], held: Collection[Held], is_promised: bool) -> None:
+        """What is not promised for good may return when the store starts again."""
+        gone = family(tags)
         if is_promised:
             self.may_return -= gone
         else:

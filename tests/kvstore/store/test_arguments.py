@@ -44,7 +44,7 @@ STORE_CALLS: list[tuple[Call, str]] = [
     (lambda s, v: s.commit([7], [[1, v]], HOLDER), r"crcs\[0\]\[1\]"),
     (lambda s, v: s.commit([7], [[1]], v), "holder"),
     (lambda s, v: s.commit([7], [[1]], HOLDER, v), "lineages"),
-    (lambda s, v: s.commit([7], [[1]], HOLDER, [Lineage((v,))]), r"lineages\[0\].tags\[0\]"),
+    (lambda s, v: s.commit([7], [[1]], HOLDER, [Lineage(v)]), r"lineages\[0\].removals"),
     (lambda s, v: s.abort(v, HOLDER), "ticket_ids"),
     (lambda s, v: s.abort([1, v], HOLDER), r"ticket_ids\[1\]"),
     (lambda s, v: s.abort([1], v), "holder"),

@@ -86,7 +86,7 @@ def test_a_listing_skips_files_of_strangers(bucket: Bucket, folder: Path) -> Non
     (folder / "README").write_text("ours")
     (folder / name[:2] / "notes.txt").write_text("ours")
     (folder / name[:5] / "notes.txt").write_text("ours")
-    (folder / name[:5] / name[6:].replace(".v3.", ".v2.")).write_bytes(object_of(SPEC))
+    (folder / name[:5] / name[6:].replace(".v4.", ".v3.")).write_bytes(object_of(SPEC))
     other = chain_of(passage(2))[0]
     (folder / name[:5] / encode_name(Label(other))).write_bytes(object_of(other))
     assert [each.name for each in bucket.list()] == [name]

@@ -13,7 +13,7 @@ from tests.kvstore.media import write
 from tests.kvstore.segments import chain_of, passage
 
 SPEC = chain_of(passage(1))[0]
-NAME = f"hyperrag:v3:{SPEC.key}@{'0' * 16}"
+NAME = f"hyperrag:v4:{SPEC.key}@{'0' * 16}"
 REPLIES = {
     "integer": b":5\r\n",
     "negative integer": b":-1\r\n",

@@ -33,7 +33,7 @@ def medium(server: RedisServer) -> Iterator[RedisMedium]:
 
 def test_an_object_is_one_string_named_by_its_key(server: RedisServer, medium: RedisMedium) -> None:
     name = write(medium, SPEC)
-    key = f"test:v3:{'0' * 16}:{SPEC.key}"
+    key = f"test:v4:{'0' * 16}:{SPEC.key}"
     assert name == f"{key}@{'0' * 16}"
     with Redis(port=server.port) as client:
         assert client.keys() == [key.encode()]
@@ -57,7 +57,7 @@ def test_a_listing_skips_keys_of_strangers(server: RedisServer, medium: RedisMed
     with Redis(port=server.port) as client:
         client.set("test:notes", "ours")
         client.set(f"test:v2:{'0' * 16}:{SPEC.key}", object_of(SPEC))
-        client.rpush(f"test:v3:{'0' * 16}:{OTHER.key}", "of another type")
+        client.rpush(f"test:v4:{'0' * 16}:{OTHER.key}", "of another type")
     assert [each.name for each in medium.list()] == [name]
 
 
@@ -100,7 +100,7 @@ def test_a_long_listing_shows_each_object_once(server: RedisServer, medium: Redi
     assert {len(header) for header in headers.values()} == {len(head)}
     with Redis(port=server.port) as client:
         client.mset(
-            {f"test:v3:{'0' * 16}:{key}": head + payload(SPEC) for key, head in headers.items()}
+            {f"test:v4:{'0' * 16}:{key}": head + payload(SPEC) for key, head in headers.items()}
         )
     listed = [each.label.spec.key for each in medium.list() if each.label]
     assert sorted(listed) == keys

@@ -115,6 +115,16 @@ def test_forgotten_passages_go_with_all_that_follows(made: Made, store: KVStore)
     assert_balanced(store)
 
 
+def test_what_follows_a_forgotten_passage_goes_without_it_too(made: Made) -> None:
+    segments = made()
+    use(segments, path_of(1, 2), path_of(3))
+    tier = segments._tier
+    tier._drop(tier._residents[path_of(1)[1].key])
+    segments.forget([path_of(1)[1].tag])
+    assert tier._residents.keys() == {spec.key for spec in path_of(3)}
+    assert not tier.check()
+
+
 def test_what_only_the_tier_has_is_given_back_to_the_store(
     made: Made, store: KVStore, client: LocalStoreClient
 ) -> None:
