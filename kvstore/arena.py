@@ -51,6 +51,11 @@ def granules(nbytes: int) -> int:
     return -(-nbytes // GRANULE)
 
 
+def taken_bytes(nbytes: int) -> int:
+    """Of the arena, by an extent of so many bytes."""
+    return granules(nbytes) * GRANULE
+
+
 class Arena:
     """The owner's side: creates, locks, maps and at the end unlinks one incarnation's file."""
 

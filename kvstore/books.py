@@ -25,6 +25,7 @@ from kvstore.leases import Lease, Leases
 from kvstore.levels import Level
 from kvstore.pending import PendingWindow
 from kvstore.policies import create_policy
+from kvstore.promises import holder_of
 from kvstore.recent import RecentRemovals
 from kvstore.shelf import Shelf
 from kvstore.singleflight import Claims, OpenTicket
@@ -111,18 +112,24 @@ class Books:
             raise StoreUnavailableError("the store is closed")
 
     def reserve(self, spec: SegmentSpec, ahead_for: int | None = None) -> Extent | None:
-        """Room for a segment; what goes for it `Eviction` says. `ahead_for`: the rank of the queued
-        request that needs it, which takes nothing from those before it."""
+        """Room for a segment, as far as `Promises` lets its tenant hold more; what goes for it
+        `Eviction` says. `ahead_for`: the rank of the queued request that needs it, which takes
+        nothing from those before it."""
         if spec.is_too_deep:
             return None
         nbytes, rank = spec.layout.nbytes, -1 if ahead_for is None else ahead_for
-        if not self.dram.can_reserve(nbytes):
-            for key in self._eviction.victims(granules(nbytes), spec.tenant, rank):
-                self._evict(key)
-        if self.dram.can_reserve(nbytes):
-            return self.dram.reserve(nbytes, spec.tenant)
+        if self.dram.may_reserve(spec):
+            if not self.dram.can_reserve(nbytes):
+                for key in self._eviction.victims(granules(nbytes), spec.tenant, rank):
+                    self._evict(key)
+            if self.dram.can_reserve(nbytes):
+                return self.reserve_again(spec)
         self.counters.no_room += ahead_for is None
         return None
+
+    def reserve_again(self, spec: SegmentSpec) -> Extent:
+        """Room that is there and was its own. Raises CapacityError."""
+        return self.dram.reserve(spec.layout.nbytes, spec.tenant, holder_of(spec))
 
     def can_publish(self, spec: SegmentSpec) -> bool:
         """Whether it is new, is not being removed, and contradicts nothing that is here."""

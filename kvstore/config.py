@@ -92,8 +92,8 @@ class StoreConfig:
     """How fast a node gives others what they own now, as nodes come and go."""
     tenant_share: float = 0.25
     """Of DRAM and of each slow tier each tenant keeps as much whatever the others do, and where
-    more than so many are busy an equal part; it may borrow all that nobody else needs. Borrowed
-    DRAM that is pinned or reserved comes back when it is let go. 0: nobody keeps anything."""
+    more than so many are busy an equal part; it may borrow all that nobody else needs. What it pins
+    or reserves of DRAM leaves room for the shares of all who are busy. 0: nobody keeps anything."""
     copies_share: float = 0.25
     """At most this share of DRAM holds copies of what other nodes own."""
     guests_share: float = 0.25

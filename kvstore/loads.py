@@ -163,7 +163,7 @@ class Loads:
         if load.readers:
             load.readers.clear()
             books.dram.abort(load.extent)
-            load.extent = books.dram.reserve(load.spec.layout.nbytes, load.spec.tenant)
+            load.extent = books.reserve_again(load.spec)
         self._readings[after.name].put(load)
         return True
 

@@ -29,6 +29,8 @@ class Matcher:
         self._read: dict[SegmentKey, TierName] = {}
         self._arriving: dict[SegmentKey, Load] = {}
         self._unreadable: set[SegmentKey] = set()
+        self._unpinnable: set[SegmentKey] = set()
+        """There, but its tenant holds too much: computed again, and not kept."""
         self._hits: dict[SegmentKey, Hit] = {}
         self._tickets: dict[SegmentKey, Ticket] = {}
         self._waiters: set[SegmentKey] = set()
@@ -44,6 +46,8 @@ class Matcher:
         pending: list[Load] = []
         for rest in rests if may_read else ():
             for spec in rest:
+                if spec.key in self._unpinnable:
+                    break
                 if self._slot(spec) is not None or spec.key in self._arriving:
                     continue  # behind a hole that a read is about to close: the next look pins it
                 if spec.key in self._unreadable or books.claims.is_flying(spec.key):
@@ -106,6 +110,10 @@ class Matcher:
         for i, spec in enumerate(path):
             slot = self._slot(spec)
             if slot is not None:
+                if not self._books.dram.may_pin(slot):
+                    self._unpinnable.add(spec.key)
+                    return i
+                self._unpinnable.discard(spec.key)
                 self._books.leases.pin(self._lease, slot)
             elif spec.key not in self._arriving:
                 return i

@@ -56,6 +56,8 @@ class Prefetcher:
                 spec = level.spec(key) if level and not level.slow else None
                 if level and spec and level.tombstones.dooms(spec):
                     spec = None
+                if spec and not books.dram.may_reserve(spec):
+                    spec = None  # others' reads go on
                 if spec is None or spec.parent in missing or key in self._tried:
                     missing.add(key.digest)  # what follows cannot be matched before it is there
                     continue

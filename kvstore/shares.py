@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from heapq import nlargest
 
 IDLE_S = 600.0
@@ -40,6 +40,13 @@ class Shares:
         self._clock = clock
         self._bytes: Counter[bytes] = Counter()
         self._active: OrderedDict[bytes, float] = OrderedDict()  # when last, longest ago first
+        self.num_changes = 0
+        """How often tenants became active, or idle."""
+
+    @property
+    def active(self) -> Collection[bytes]:
+        """The tenants that are, as of the last look at what is guaranteed."""
+        return self._active.keys()
 
     @property
     def guaranteed_bytes(self) -> int:
@@ -60,10 +67,12 @@ class Shares:
 
     def use(self, tenant: bytes) -> None:
         """The tenant is active."""
+        self.num_changes += tenant not in self._active
         self._active[tenant] = self._clock()
         self._active.move_to_end(tenant)
         if len(self._active) > _MAX_ACTIVE:
             self._active.popitem(last=False)
+            self.num_changes += 1
 
     def turns(self, tenant: bytes | None = None, nbytes: int = 0) -> list[Tenants]:
         """Whose segments may go to make room for `nbytes` of a tenant: those of the first turn, and
@@ -99,6 +108,7 @@ class Shares:
         oldest = self._clock() - IDLE_S
         while self._active and next(iter(self._active.values())) < oldest:
             self._active.popitem(last=False)
+            self.num_changes += 1
 
 
 def miscounted(name: str, counted: Counter[bytes], taken: Iterable[tuple[bytes, int]]) -> list[str]:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from kvstore.arena import GRANULE, granules
+from kvstore.arena import taken_bytes
 from kvstore.leases import Lease
 from kvstore.types import Extent, HolderId, SegmentKey, SegmentSpec, TicketId
 
@@ -54,7 +54,7 @@ class Claims:
 
     def may_reserve(self, holder: HolderId, nbytes: int) -> bool:
         bound = self._bounds.get(holder)
-        return bound is None or self._reserved[holder] + _taken(nbytes) <= bound
+        return bound is None or self._reserved[holder] + taken_bytes(nbytes) <= bound
 
     def open(
         self, ticket_id: TicketId, spec: SegmentSpec, extent: Extent, lease: Lease, cost: float
@@ -64,7 +64,7 @@ class Claims:
         ticket = OpenTicket(ticket_id, spec, extent, lease, time.monotonic() + self._ttl_s, cost)
         self._tickets[ticket_id] = self._flying[spec.key] = ticket
         lease.tickets.add(ticket_id)
-        self._reserved[lease.holder] += _taken(extent.nbytes)
+        self._reserved[lease.holder] += taken_bytes(extent.nbytes)
         return ticket
 
     def find(self, ticket_id: TicketId, holder: HolderId) -> OpenTicket | None:
@@ -99,7 +99,7 @@ class Claims:
     def detach(self, ticket: OpenTicket) -> None:
         """No longer open; its claim stands until `land`, its extent is the caller's."""
         del self._tickets[ticket.ticket_id]
-        self._reserved[ticket.lease.holder] -= _taken(ticket.extent.nbytes)
+        self._reserved[ticket.lease.holder] -= taken_bytes(ticket.extent.nbytes)
         if not self._reserved[ticket.lease.holder]:
             del self._reserved[ticket.lease.holder]
         self._landing.add(ticket)
@@ -118,8 +118,3 @@ class Claims:
         for ticket in silent:
             self.land(ticket)
         return bool(silent)
-
-
-def _taken(nbytes: int) -> int:
-    """Of the arena, by an extent of so many bytes."""
-    return granules(nbytes) * GRANULE

@@ -6,19 +6,20 @@ goes.
 """
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kvstore.allocator import Allocator
-from kvstore.arena import GRANULE, Arena, granules
+from kvstore.arena import GRANULE, Arena, granules, taken_bytes
 from kvstore.arrival import Arrival
 from kvstore.checksum import verify_segment
 from kvstore.errors import CapacityError
 from kvstore.holds import Holds
 from kvstore.occupants import Occupants
-from kvstore.shares import Shares, miscounted
+from kvstore.promises import Promises, holder_of
+from kvstore.shares import Shares
 from kvstore.tiers.base import Entry, MemoryReader, Reader, Tier
+from kvstore.tiers.extents import ExtentsCopy
 from kvstore.types import ArenaRef, Extent, SegmentKey, SegmentSpec, TierName
 
 
@@ -41,8 +42,13 @@ class Slot:
         return self.pins > 0 or self.borrows > 0
 
     @property
+    def taken(self) -> int:
+        """Bytes of the arena."""
+        return taken_bytes(self.extent.nbytes)
+
+    @property
     def entry(self) -> Entry:
-        return Entry(self.spec, granules(self.extent.nbytes) * GRANULE, self.last_use)
+        return Entry(self.spec, self.taken, self.last_use)
 
 
 class DramTier(Tier):
@@ -56,13 +62,16 @@ class DramTier(Tier):
         self.runs = Allocator(arena.num_granules)
         self._published: dict[SegmentKey, Slot] = {}
         self._withdrawn: set[Slot] = set()  # or not yet published
-        self._reserved: dict[Extent, bytes] = {}  # with the tenant
+        self._pinned: set[Slot] = set()
+        self._reserved: dict[Extent, tuple[bytes, bytes]] = {}  # with the tenant, and who holds it
         self.occupants = Occupants(self.runs)
         self.holds = Holds()
         """Published slots that somebody holds, by their digests."""
         capacity_bytes = self.capacity_bytes  # no cycle of objects: the last one to go unmaps
         self.shares = Shares(tenant_share, lambda: capacity_bytes)
         """Of all extents, reserved ones too."""
+        self.promises = Promises(self.shares, capacity_bytes)
+        """Of what is pinned or reserved."""
 
     @property
     def arena(self) -> ArenaRef:
@@ -83,13 +92,24 @@ class DramTier(Tier):
     def can_reserve(self, nbytes: int) -> bool:
         return self.runs.can_allocate(granules(nbytes))
 
-    def reserve(self, nbytes: int, tenant: bytes) -> Extent:
-        """Room to write into, until `complete` or `abort`. Raises CapacityError."""
+    def may_reserve(self, spec: SegmentSpec) -> bool:
+        """Whether its tenant may hold that, too; others have been promised the rest."""
+        return self.promises.may_hold(holder_of(spec), taken_bytes(spec.layout.nbytes))
+
+    def may_pin(self, slot: Slot) -> bool:
+        """As `may_reserve`. What is pinned already costs nothing."""
+        return slot.pins > 0 or self.may_reserve(slot.spec)
+
+    def reserve(self, nbytes: int, tenant: bytes, holder: bytes | None = None) -> Extent:
+        """Room to write into, until `complete` or `abort`. `holder`: where the tenant does not hold
+        it. Raises CapacityError."""
         if not self.can_reserve(nbytes):
             raise CapacityError(nbytes, self.free_bytes)
         extent = self._arena.extent(self.runs.allocate(granules(nbytes)), nbytes)
-        self._reserved[extent] = tenant
-        self.shares.take(tenant, granules(nbytes) * GRANULE)
+        holder = tenant if holder is None else holder
+        self._reserved[extent] = tenant, holder
+        self.shares.take(tenant, taken_bytes(nbytes))
+        self.promises.hold(holder, taken_bytes(nbytes))
         return extent
 
     def arrival(self, extent: Extent) -> Arrival:
@@ -98,14 +118,14 @@ class DramTier(Tier):
 
     def abort(self, extent: Extent) -> None:
         """Give reserved room back. The caller knows that nobody writes into it any more."""
-        self._free(extent, self._reserved.pop(extent))
+        self._free(extent, self._unreserve(extent))
 
     def complete(self, spec: SegmentSpec, extent: Extent, crcs: Sequence[int]) -> Slot:
         """The reserved extent holds the segment. The slot is not visible and must be held at
         once."""
         slot = Slot(spec, extent, tuple(crcs))
         self._withdrawn.add(slot)
-        del self._reserved[extent]
+        self._unreserve(extent)
         return slot
 
     def publish(self, slot: Slot) -> None:
@@ -130,10 +150,16 @@ class DramTier(Tier):
 
     def pin(self, slot: Slot) -> None:
         self._begin_hold(slot)
+        if not slot.pins:
+            self._pinned.add(slot)
+            self.promises.hold(holder_of(slot.spec), slot.taken)
         slot.pins += 1
 
     def unpin(self, slot: Slot) -> None:
         slot.pins -= 1
+        if not slot.pins:
+            self._pinned.remove(slot)
+            self.promises.let_go(holder_of(slot.spec), slot.taken)
         self._end_hold(slot)
 
     def borrow(self, slot: Slot) -> None:
@@ -170,7 +196,7 @@ class DramTier(Tier):
     def put(self, spec: SegmentSpec, data: memoryview, crcs: Sequence[int]) -> None:
         verify_segment(spec, data, crcs)
         if spec.key not in self._published:
-            extent = self.reserve(spec.layout.nbytes, spec.tenant)
+            extent = self.reserve(spec.layout.nbytes, spec.tenant, holder_of(spec))
             self.view(extent)[:] = data
             self.publish(self.complete(spec, extent, crcs))
 
@@ -193,14 +219,16 @@ class DramTier(Tier):
         """Whether its extent is its own."""
         return self._published.get(slot.spec.key) is slot or slot in self._withdrawn
 
-    def copy_of_extents(self) -> "ExtentsCopy":
+    def copy_of_extents(self) -> ExtentsCopy:
         """As they are now, with what is counted of them."""
         return ExtentsCopy(
             self.all_slots(),
+            list(self._pinned),
             dict(self._reserved),
             self.runs.num_taken,
             self.used_bytes,
             self.shares.counted(),
+            self.promises.counted(),
         )
 
     def problems_of(self, slot: Slot) -> Iterator[str]:
@@ -240,12 +268,18 @@ class DramTier(Tier):
         else:
             self._free_withdrawn(slot)
 
+    def _unreserve(self, extent: Extent) -> bytes:
+        """Its tenant."""
+        tenant, holder = self._reserved.pop(extent)
+        self.promises.let_go(holder, taken_bytes(extent.nbytes))
+        return tenant
+
     def _free_withdrawn(self, slot: Slot) -> None:
         self._withdrawn.remove(slot)
         self._free(slot.extent, slot.spec.tenant)
 
     def _free(self, extent: Extent, tenant: bytes) -> None:
-        self.shares.give_back(tenant, granules(extent.nbytes) * GRANULE)
+        self.shares.give_back(tenant, taken_bytes(extent.nbytes))
         self._arena.retire(extent)  # first: whoever still reads must see it before the bytes change
         self.runs.free(self._arena.start_of(extent))
 
@@ -258,30 +292,3 @@ class _DramReader(MemoryReader):
 
     def close(self) -> None:
         self._tier.give_back(self._slot)
-
-
-@dataclass(frozen=True, slots=True)
-class ExtentsCopy:
-    """Who had which extents at one moment."""
-
-    slots: list[Slot]
-    reserved: dict[Extent, bytes]
-    num_taken: int
-    used_bytes: int
-    shares: Counter[bytes]
-
-    def check(self) -> list[str]:
-        """Slots and reservations are at places of their own, as many and as large as the runs that
-        are taken, and counted for their tenants."""
-        owned = [(slot.extent, slot.spec.tenant) for slot in self.slots]
-        owned += self.reserved.items()
-        problems = []
-        places = len({extent.offset for extent, _ in owned})
-        nbytes = sum(granules(extent.nbytes) * GRANULE for extent, _ in owned)
-        if not places == len(owned) == self.num_taken or nbytes != self.used_bytes:
-            problems.append(
-                f"dram: {len(owned)} extents of {nbytes} bytes at {places} places do not cover the "
-                f"{self.num_taken} taken runs of {self.used_bytes} bytes"
-            )
-        sizes = ((tenant, granules(extent.nbytes) * GRANULE) for extent, tenant in owned)
-        return problems + miscounted("dram", self.shares, sizes)

@@ -12,7 +12,7 @@ from typing import Literal
 from kvstore.types import Acquired, Extent, Path, SegmentKey, SegmentSpec, Ticket, TicketId
 from tests.kvstore.machine.universe import NAMES, family
 
-Kind = Literal["wrong bytes", "unbalanced", "found again", "lost", "contract", "stuck"]
+Kind = Literal["wrong bytes", "unbalanced", "found again", "lost", "contract", "stuck", "unfair"]
 """Of a violation. `found again`: a removed passage, or one that nobody stored."""
 
 

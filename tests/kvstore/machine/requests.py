@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from kvstore.errors import CorruptSegmentError
 from kvstore.types import Extent, SegmentKey, Ticket, TicketId
+from tests.kvstore.machine.fairness import holdings_of, require_fair
 from tests.kvstore.machine.model import Claim, Held, require, require_answer
 from tests.kvstore.machine.universe import NAMES, PATHS, content
 from tests.kvstore.machine.world import Process, World, is_refused
@@ -18,7 +19,9 @@ def acquire(world: World, who: int, first: int, second: int, how: int) -> bool:
     streamed, claim, in_time = how % 2 == 1, how % 8 < 6, how % 16 < 12
     known = set(world.model.may_be_found)
     flying = {claim.ticket.spec.key for claim in world.claims()}
+    holdings = holdings_of(world)
     acquired = process.acquire(paths, 5.0 if in_time else 0.0, streamed, claim)
+    require_fair(world, holdings)
     require_answer(acquired, paths, claim)
     require(
         acquired.hits.keys() <= known,

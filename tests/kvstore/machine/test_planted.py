@@ -7,6 +7,7 @@ import pytest
 
 from kvstore import commits
 from kvstore.families import Family
+from kvstore.promises import Promises
 from kvstore.remover import Remover
 from kvstore.tiers.dram import DramTier, Slot
 from tests.kvstore.machine.driver import LIFE_STEPS, live
@@ -51,3 +52,8 @@ def test_a_removal_that_a_restart_forgets(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(Remover, "end", end)
     assert found() in ("found again", "unbalanced")
+
+
+def test_a_tenant_that_holds_what_others_were_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Promises, "may_hold", lambda promises, tenant, nbytes: True)
+    assert found() == "unfair"
