@@ -1,7 +1,6 @@
 """What the eviction policies learned, kept on the disk and taken up again after a restart."""
 
 import logging
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ from kvstore.tiers.files import Files
 from kvstore.tiers.medium import Listed
 from kvstore.tiers.segment_files import key_of
 from kvstore.tiers.slow import SlowTier
-from kvstore.tiers.store_folder import MARK
 from kvstore.turns import in_turns
 from kvstore.types import SegmentKey, TierName
 from kvstore.uses import MAX_RECORDS, DamagedUsesError, Remembered, Uses, UsesFile
@@ -55,12 +53,13 @@ class Remembering:
         self._recalled = True
 
     def save(self) -> None:
-        """Not before the folder is marked: without its mark a restart would refuse what is not
-        empty."""
-        if not self._recalled or not os.path.lexists(self._folder / MARK):
+        """The folder has its mark then: without, a restart would refuse what is not empty."""
+        if not self._recalled:
             return
         learned = {tier: self._learned(policy) for tier, policy in self._policies.items()}
         try:
+            for level in self._books.levels:
+                level.tier.tend()
             self._file.save({tier: one.latest(MAX_RECORDS) for tier, one in learned.items()})
             self._fails = False
         except OSError as error:

@@ -93,6 +93,10 @@ class Folder(Medium):
             for name, facts in segment_files.own_files(f"{self._folder}/{folder}"):
                 yield Listed(f"{folder}/{name}", facts.st_size, facts.st_mtime)
 
+    def tend(self) -> None:
+        with self._renewing:
+            self._held.keep(self._files)
+
     def settle(self) -> None:
         self._folders.settle()
 
@@ -163,8 +167,8 @@ class Folder(Medium):
             data = data[self._files.write(fd, data) :]
 
     def _make_ready(self) -> None:
+        self._held.keep(self._files)
         if not self._is_ready:
-            self._held.mark(self._files)
             for name in ("tmp", "quarantine"):
                 self._files.make_folder(self._folder / name)
             self._is_ready = True

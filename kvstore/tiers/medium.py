@@ -83,6 +83,9 @@ class Medium(ABC):
     def list(self) -> Iterator[Listed]:
         """Every object, in any order."""
 
+    def tend(self) -> None:  # noqa: B027  # most media have nothing to do
+        """Make again what a restart needs, if somebody removed it: now and then."""
+
     def settle(self) -> None:  # noqa: B027  # most media have nothing to do
         """Make names last as they are now: what a predecessor left, before it is relied on, and
         what was deleted for good."""

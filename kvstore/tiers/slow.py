@@ -213,6 +213,10 @@ class SlowTier(Tier):
         except OSError as error:
             raise TierUnavailableError(self.name, f"cannot be synced: {error}") from error
 
+    def tend(self) -> None:
+        """Raises OSError where what a restart needs is gone, and cannot be made again."""
+        self._medium.tend()
+
     def find(self, key: SegmentKey) -> Stored | None:
         """Ask the medium for what the books do not have. Raises TierUnavailableError."""
         try:

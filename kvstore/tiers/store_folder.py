@@ -1,14 +1,15 @@
 """A folder on a disk that one store has for itself.
 
     <folder>/HYPERRAG-STORE       says that what is here is a store's
-    <folder>/LOCK                 locked by the store that runs
+    <folder>/LOCK                 locked by the store that runs (`folder_lock.py`)
 
 Whoever empties and trims a folder has to know that it is theirs. So a folder that is empty is
 marked before anything else is made there, and one that is neither empty nor marked is refused. It
-is this user's, no link, and nobody else may write to it: what others put into a folder that was
+is this user's, no link, and nobody else may look into it: what others put into a folder that was
 open to them is no object of the store (`kvstore/tiers/folder.py`).
 """
 
+import errno
 import logging
 import os
 import stat
@@ -16,13 +17,13 @@ import time
 from pathlib import Path
 
 from kvstore.errors import StoreConfigError
-from kvstore.locks import is_own_file, open_own, try_lock
+from kvstore.locks import is_own_file
 from kvstore.tiers.files import Files
+from kvstore.tiers.folder_lock import LOCK, FolderLock
 
 logger = logging.getLogger(__name__)
 
 MARK = "HYPERRAG-STORE"
-LOCK = "LOCK"
 _MARK_TEXT = b"This folder belongs to a HyperRAG store, which removes files of its own here.\n"
 _RETRY_S = 0.05
 
@@ -43,7 +44,7 @@ class StoreFolder:
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise self._refused(error) from error
-        self._lock_fd = -1
+        self._lock = FolderLock(self._fd)
         self._mark_lasts = False
         try:
             self._take(wait_s)
@@ -62,10 +63,14 @@ class StoreFolder:
         except FileNotFoundError:
             return False
 
-    def mark(self, files: Files) -> None:
-        """Mark it, to stay: for its owner, before anything else is made here, since a restart after
-        a power cut would refuse the folder without. Raises OSError; idempotent."""
-        if self._mark_lasts:
+    def keep(self, files: Files) -> None:
+        """Its mark and its lock have their names, to stay, whoever removed them. For its owner,
+        before anything else is made here: a restart after a power cut would refuse a folder without
+        its mark. Raises OSError; FileNotFoundError when the path leads elsewhere."""
+        if not self.is_there:
+            raise FileNotFoundError(errno.ENOENT, "another folder is here", str(self.path))
+        self._lock.keep()
+        if self._mark_lasts and self.is_marked:
             return
         if not self.is_marked:
             fd = files.create(self.path / MARK)
@@ -79,10 +84,10 @@ class StoreFolder:
 
     def close(self) -> None:
         """Idempotent."""
-        for fd in (self._lock_fd, self._fd):
-            if fd >= 0:
-                os.close(fd)
-        self._lock_fd = self._fd = -1
+        self._lock.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
 
     def _take(self, wait_s: float) -> None:
         found = os.fstat(self._fd)
@@ -95,8 +100,9 @@ class StoreFolder:
             self._require_empty()
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             logger.warning("%s others could write to: now it is this user's alone", self._shown)
+        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO):  # who may read it may lock it, too
             os.fchmod(self._fd, 0o700)
-        self._lock(wait_s)
+        self._take_lock(wait_s)
         if not self.is_marked:
             self._require_empty()  # and nobody else can put anything there any more
 
@@ -116,25 +122,23 @@ class StoreFolder:
                     f"not a store's: name an empty folder, or one that does not exist yet"
                 )
 
-    def _lock(self, wait_s: float) -> None:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            self._lock_fd = os.open(LOCK, flags, 0o600, dir_fd=self._fd)
-        except FileExistsError:
-            fd = open_own(LOCK, self._fd)
-            if fd is None:
-                raise StoreConfigError(
-                    f"{self._shown} holds a {LOCK} that is no regular file of this user: remove it"
-                ) from None
-            self._lock_fd = fd
+    def _take_lock(self, wait_s: float) -> None:
         give_up = time.monotonic() + wait_s
-        while not try_lock(self._lock_fd):
+        while not self._try_lock():
             if time.monotonic() >= give_up:
                 raise StoreConfigError(
                     f"{self._shown} another running store owns: "
                     f"stop that store, or give this one a folder of its own"
                 )
             time.sleep(_RETRY_S)
+
+    def _try_lock(self) -> bool:
+        try:
+            return self._lock.try_take()
+        except FileExistsError:
+            raise StoreConfigError(
+                f"{self._shown} holds a {LOCK} that is no regular file of this user: remove it"
+            ) from None
 
     def _refused(self, error: OSError) -> StoreConfigError:
         return StoreConfigError(

@@ -2,6 +2,7 @@
 and keeps no store from starting. For root, whom permissions stop from nothing, and for an account
 without rights."""
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,39 @@ except StoreConfigError as error:
     said = run_as(uid, shared, code)
     assert f"belongs to user {STRANGER}" in said and "store.ssd_dir is" in said
     assert [path.name for path in ssd.iterdir()] == ["HYPERRAG-STORE"]
+
+
+def test_who_locks_the_folder_shuts_nobody_out(shared: Path, uid: int) -> None:
+    """It was open to all for a moment; from its first start on nobody else can even look."""
+    run_as(uid, shared, START)
+    (shared / "ssd").chmod(0o755)
+    fd = os.open(shared / "ssd", os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    assert run_as(uid, shared, START) == "served\n"
+    os.close(fd)
+    code = """
+try:
+    os.open(folder / "ssd", os.O_RDONLY)
+except PermissionError:
+    print("refused")
+"""
+    assert run_as(STRANGER, shared, code) == "refused\n"
+
+
+def test_a_second_store_finds_the_folder_taken_though_its_lock_is_gone(
+    shared: Path, uid: int
+) -> None:
+    code = """
+first = Folder(folder / "ssd", 0)
+os.unlink(folder / "ssd" / "LOCK")
+try:
+    Folder(folder / "ssd", 0)
+except StoreConfigError as error:
+    print("another running store owns" in str(error))
+first.close()
+Folder(folder / "ssd", 0).close()
+"""
+    assert run_as(uid, shared, code) == "True\n"
 
 
 def test_what_strangers_put_into_an_open_folder_is_no_object(shared: Path, uid: int) -> None:

@@ -14,7 +14,8 @@ from kvstore.errors import StoreConfigError
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.tiers.faults import Fault, FaultyFiles
-from kvstore.tiers.store_folder import LOCK, MARK
+from kvstore.tiers.folder_lock import LOCK
+from kvstore.tiers.store_folder import MARK
 from tests.kvstore.media import disk_of
 from tests.kvstore.segments import (
     assert_balanced,

@@ -9,11 +9,12 @@ import pytest
 from kvstore.errors import CorruptSegmentError, StoreConfigError, TierUnavailableError
 from kvstore.tiers import recovery, segment_object
 from kvstore.tiers.folder import Folder
+from kvstore.tiers.folder_lock import LOCK
 from kvstore.tiers.medium import Listed
 from kvstore.tiers.segment_files import new_name
 from kvstore.tiers.segment_object import Stored
 from kvstore.tiers.slow import SlowTier
-from kvstore.tiers.store_folder import LOCK, MARK
+from kvstore.tiers.store_folder import MARK
 from kvstore.types import SegmentSpec
 from tests.kvstore.media import read_segment
 from tests.kvstore.segments import (

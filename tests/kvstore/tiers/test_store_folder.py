@@ -11,8 +11,9 @@ import pytest
 from kvstore.errors import StoreConfigError
 from kvstore.tiers.files import Files
 from kvstore.tiers.folder import Folder
+from kvstore.tiers.folder_lock import LOCK
 from kvstore.tiers.segment_files import new_name
-from kvstore.tiers.store_folder import LOCK, MARK, StoreFolder
+from kvstore.tiers.store_folder import MARK, StoreFolder
 from tests.kvstore.crash.lives import verify
 from tests.kvstore.crash.recording import Create, MakeFolder, RecordingFiles, Sync, SyncFolder
 from tests.kvstore.crash.states import Image, after_power_cut
