@@ -114,6 +114,22 @@ def test_what_a_store_wrote_is_its_own_after_a_restart(bucket: Bucket, tmp_path:
     one.close()
 
 
+def test_a_store_on_a_copied_ssd_takes_nothing_from_the_first(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    one = Node(tmp_path / "one", bucket.url)
+    store_path(one.client, *PATHS)
+    one.close()
+    before = bucket.objects()
+    shutil.copytree(tmp_path / "one" / "ssd", tmp_path / "two" / "ssd")
+    two = Node(tmp_path / "two", bucket.url, remote_bytes=4 * OBJECT)
+    for path in OTHERS:
+        store_path(two.client, path)
+        assert two.store.flush(10)
+    assert two.store.stats().remote.evictions > 0 and bucket.objects() >= before
+    two.close()
+
+
 def test_a_store_without_an_ssd_knows_its_own_again(bucket: Bucket, tmp_path: Path) -> None:
     one = Node(tmp_path / "one", bucket.url, ssd_dir="")
     store_path(one.client, *PATHS[:3])
