@@ -30,6 +30,7 @@ from kvstore.codec import LABEL_NBYTES, NOBODY, VERSION, WRITER_AT, decode_heade
 from kvstore.compression import ALL_CODECS, RAW, Codec
 from kvstore.errors import CorruptSegmentError
 from kvstore.tiers.medium import Listed, Medium, Source, Written, preferred
+from kvstore.tiers.redis_connection import MAX_READ_BYTES, BoundedConnection, BoundedTLSConnection
 from kvstore.types import SegmentKey, TierName
 
 MAX_VALUE_BYTES = 512 * 2**20
@@ -48,7 +49,8 @@ return 0
 
 class RedisMedium(Medium):
     """Each answer is waited for `timeout_s` at most, and so are a connection and a free place
-    among the few that are open. No call is tried twice."""
+    among the few that are open. It has a bound in bytes too (`redis_connection.py`). No call is
+    tried twice."""
 
     tier: TierName = "remote"
     exclusive = False
@@ -69,8 +71,10 @@ class RedisMedium(Medium):
         self._prefix = f"{settings.pop('prefix', 'hyperrag')}:v{VERSION}:"
         self._seal = seal
         self._codec = codec
+        is_secure = settings.pop("connection_class", None) is not None
         self._client = Redis(
             connection_pool=BlockingConnectionPool(
+                connection_class=BoundedTLSConnection if is_secure else BoundedConnection,
                 max_connections=_CONNECTIONS,
                 timeout=timeout_s,
                 socket_timeout=timeout_s,
@@ -105,7 +109,9 @@ class RedisMedium(Medium):
         return _RedisSource(self, name, nbytes)
 
     def read(self, name: str, into: memoryview, offset: int) -> int:
-        """What an open source reads: in one round trip, bytes that were there."""
+        """What an open source reads: in one round trip, bytes that were there. Of a large read the
+        first part."""
+        into = into[:MAX_READ_BYTES]
         with self._errors():
             data = self._client.getrange(_place_of(name), offset, offset + into.nbytes - 1)
             if not isinstance(data, bytes):

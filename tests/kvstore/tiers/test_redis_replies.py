@@ -11,6 +11,7 @@ import pytest
 from kvstore.tiers.redis_server import RedisMedium
 from tests.kvstore.media import write
 from tests.kvstore.segments import chain_of, passage
+from tests.kvstore.waiting import eventually
 
 SPEC = chain_of(passage(1))[0]
 NAME = f"hyperrag:v4:{SPEC.key}@{'0' * 16}"
@@ -37,9 +38,21 @@ CALLS: dict[str, Callable[[RedisMedium], object]] = {
 }
 
 
+FLOODS = {
+    "a value of 10 GB": b"$10000000000\r\n",
+    "a list without an end": b"*10000000000\r\n",
+    "a line without an end": b"+",
+    "lists in lists": b"*1\r\n$1000000000\r\n",
+    "an error without an end": b"-ERR ",
+}
+FLOOD_BYTES = 128 * 2**20
+"""Sent behind each of them, unless the client hangs up."""
+
+
 @contextmanager
-def server(reply: bytes) -> Iterator[str]:
-    """It gives every command the same reply."""
+def server(reply: bytes, flood: bytes = b"", sent: list[int] | None = None) -> Iterator[str]:
+    """It gives every command the same reply, and then `flood`, again and again; `sent` has in the
+    end how many bytes of that the client took."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -48,6 +61,17 @@ def server(reply: bytes) -> Iterator[str]:
                     for _ in range(int(line[1:])):
                         self.rfile.read(int(self.rfile.readline()[1:]) + 2)
                     self.wfile.write(reply)
+                    if sent is not None:
+                        self.flood(sent)
+
+        def flood(self, sent: list[int]) -> None:
+            nbytes = 0
+            try:
+                while nbytes < FLOOD_BYTES:
+                    self.wfile.write(flood)
+                    nbytes += len(flood)
+            finally:
+                sent.append(nbytes)
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
@@ -76,3 +100,19 @@ def test_a_reply_of_another_type_is_named() -> None:
                 call(medium)
             assert failure.value.errno == errno.EPROTO
         medium.close()
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+@pytest.mark.parametrize("call", ["read", "find", "list"])
+def test_who_sends_without_end_is_hung_up_on(kind: str, call: str) -> None:
+    sent: list[int] = []
+    flood = (
+        (b"$1000\r\n" + bytes(1000) + b"\r\n") * 64 if kind.startswith("a list") else bytes(2**16)
+    )
+    with server(FLOODS[kind], flood, sent) as url:
+        medium = RedisMedium(url, 30.0)
+        with pytest.raises(OSError, match="sent more than"):
+            CALLS[call](medium)
+        medium.close()
+        assert eventually(lambda: bool(sent), 30.0)
+    assert sent[0] < FLOOD_BYTES / 2, "what is on the way in the two sockets' buffers, no more"
