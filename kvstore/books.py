@@ -77,7 +77,7 @@ class Books:
         self.deletions = DeletionList(self.ssd_folder, self.files) if self.ssd_folder else None
         """Those that a restart must not forget; it has a lock of its own, and takes its time."""
         if self.deletions is not None:
-            bury(self.deletions, self.levels)
+            bury(self.deletions, self.levels, self.lock)
         self.leases = Leases(self.dram)
         self.claims = Claims(config.ticket_ttl_s)
         self.window = PendingWindow()

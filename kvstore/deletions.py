@@ -34,6 +34,8 @@ class DeletionList:
         self._lock = threading.Lock()
         self._entries: list[Deletion] = []
         self._ended: dict[TierName, int] = {}
+        self.is_read = False
+        """Until then nothing may be written to it."""
         self._nbytes = 0  # of the file; 0: it is written anew before it is relied on
         self._damage = ""
         self._damaged = b""  # what is set aside
@@ -58,11 +60,14 @@ class DeletionList:
     def keep(self, deletions: Collection[Deletion]) -> None:
         """These are in the file, as it was loaded."""
         self._entries = list(deletions)
+        self.is_read = True
 
     def record(self, deletions: Sequence[Deletion]) -> None:
         """They outlast a restart, and a power cut, from now on. Raises OSError; ENOSPC when the
         list is full. A damaged one stays as it is until the SSD, which it empties, is empty."""
         with self._lock:
+            if not self.is_read:
+                raise OSError(errno.EAGAIN, f"{self.path} is not read yet")
             if self._damage:
                 raise OSError(errno.EIO, f"{self.path} {self._damage}")
             new = [d for d in deletions if d.version > self._ended.get(d.tier, 0)]

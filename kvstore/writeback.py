@@ -96,6 +96,8 @@ class WriteBehind:
         """Whether the level knows all that the medium has; False when it could not be asked."""
         books, level = self._books, self._level
         try:
+            if books.deletions is not None and not books.deletions.is_read:
+                raise TierUnavailableError(level.name, level.distrust)
             if not level.distrust:
                 self._adopt_all()
             if self._stopping:

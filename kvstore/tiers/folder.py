@@ -180,6 +180,7 @@ class Folder(Medium):
         def begin() -> None:
             with self._renewing:
                 self._sweep()
+                self._quarantine.trim()
                 if not self._held.is_marked:
                     with suppress(OSError):  # a disk that is full, or fails: it is tried again
                         self._make_ready()

@@ -23,7 +23,12 @@ class Quarantine:
         self._files = files
         self._lock = threading.Lock()
         self.used_bytes = 0
-        self._trim()
+        """Of what was found by the first `trim`, and came since."""
+
+    def trim(self) -> None:
+        """As it is found: what is more than may be kept goes."""
+        with self._lock:
+            self._trim()
 
     def take(self, path: Path) -> None:
         """Move a file here. Raises OSError; one that is gone already is no error."""

@@ -20,6 +20,7 @@ from kvstore.errors import (
     TierUnavailableError,
 )
 from kvstore.tiers.base import Entry, Reader, Tier
+from kvstore.tiers.deadline import Deadline
 from kvstore.tiers.ledger import Ledger
 from kvstore.tiers.medium import Medium
 from kvstore.tiers.purge import Purge
@@ -30,6 +31,9 @@ from kvstore.tiers.steps import Step, no_step, stepped
 from kvstore.types import SegmentKey, SegmentSpec
 
 logger = logging.getLogger(__name__)
+
+_COUNT_S = 5.0
+"""So long the listing may take by which the capacity is told at the start."""
 
 
 class SlowTier(Tier):
@@ -257,8 +261,10 @@ class SlowTier(Tier):
         free = self._free_bytes
         if free is None or self._free_share * free >= self._max_bytes:
             return 0
+        medium = self._medium
         try:
-            return sum(it.nbytes for it in self._medium.list()) + self._medium.aside_bytes
+            listed = Deadline(_COUNT_S, threads=1).run(lambda: [it.nbytes for it in medium.list()])
+            return sum(listed) + medium.aside_bytes
         except OSError as error:
             logger.warning(
                 "%s: cannot be listed, its capacity counts free bytes: %s", self.name, error

@@ -32,6 +32,7 @@ def unversioned(*entries: Deletion) -> list[Deletion]:
 
 def recorded(folder: Path, entries: Sequence[Deletion], files: Files | None = None) -> DeletionList:
     made = DeletionList(folder, files or Files())
+    made.keep([])
     for entry in entries:
         made.record([entry])
     return made
