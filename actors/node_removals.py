@@ -1,12 +1,13 @@
 """What one node knows of removals: those that it made, and those that it was told of.
 
-    untold ---- learn ----> told
-      ^                       |
-      +-- silent, restarted --+
+    untold ------------ learn -------------> told
+      ^                                        |
+      +-- silent, stopped, dropped, restarted -+
 
-A node that nobody reached for a while, or that begins, may have what was removed meanwhile. It is
-no member of the cluster until it has been told (`cluster/telling.py`). One that was away for longer
-than the others remember drops all that it has.
+A node that nobody reached for a while, whose process stood still, that is no member, or that
+begins, may have what was removed meanwhile. It is no member of the cluster, and serves nothing,
+until it has been told (`cluster/telling.py`). One that was away for longer than the others remember
+drops all that it has. A node that never was told of anything is new, and serves.
 """
 
 import logging
@@ -16,8 +17,8 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from actors.removal_file import DamagedRemovalsError, Kept, RemovalFile
-from actors.removal_log import RemovalLog, Removals, Removed
+from actors.removal_file import DamagedRemovalsError, RemovalFile
+from actors.removal_log import Kept, RemovalLog, Removals, Removed
 from kvstore import arguments
 from kvstore.config import StoreConfig
 from kvstore.errors import RemovalError
@@ -26,9 +27,11 @@ from kvstore.tiers.files import Files
 
 logger = logging.getLogger(__name__)
 
-SILENT_S = 3.0
-"""So long without the directory's news, and a removal may have missed this node."""
-_LOOK_S = 5.0
+SILENT_S = 8.0
+"""So long without the directory's news, or without running, and a removal may have missed this
+node. The directory drops a node later than that."""
+_PULSE_S = 1.0
+_LOOK_S = 1.0
 _SAVE_S = 1.0
 """How long a removal waits for the disk to have it; the other nodes remember it as well."""
 _SAVE_TOLD_MS = 60_000
@@ -49,7 +52,9 @@ class NodeRemovals:
         self._told_ms: int | None = None
         """Up to then nothing was missed; None: this node was never told of anything."""
         self._is_told = False
-        self._followed_at = time.monotonic()
+        self._lapses = 0
+        """How often something may have been removed without this node."""
+        self._followed_at = self._ran_at = time.monotonic()
         self._saved = -1, 0
         """Version of the log, and until when this node was told."""
         self._attempted = -1
@@ -57,9 +62,12 @@ class NodeRemovals:
         self._changed = threading.Condition()
         self._is_closing = False
         self._thread = store.threads.start("shard-removals", self._step)
+        self._pulse = store.threads.every(_PULSE_S, "shard-pulse", self._note_that_it_runs)
+        store.withhold_while(self._why_withheld)
 
     def close(self, timeout_s: float) -> None:
         """Writes once more; a disk that hangs is left behind."""
+        self._pulse.stop()
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
@@ -70,11 +78,11 @@ class NodeRemovals:
         """Whether it knows of all that was removed, as far as it has not been silent since."""
         return self._is_told
 
-    def followed(self) -> None:
-        """The directory reached this node."""
+    def followed(self, is_member: bool) -> None:
+        """The directory reached this node. Of what is no member nobody asks to remove anything."""
         now = time.monotonic()
-        if now - self._followed_at > SILENT_S:
-            self._is_told = False
+        if not is_member or now - self._followed_at > SILENT_S:
+            self._lapse()
         self._followed_at = now
         if self._is_told:
             self._told_ms = _now_ms()
@@ -93,16 +101,18 @@ class NodeRemovals:
         finally:
             self._await_saved(version)
 
-    def known(self) -> Removals:
-        return self._log.known()
+    def known(self) -> Kept | None:
+        """None until the log of an earlier life was read."""
+        return Kept(self._told_ms or 0, self._log.known()) if self._is_loaded else None
 
-    def learn(self, removals: Removals, is_whole: bool) -> bool:
-        """Make what is missing here of what others know; whether that is done. `is_whole`: they
-        know of all that was removed while their log reaches back."""
+    def learn(self, removals: Removals) -> bool:
+        """Make what is missing here of all that was removed since the log reaches back; whether
+        that is done, and nothing may have been removed meanwhile without this node."""
         if not self._is_loaded or not self._learning.acquire(blocking=False):
             return False
+        lapses, began_ms = self._lapses, _now_ms()
         try:
-            is_late = is_whole and self._was_away_since_before(removals.since_ms)
+            is_late = self._was_away_since_before(removals.since_ms)
             if is_late and not self._drop():
                 return False
             self._catch_up(removals.entries)
@@ -111,10 +121,31 @@ class NodeRemovals:
             return False
         finally:
             self._learning.release()
-        if is_whole:
-            self._log.reach_back(removals.since_ms, not is_late)
-        self._told_ms, self._is_told = _now_ms(), True
-        return True
+        self._log.reach_back(removals.since_ms, not is_late)
+        self._told_ms = began_ms
+        self._look_at_clock()
+        self._is_told = lapses == self._lapses
+        return self._is_told
+
+    def _why_withheld(self) -> str:
+        """Nothing, where what is here may be served."""
+        self._look_at_clock()
+        if self._is_loaded and (self._is_told or self._told_ms is None):
+            return ""
+        return "this node has not been told yet of what was removed while it was away"
+
+    def _note_that_it_runs(self) -> None:
+        self._look_at_clock()
+        self._ran_at = time.monotonic()
+
+    def _look_at_clock(self) -> None:
+        """A process that was stopped is asked by its clients before the directory reaches it."""
+        if time.monotonic() - self._ran_at > SILENT_S:
+            self._lapse()
+
+    def _lapse(self) -> None:
+        self._is_told = False
+        self._lapses += 1
 
     def _catch_up(self, entries: Collection[Removed]) -> None:
         if missing := self._log.missing(entries):

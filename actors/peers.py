@@ -52,13 +52,16 @@ class Peers:
 
     def gather(self, calls: Calls, timeout_s: float) -> dict[str, Any]:
         """What came in time and is no error, by node; who is gone is left alone for a while."""
+        return self.take(dict(calls), timeout_s)
+
+    def take(self, calls: Calls, timeout_s: float) -> dict[str, Any]:
+        """The same, and the calls that have ended are taken out of `calls`."""
         if not calls:
             return {}
         ready, _ = ray.wait(list(calls.values()), num_returns=len(calls), timeout=timeout_s)
         arrived, found = set(ready), {}
-        for node, ref in calls.items():
-            if ref not in arrived:
-                continue
+        for node, ref in [item for item in calls.items() if item[1] in arrived]:
+            del calls[node]
             try:
                 found[node] = ray.get(ref, timeout=timeout_s)
             except RayTaskError as error:  # the boundary: another node's error is no answer

@@ -18,12 +18,11 @@ at the end  4  CRC32C of all before it
 
 import os
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 import crc32c
 
-from actors.removal_log import MAX_BYTES, TAG_BYTES, Removals, Removed
+from actors.removal_log import MAX_BYTES, TAG_BYTES, Kept, Removals, Removed
 from kvstore.tiers.durable import read_file, replace_file
 from kvstore.tiers.files import Files
 from kvstore.tiers.store_folder import MARK
@@ -39,13 +38,6 @@ _MAX_FILE_BYTES = _HEAD.size + MAX_BYTES + _CRC.size
 
 class DamagedRemovalsError(ValueError):
     """A file that is not as it was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    told_ms: int
-    """Up to then the node that wrote it knew of every removal."""
-    removals: Removals
 
 
 class RemovalFile:

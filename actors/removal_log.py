@@ -42,6 +42,13 @@ class Removals:
     entries: tuple[Removed, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    told_ms: int
+    """Up to then the node whose log it is knew of every removal; 0: it never did."""
+    removals: Removals
+
+
 class RemovalLog:
     """Thread-safe. A removal is in it once, in whatever order they come."""
 

@@ -13,7 +13,7 @@ from actors.moving import Mover
 from actors.node_removals import NodeRemovals
 from actors.parcels import Parcel
 from actors.peers import Peers
-from actors.removal_log import Removals
+from actors.removal_log import Kept, Removals
 from actors.shard_groups import GROUPS, WAITS_EACH
 from actors.shard_names import NAMESPACE
 from actors.shard_report import ShardReport
@@ -129,14 +129,14 @@ class KVShardShell:
         return self._removals.remove_tags(tags, removal)
 
     @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]  # Ray has no types
-    def removals(self) -> Removals:
-        """Those that this node knows of."""
+    def removals(self) -> Kept | None:
+        """Those that this node knows of. See NodeRemovals."""
         return self._removals.known()
 
     @ray.method(concurrency_group="removals")  # type: ignore[untyped-decorator]  # Ray has no types
-    def learn_removals(self, removals: Removals, is_whole: bool) -> bool:
+    def learn_removals(self, removals: Removals) -> bool:
         """What this node missed of these; whether it has made them. See NodeRemovals."""
-        return self._removals.learn(removals, is_whole)
+        return self._removals.learn(removals)
 
     def lineages(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]:
         return self._store.lineages(keys)
@@ -182,7 +182,7 @@ class KVShardShell:
                 if membership.epoch > self._membership.epoch:
                     self._membership = membership
                     self._obey(membership)
-        self._removals.followed()
+        self._removals.followed(self._node in membership.node_ids)
         return self._report()
 
     def _obey(self, membership: Membership) -> None:

@@ -13,17 +13,22 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from actors.membership_view import POLL_S
+from actors.node_removals import SILENT_S
 from actors.peers import Peers
 from actors.shard_names import node_name
 from actors.shard_report import ShardReport
+from cluster.following import Following
 from cluster.telling import Telling
 from kvstore.membership import Member, Membership, MemberState
 from kvstore.supervised import each
 
 logger = logging.getLogger(__name__)
 
-LOST_AFTER_S = 10.0
-"""A shard that says nothing for so long is no member; Ray restarts one in less."""
+LOST_AFTER_S = SILENT_S + 2.0
+"""A shard that says nothing for so long is no member; Ray restarts one in less, and one that only
+hangs has noticed before."""
+_MAX_STEP_S = 5.0
+"""A step that takes longer is none: this process stood still, and heard nobody."""
 SETTLE_S = 3 * POLL_S
 """How long a membership stands before the next one lets nodes drop what they gave away: until then
 every process has heard of it, and looks in both places."""
@@ -56,7 +61,10 @@ class MembershipKeeper:
         self._settled: tuple[Member, ...] = ()
         self._heard: dict[str, float] = {}
         self._joining: frozenset[str] = frozenset()
-        self._telling = Telling(peers)
+        self._following, self._telling = Following(peers), Telling(peers)
+        self._clock_s, self._looked_at = 0.0, time.monotonic()
+        self._unknown_since: float | None = None
+        """When nobody who knows of all that was removed was left."""
         self._draining: set[str] = set()
         self._published_at = time.monotonic()
         self._changes: deque[Change] = deque(maxlen=_CHANGES)
@@ -127,14 +135,16 @@ class MembershipKeeper:
         self._settled = self._membership.before or members
         self._draining |= {m.node_id for m in members if m.state == "draining"}
         # Members until they have been silent for long enough: they may be restarting as well.
-        self._heard |= dict.fromkeys(self._membership.node_ids, time.monotonic())
+        # Who is none of them has to be told first.
+        ids, now = self._membership.node_ids, self._now()
+        self._heard = {node_id: self._heard.get(node_id, now) for node_id in ids}
+        self.reports = {node_id: r for node_id, r in self.reports.items() if node_id in ids}
         self._is_resumed = True
 
     def _ask(self, alive: set[str]) -> None:
-        now = time.monotonic()
-        asked = self._peers.start(dict.fromkeys(alive, (self._membership,)), "follow")
-        reports: dict[str, ShardReport] = self._peers.gather(asked, _REPORT_TIMEOUT_S)
-        told = self._tell(reports)
+        reports = self._following.tell(alive, self._membership)
+        now = self._now()
+        told = self._tell(reports, alive, now)
         for node_id, report in reports.items():
             if node_id in self._heard or node_id in told:
                 self.reports[node_id], self._heard[node_id] = report, now
@@ -147,16 +157,35 @@ class MembershipKeeper:
             self._draining &= self._heard.keys()
             self._update(self._members())
 
-    def _tell(self, reports: Mapping[str, ShardReport]) -> set[str]:
-        """Those that know of all that was removed. Nodes count as joining before the others are
-        asked what they know: a removal that is made later asks these nodes too."""
-        told = {node_id for node_id, report in reports.items() if report.is_told}
+    def _tell(self, reports: Mapping[str, ShardReport], alive: set[str], now: float) -> set[str]:
+        """Those that know of all that was removed; who is no member does not, whatever it says.
+        Nodes count as joining before the others are asked what they know: a removal that is made
+        later asks these nodes too."""
+        members = self._membership.node_ids
+        told = {n for n, report in reports.items() if report.is_told and n in members}
         untold = reports.keys() - told
         with self._lock:
             self._joining = frozenset(untold)
-        silent = self.reports.keys() - reports.keys()  # members that may know of something, too
-        knowing = told | {node_id for node_id in silent if self.reports[node_id].is_told}
-        return told | self._telling.tell(untold, knowing) if untold else told
+        silent = self.reports.keys() - reports.keys()
+        if not untold or any(self.reports[node_id].is_told for node_id in silent):
+            return told  # a member that is silent may know of something that nobody else does
+        return told | self._telling.tell(untold, told, self._awaited(told, alive, now))
+
+    def _awaited(self, told: set[str], alive: set[str], now: float) -> set[str]:
+        """Where all begin anew, each may know of something, and they do not begin at once."""
+        if told:
+            self._unknown_since = None
+            return set()
+        if self._unknown_since is None:
+            self._unknown_since = now
+        return alive if now - self._unknown_since < LOST_AFTER_S else set()
+
+    def _now(self) -> float:
+        """Seconds, as far as this process ran."""
+        now = time.monotonic()
+        self._clock_s += min(now - self._looked_at, _MAX_STEP_S)
+        self._looked_at = now
+        return self._clock_s
 
     def _is_there(self, node_id: str, alive: set[str], now: float) -> bool:
         return node_id in alive and now - self._heard[node_id] < LOST_AFTER_S

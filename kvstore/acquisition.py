@@ -1,7 +1,7 @@
 """`acquire`: match, pin, wait for what is being read, claim the rest; all of it under one lease."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kvstore.books import Books
 from kvstore.chains import require_chains
@@ -10,6 +10,7 @@ from kvstore.errors import StoreUnavailableError
 from kvstore.leases import Lease
 from kvstore.loads import Loads
 from kvstore.matching import Matcher
+from kvstore.releasing import release
 from kvstore.scrub import damage_of
 from kvstore.tiers.dram import Slot
 from kvstore.types import Acquired, HolderId, LeaseId, Path
@@ -20,6 +21,8 @@ class Acquisitions:
         self._books = books
         self._loads = loads
         self._verify_hits = verify_dram == "always"
+        self.reason_to_withhold: Callable[[], str] = str
+        """Why nothing that is here may be served just now; empty: it may."""
 
     def acquire(
         self,
@@ -30,8 +33,29 @@ class Acquisitions:
         claim: bool,
     ) -> Acquired:
         """`give_up` is the monotonic time at which reads are left behind. Raises ValueError for
-        paths that are not chains."""
+        paths that are not chains, StoreUnavailableError while everything is withheld."""
         require_chains(paths)
+        self._require_served()
+        acquired = self._acquire(paths, holder, give_up, streamed, claim)
+        try:
+            self._require_served()  # it may have waited for a read meanwhile
+        except StoreUnavailableError:
+            release(self._books, acquired.lease_id, holder)
+            raise
+        return acquired
+
+    def _require_served(self) -> None:
+        if reason := self.reason_to_withhold():
+            raise StoreUnavailableError(reason)
+
+    def _acquire(
+        self,
+        paths: Sequence[Path],
+        holder: HolderId,
+        give_up: float,
+        streamed: bool,
+        claim: bool,
+    ) -> Acquired:
         books = self._books
         with books.lock:
             books.require_open()

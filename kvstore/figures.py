@@ -28,3 +28,9 @@ def stats(books: Books) -> StoreStats:
         threads=books.threads.stats(),
         **asdict(books.counters),
     )
+
+
+def capacity_bytes(books: Books) -> int:
+    """Of DRAM and of the slow tiers that are this node's own. Takes no lock."""
+    own = (level.tier for level in books.levels if level.tier.exclusive)
+    return books.dram.capacity_bytes + sum(tier.capacity_bytes for tier in own)

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from kvstore import arguments
 from kvstore.acquisition import Acquisitions
@@ -12,7 +12,7 @@ from kvstore.closing import Worker, close
 from kvstore.commits import Commits
 from kvstore.config import StoreConfig
 from kvstore.copies import Owns
-from kvstore.figures import stats
+from kvstore.figures import capacity_bytes, stats
 from kvstore.loads import Loads
 from kvstore.lookup import checksums, lineages, locate, wait
 from kvstore.ownership import holdings, kept, let_go, own
@@ -63,10 +63,8 @@ class KVStore:
         self._writes = [WriteBehind(self._books, it, self._memory) for it in self._books.levels]
         self._removal = Removal(self._books, self._loads, config.remove_timeout_s)
         self._closing = False
-        every_s = config.reap_interval_s
-        self._reaper = self.threads.every(
-            every_s, "kvstore-reap", *reaping(self._books, self._loads)
-        )
+        reap = reaping(self._books, self._loads)
+        self._reaper = self.threads.every(config.reap_interval_s, "kvstore-reap", *reap)
 
     @property
     def threads(self) -> Supervisor:
@@ -90,6 +88,11 @@ class KVStore:
             self._books.require_open()
             self._books.holders.ensure(holder)
             self._books.claims.bound(holder, max_bytes)
+
+    def withhold_while(self, reason: Callable[[], str]) -> None:
+        """`acquire` raises StoreUnavailableError while this gives a reason."""
+        arguments.require_callable("reason", reason)
+        self._acquisitions.reason_to_withhold = reason
 
     def unregister(self, holder: HolderId) -> None:
         """The process is done: its leases and tickets end. Idempotent."""
@@ -259,9 +262,7 @@ class KVStore:
     @property
     def capacity_bytes(self) -> int:
         """Of DRAM and the SSD. Takes no lock."""
-        books = self._books
-        own = (level.tier for level in books.levels if level.tier.exclusive)
-        return books.dram.capacity_bytes + sum(tier.capacity_bytes for tier in own)
+        return capacity_bytes(self._books)
 
     def stats(self) -> StoreStats:
         with self._books.lock:

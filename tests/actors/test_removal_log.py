@@ -3,8 +3,8 @@
 import pytest
 
 from actors import removal_log
-from actors.removal_file import DamagedRemovalsError, Kept, decode, encode
-from actors.removal_log import KEEP_MS, RemovalLog, Removals, Removed
+from actors.removal_file import DamagedRemovalsError, decode, encode
+from actors.removal_log import KEEP_MS, Kept, RemovalLog, Removals, Removed
 
 TAGS = [bytes([n]) * 8 for n in range(3)]
 

@@ -35,15 +35,17 @@ class Wire(Peers):
     def call(self, node_id: str, method: str, *args: Any) -> Any:
         return self.start({node_id: args}, method).get(node_id)
 
-    def gather(self, calls: Any, timeout_s: float) -> dict[str, Any]:
-        return dict(calls)
+    def take(self, calls: Any, timeout_s: float) -> dict[str, Any]:
+        found = dict(calls)
+        calls.clear()
+        return found
 
 
 class Shells:
     """Each on a disk of its own, which outlasts it."""
 
     def __init__(self, folder: FilePath) -> None:
-        self._folder = folder
+        self.folder = folder
         self.wire = Wire()
         self.keeper = self.new_keeper()
 
@@ -54,7 +56,7 @@ class Shells:
 
     def start(self, *names: str) -> None:
         for name in names:
-            folder = self._folder / name
+            folder = self.folder / name
             folder.mkdir(exist_ok=True)
             config = replace(small_config(folder), ssd_dir=str(folder / "ssd"))
             with patch("actors.shard.freeze_survivors"), patch("actors.shard.Peers", self._peers):

@@ -1,17 +1,22 @@
 """Nodes that were away while passages were removed: real shards, each on a disk of its own."""
 
 import secrets
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path as FilePath
 
 import pytest
 
 from actors import node_removals, removal_log
 from actors.removal_file import RemovalFile
-from cluster import membership_keeper
+from actors.removal_log import Removed
+from cluster import membership_keeper, telling
+from kvstore.errors import StoreUnavailableError
 from kvstore.local import LocalStoreClient
 from kvstore.tiers.files import Files
 from kvstore.types import Path
+from tests.actors.visiting import somebody
 from tests.cluster.nodes import eventually
 from tests.cluster.shells import Shells, shells
 from tests.kvstore.segments import TRUNK, chain_of, passage, store_path
@@ -49,6 +54,26 @@ def has(made: Shells, *paths: Path) -> bool:
     return bool(made.wire.shells["b"].locate([path[-1].key for path in paths]))
 
 
+def known(made: Shells, name: str) -> tuple[Removed, ...]:
+    kept = made.wire.shells[name].removals()
+    assert kept is not None
+    return kept.removals.entries
+
+
+@contextmanager
+def engine(made: Shells, name: str) -> Iterator[LocalStoreClient]:
+    """Of the node's own."""
+    client = LocalStoreClient(made.wire.shells[name]._store, str(made.folder / name))
+    yield client
+    client.close()
+
+
+def serves(made: Shells, name: str, path: Path) -> bool:
+    """Whether an engine there finds all of it. Raises StoreUnavailableError."""
+    with engine(made, name) as client:
+        return len(client.acquire([path], 5.0, claim=False).hits) == len(path)
+
+
 def come_back(made: Shells) -> None:
     """The process is the same, and was not reached meanwhile."""
     made.wire.shells["b"]._removals._followed_at -= 2 * node_removals.SILENT_S
@@ -71,6 +96,114 @@ def test_a_node_that_was_silent_is_told_before_it_is_a_member(two: Shells) -> No
     two.wire.losing.clear()
     two.settle()
     assert not has(two, REMOVED, FOLLOWS) and has(two, OTHER)
+
+
+def test_a_node_that_was_silent_serves_nothing_before_it_is_told(two: Shells) -> None:
+    remove(two, "a", REMOVED)
+    come_back(two)
+    two.wire.losing.add("learn_removals")
+    two.step()
+    with pytest.raises(StoreUnavailableError, match="has not been told"):
+        serves(two, "b", OTHER)
+    guest = somebody("a")
+    with pytest.raises(StoreUnavailableError, match="has not been told"):
+        two.wire.shells["b"].fetch(guest, [FOLLOWS], 5.0, False, 0)
+    two.wire.losing.clear()
+    two.settle()
+    assert serves(two, "b", OTHER) and not serves(two, "b", REMOVED)
+
+
+def test_a_process_that_stood_still_serves_nothing_before_it_is_told(two: Shells) -> None:
+    remove(two, "a", REMOVED)
+    two.wire.shells["b"]._removals._ran_at -= 2 * node_removals.SILENT_S
+    with pytest.raises(StoreUnavailableError, match="has not been told"):
+        serves(two, "b", REMOVED)
+    two.wire.cut.clear()
+    two.settle()
+    assert serves(two, "b", OTHER) and not serves(two, "b", REMOVED)
+
+
+def test_who_was_dropped_is_told_although_it_noticed_nothing(two: Shells) -> None:
+    remove(two, "a", REMOVED)
+    two.wire.cut.clear()
+    two.wire.losing.add("learn_removals")
+    two.step()
+    assert two.keeper.membership().node_ids == {"a"}
+    with pytest.raises(StoreUnavailableError, match="has not been told"):
+        serves(two, "b", OTHER)
+    two.wire.losing.clear()
+    two.settle()
+    assert not has(two, REMOVED, FOLLOWS) and has(two, OTHER)
+
+
+def test_a_node_that_comes_with_its_disk_serves_nothing_before_it_is_told(two: Shells) -> None:
+    remove(two, "a", REMOVED)
+    restart(two, "b")
+    assert two.wire.shells["b"].flush(30.0), "its disk is listed"
+    with pytest.raises(StoreUnavailableError, match="has not been told"):
+        serves(two, "b", OTHER)
+    two.settle()
+    assert serves(two, "b", OTHER) and not serves(two, "b", REMOVED)
+
+
+def test_a_node_that_comes_back_as_all_others_restart_waits_for_what_they_know(
+    two: Shells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove(two, "a", REMOVED)
+    two.stop("a", "b")
+    two.wire.cut.clear()
+    monkeypatch.setattr(membership_keeper, "LOST_AFTER_S", 60.0)
+    two.new_keeper()
+    two.start("b")
+    eventually(lambda: two.wire.shells["b"].removals() is not None)
+    two.step("a", "b")
+    assert two.keeper.membership().node_ids == set(), "a may know of something"
+    with pytest.raises(StoreUnavailableError, match="has not been told"):
+        serves(two, "b", OTHER)
+    two.start("a")
+    two.settle()
+    assert serves(two, "b", OTHER) and not serves(two, "b", REMOVED)
+
+
+def test_where_all_begin_anew_nobody_waits_for_a_node_for_ever(two: Shells) -> None:
+    two.stop("a", "b")
+    two.wire.cut.clear()
+    two.new_keeper()
+    two.start("b")
+    eventually(lambda: two.step("a", "b") or two.keeper.membership().node_ids == {"b"}, 30.0)
+    assert serves(two, "b", FOLLOWS)
+
+
+def test_all_are_told_again_after_an_outage_of_the_directory(two: Shells) -> None:
+    two.wire.cut.clear()
+    two.settle()
+    for shell in two.wire.shells.values():
+        shell._removals._followed_at -= 2 * node_removals.SILENT_S
+    two.new_keeper()
+    two.step()
+    two.step()
+    assert two.keeper.membership().node_ids == {"a", "b"}
+    assert serves(two, "b", FOLLOWS)
+    remove(two, "a", REMOVED)
+    assert known(two, "a")
+
+
+def test_who_was_away_for_longer_drops_all_it_has_where_all_begin_anew(
+    two: Shells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "_SAVED_MS", 0)
+    monkeypatch.setattr(removal_log, "MAX_BYTES", 200)
+    time.sleep(0.01)
+    remove(two, "a", REMOVED)
+    remove(two, "a", chain_of(TRUNK, passage(4)))
+    two.step()  # a is told until now
+    two.stop("a", "b")
+    two.wire.cut.clear()
+    two.new_keeper()
+    two.start("a", "b")
+    two.settle()
+    assert two.wire.shells["b"].flush(30.0)
+    assert not has(two, REMOVED, FOLLOWS, OTHER)
 
 
 def test_a_node_that_comes_with_its_disk_is_told_of_what_was_removed_meanwhile(
@@ -106,8 +239,7 @@ def test_what_a_node_knew_alone_the_others_learn_from_it(two: Shells) -> None:
     remove(two, "b", REMOVED)
     come_back(two)
     two.settle()
-    known = [shell.removals().entries for shell in two.wire.shells.values()]
-    assert known[0] == known[1] and known[0]
+    assert known(two, "a") == known(two, "b") != ()
 
 
 def test_nobody_is_told_while_one_who_knows_of_everything_is_silent(two: Shells) -> None:
@@ -124,7 +256,7 @@ def test_a_node_that_was_away_for_longer_than_others_remember_drops_all_it_has(
     monkeypatch.setattr(removal_log, "MAX_BYTES", 200)
     remove(two, "a", REMOVED)
     remove(two, "a", chain_of(TRUNK, passage(4)))
-    assert len(two.wire.shells["a"].removals().entries) == 1
+    assert len(known(two, "a")) == 1
     come_back(two)
     two.settle()
     assert not has(two, REMOVED, FOLLOWS, OTHER)
