@@ -18,6 +18,7 @@ from actors.deliveries import Deliveries
 from actors.fetching import Fetcher, Haul
 from actors.membership_view import MembershipView
 from actors.peers import Peers
+from actors.remote_claims import RemoteClaims
 from actors.removing import Removing
 from actors.shard_names import NAMESPACE
 from actors.sources import runs, sources
@@ -41,9 +42,11 @@ from kvstore.types import (
 
 T = TypeVar("T")
 
-_CALL_TIMEOUT_S = 10.0
+_CLOSE_TIMEOUT_S = 10.0
 _GRACE_S = 1.0
 """A shard keeps the deadline itself; this much later its call counts as lost."""
+_PLACING_SHARE = 0.25
+"""Of the time that an `acquire` has left: for what is done here with what other nodes gave."""
 _LOCATE_TIMEOUT_S = 0.5
 _REMEMBERED = 4_096
 """Requests of which is known who was told, and segments of which is known who computes them."""
@@ -66,7 +69,7 @@ class ClusterStoreClient:
         waiting = config.write_queue
         self._deliveries = Deliveries(self._local, self._peers, waiting, self.threads)
         self._lock = threading.Lock()
-        self._claims: dict[LeaseId, Mapping[SegmentKey, Mapping[str, LeaseId]]] = {}
+        self._claims = RemoteClaims()
         self._computed_at: dict[SegmentKey, str] = {}
         self._told: dict[str, list[str]] = {}
 
@@ -85,24 +88,15 @@ class ClusterStoreClient:
         asked = sources(tails, membership, self._node_id)
         if not asked:
             return acquired
-        haul = self._fetcher.fetch(asked, give_up, claim)
-        with self._lock:
-            self._claims[acquired.lease_id] = haul.claims
-        try:
-            if not claim:
-                return self._with_copies(
-                    acquired, paths, placing.found_heads(tails, haul), haul, streamed
-                )
-            acquired = placing.placed(self._local, acquired, placing.found_heads(tails, haul), haul)
-            if placing.closes_holes(acquired, tails):
-                acquired = self._matched_again(acquired, paths, give_up, streamed)
-            acquired = placing.await_elsewhere(self._local, acquired, tails, haul)
-        except KVStoreError:
-            with suppress(KVStoreError):
-                self.release(acquired.lease_id)
-            raise
-        self._remember_waiters(acquired, haul)
-        return acquired
+        left = max(0.0, give_up - time.monotonic())
+        haul = self._fetcher.fetch(asked, give_up - left * _PLACING_SHARE, claim)
+        self._claims.put(acquired.lease_id, haul.claims)
+        with self._local.until(give_up + _GRACE_S):
+            try:
+                return self._with_haul(acquired, paths, tails, haul, give_up, streamed, claim)
+            except KVStoreError:
+                self._let_go(acquired.lease_id)
+                raise
 
     def await_layer(
         self,
@@ -217,8 +211,13 @@ class ClusterStoreClient:
         return self._deliveries.flush(timeout_s)
 
     def close(self) -> None:
-        self._deliveries.close(_CALL_TIMEOUT_S)
+        self._deliveries.close(_CLOSE_TIMEOUT_S)
         self._local.close()
+
+    def _let_go(self, lease_id: LeaseId) -> None:
+        """A shard that does not answer has been told."""
+        with suppress(KVStoreError):
+            self.release(lease_id)
 
     def _elsewhere(self, placed_at: Sequence[tuple[bytes, T]]) -> dict[str, list[T]]:
         """By the first owner of each placement, as far as that is another node."""
@@ -247,54 +246,54 @@ class ClusterStoreClient:
         tails = (placing.tail_of(path, acquired) for path in paths)
         return list(dict.fromkeys(tail for tail in tails if tail))
 
-    def _with_copies(
+    def _with_haul(
         self,
         acquired: Acquired,
         paths: Sequence[Path],
-        heads: Sequence[Path],
+        tails: Sequence[Path],
         haul: Haul,
+        give_up: float,
         streamed: bool,
+        claim: bool,
     ) -> Acquired:
-        """Asked again after what was found has become a copy here."""
-        if not heads:
+        """What was acquired here, and what came from other nodes."""
+        heads = placing.found_heads(tails, haul)
+        if not claim and not heads:
             return acquired
-        taken = self._local.acquire(heads, _CALL_TIMEOUT_S)
+        if not claim:
+            again = placing.copied(self._local, paths, heads, haul, give_up, streamed)
+            self._let_go(acquired.lease_id)
+            return again
+        acquired = placing.placed(self._local, acquired, heads, haul)
+        if placing.closes_holes(acquired, tails):
+            acquired = self._matched_again(acquired, paths, give_up, streamed)
         try:
-            copied = placing.placed(self._local, taken, heads, haul).hits
-            again = self._local.acquire(paths, _CALL_TIMEOUT_S, streamed, claim=False)
-        finally:
-            self._local.release(taken.lease_id)
-        self.release(acquired.lease_id)
-        return placing.relabelled(again, {key for key, hit in copied.items() if hit.tier == "peer"})
+            acquired = placing.await_elsewhere(self._local, acquired, tails, haul)
+        except KVStoreError:
+            self._let_go(acquired.lease_id)
+            raise
+        self._remember_waiters(acquired, haul)
+        return acquired
 
     def _matched_again(
         self, acquired: Acquired, paths: Sequence[Path], give_up: float, streamed: bool
     ) -> Acquired:
-        """With what lies behind the segments that were placed. Those stay pinned meanwhile; what is
-        claimed on other nodes is claimed under the new lease."""
-        old, left = acquired.lease_id, max(0.0, give_up - time.monotonic())
-        self._local.trim({old: list(acquired.hits)})
-        again = self._local.acquire(paths, left, streamed)
-        with self._lock:
-            self._claims[again.lease_id] = self._claims.pop(old, {})
-        self._local.release(old)
-        return placing.relabelled(
-            again, {key for key, hit in acquired.hits.items() if hit.tier == "peer"}
-        )
+        """What is claimed on other nodes is claimed under the new lease."""
+        old = acquired.lease_id
+        again = placing.matched_again(self._local, acquired, paths, give_up, streamed)
+        self._claims.move(old, again.lease_id)
+        self._let_go(old)
+        return again
 
     def _targets(
         self, lease_id: LeaseId, key: SegmentKey, membership: Membership
     ) -> dict[str, LeaseId | None]:
         """Nodes that are to have what was computed here; with the lease it is claimed under."""
-        with self._lock:
-            claimed = self._claims.get(lease_id, {}).get(key, {})
         targets: dict[str, LeaseId | None] = dict.fromkeys(membership.owners(key.placement))
-        targets |= claimed
+        targets |= self._claims.of(lease_id, key)
         targets.pop(self._node_id, None)
         return targets
 
     def _leave(self, lease_ids: Collection[LeaseId]) -> None:
-        with self._lock:
-            held = [self._claims.pop(lease_id, {}) for lease_id in lease_ids]
-        for stay in {stay for claims in held for c in claims.values() for stay in c.items()}:
+        for stay in self._claims.take(lease_ids):
             self._deliveries.leave(*stay)

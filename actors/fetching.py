@@ -16,7 +16,7 @@ from ray import ObjectRef
 
 from actors.guests import Fetched
 from actors.parcels import CHUNK_BYTES, Parcel, chunks
-from actors.peers import Calls, Peers
+from actors.peers import Calls, Peers, Signs
 from actors.sources import Sources
 from actors.stays import Guest
 from kvstore.types import LeaseId, Path, SegmentKey
@@ -25,6 +25,8 @@ Out = dict[ObjectRef, str]
 """Calls of `fetch` that are not answered yet, and the node of each."""
 _MAX_LATE = 256
 """That are remembered; the leases of others end by themselves, after `ticket_ttl_s`."""
+_LOOK_S = 0.1
+"""How often those that have not answered are looked after."""
 
 
 @dataclass(slots=True)
@@ -44,7 +46,8 @@ class Haul:
 
 class Fetcher:
     def __init__(self, peers: Peers, guest: Guest, hedge_s: float, timeout_s: float) -> None:
-        """A shard that does not answer in `timeout_s` is gone, for a while."""
+        """A shard that gives nothing for `timeout_s` is gone, for a while; one that does not even
+        report hangs, and costs no more than `SIGN_S`."""
         self._peers, self._guest = peers, guest
         self._hedge_s, self._timeout_s = hedge_s, timeout_s
         self._lock = threading.Lock()
@@ -55,11 +58,12 @@ class Fetcher:
         left out."""
         self._leave_late()
         haul, asked_for, started = Haul(), list(sources), time.monotonic()
+        signs = Signs(self._peers)
         hedged = any(source.others for source in sources.values())
         out = self._start(_asked_first(sources, claims=True), claim, give_up)
         out |= self._start(_asked_first(sources, claims=False), False, give_up)
         patience_s = self._hedge_s if hedged else self._timeout_s
-        self._take_until(started + patience_s, out, asked_for, give_up, haul)
+        self._take_until(started + patience_s, out, asked_for, give_up, haul, signs)
         seconds = defaultdict[str, list[Path]](list)
         for part, source in sources.items():
             if not haul.settles(part):
@@ -68,12 +72,11 @@ class Fetcher:
         asked = self._start(seconds, False, give_up)
         until = self._timeout_s + (time.monotonic() if asked else started)
         out |= asked
-        self._take_until(until, out, asked_for, give_up, haul)
+        self._take_until(until, out, asked_for, give_up, haul, signs)
         if until <= time.monotonic() < give_up:
             for node in out.values():
                 self._peers.lost(node)
-        with self._lock:
-            self._late |= islice(out.items(), max(0, _MAX_LATE - len(self._late)))
+        self._remember(out)
         return haul
 
     def _start(self, asked: dict[str, list[Path]], claim: bool, give_up: float) -> Out:
@@ -86,17 +89,34 @@ class Fetcher:
         return {call: node for node, call in self._peers.start(arguments, "fetch").items()}
 
     def _take_until(
-        self, until: float, out: Out, asked_for: list[Path], give_up: float, haul: Haul
+        self,
+        until: float,
+        out: Out,
+        asked_for: list[Path],
+        give_up: float,
+        haul: Haul,
+        signs: Signs,
     ) -> None:
-        """Take replies as they come, while anything is missing; what stays in `out` did not."""
+        """Take replies as they come, while anything is missing; what stays in `out` did not, and of
+        those that hang nothing will."""
         until = min(until, give_up)
         while out and not all(map(haul.settles, asked_for)):
-            ready, _ = ray.wait(list(out), timeout=max(0.0, until - time.monotonic()))
-            if not ready:
+            left = max(0.0, until - time.monotonic())
+            ready, _ = ray.wait(list(out), timeout=min(_LOOK_S, left))
+            if ready:
+                node = out.pop(ready[0])
+                for reply in self._peers.gather({node: ready[0]}, self._timeout_s).values():
+                    self._take(node, reply, give_up, haul)
+            elif left <= _LOOK_S:
                 break
-            node = out.pop(ready[0])
-            for reply in self._peers.gather({node: ready[0]}, self._timeout_s).values():
-                self._take(node, reply, give_up, haul)
+            else:
+                hang = signs.missing(set(out.values()))
+                self._remember({call: out.pop(call) for call in list(out) if out[call] in hang})
+
+    def _remember(self, out: Out) -> None:
+        """What is still to be answered."""
+        with self._lock:
+            self._late |= islice(out.items(), max(0, _MAX_LATE - len(self._late)))
 
     def _leave_late(self) -> None:
         """Replies that nobody waited for: what they claim for us would keep others waiting."""
@@ -128,8 +148,11 @@ class Fetcher:
                 keys = [spec.key for spec in chunk]
                 coming = self._peers.start({node: (reply.lease_id, keys)}, "read")
             left = max(0.0, min(self._timeout_s, give_up - time.monotonic()))
-            for parcels in self._peers.gather(arriving, left).values():
+            answers = self._peers.gather(arriving, left)
+            for parcels in answers.values():
                 haul.parcels |= {parcel.spec.key: parcel for parcel in parcels}
+            if arriving and not answers:
+                return  # nothing came of this chunk: what follows would take as long
 
 
 def _asked_first(sources: Sources, claims: bool) -> dict[str, list[Path]]:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import ray
@@ -10,6 +10,7 @@ from ray import ObjectRef
 from ray.exceptions import RayError, RayTaskError
 
 from actors.shard_names import NAMESPACE, shard_name
+from actors.signs import SIGN_S, Hanging
 from kvstore.errors import DeadlineError, KVStoreError
 
 logger = logging.getLogger(__name__)
@@ -29,10 +30,11 @@ class Peers:
         self._namespace = namespace
         self._handles: dict[str, Any] = {}
         self._again_at: dict[str, float] = {}
+        self._hanging: dict[str, Hanging] = {}
 
     def call(self, node_id: str, method: str, *args: Any) -> ObjectRef | None:
         """None where the shard cannot be reached just now."""
-        if time.monotonic() < self._again_at.get(node_id, 0.0):
+        if time.monotonic() < self._again_at.get(node_id, 0.0) or self._hangs(node_id):
             return None
         try:
             handle = self._handles.get(node_id)
@@ -44,6 +46,11 @@ class Peers:
             self.lost(node_id)
             return None
         return ref
+
+    def hangs(self, node_id: str, report: ObjectRef) -> None:
+        """It is left alone until it has reported."""
+        logger.warning("the shard of node %s hangs", node_id)
+        self._hanging[node_id] = Hanging(report)
 
     def start(self, node_ids: Mapping[str, tuple[Any, ...]], method: str) -> Calls:
         """The same method of each, with its own arguments; those that can be reached."""
@@ -91,3 +98,34 @@ class Peers:
     def lost(self, node_id: str) -> None:
         self._handles.pop(node_id, None)
         self._again_at[node_id] = time.monotonic() + PAUSE_S
+
+    def _hangs(self, node_id: str) -> bool:
+        hanging = self._hanging.get(node_id)
+        if hanging is not None and not hanging.lasts:
+            self._hanging.pop(node_id, None)
+            return False
+        return hanging is not None
+
+
+class Signs:
+    """Signs of life of shards that are waited for. For one thread."""
+
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+        self._calls: Calls = {}
+        self._asked_at: dict[str, float] = {}
+
+    def missing(self, nodes: Collection[str]) -> set[str]:
+        """Those of the nodes that were asked `SIGN_S` ago and have not reported: they are left
+        alone from now on. Those that have are asked again."""
+        now = time.monotonic()
+        self._peers.take(self._calls, 0.0)
+        silent = {
+            node for node in self._calls.keys() & set(nodes) if now - self._asked_at[node] >= SIGN_S
+        }
+        for node in silent:
+            self._peers.hangs(node, self._calls.pop(node))
+        news = dict.fromkeys(set(nodes) - self._calls.keys() - silent, ())
+        self._asked_at |= dict.fromkeys(news, now)
+        self._calls |= self._peers.start(news, "report")
+        return silent

@@ -1,11 +1,13 @@
 """Putting what came from other nodes into the arena, under the lease that asked for it."""
 
+import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from actors.fetching import Haul
 from actors.store_client import RayStoreClient
-from kvstore.errors import CorruptSegmentError
+from kvstore.errors import CorruptSegmentError, KVStoreError
 from kvstore.types import Acquired, Hit, Lineage, Path, SegmentKey, Ticket
 
 
@@ -62,6 +64,39 @@ def closes_holes(acquired: Acquired, tails: Sequence[Path]) -> bool:
     return False
 
 
+def matched_again(
+    local: RayStoreClient,
+    acquired: Acquired,
+    paths: Sequence[Path],
+    give_up: float,
+    streamed: bool,
+) -> Acquired:
+    """With what lies behind the segments that were placed, under a lease of its own. Those stay
+    pinned under the former one meanwhile."""
+    local.trim({acquired.lease_id: list(acquired.hits)})
+    again = local.acquire(paths, _left(give_up), streamed)
+    return relabelled(again, {k for k, hit in acquired.hits.items() if hit.tier == "peer"})
+
+
+def copied(
+    local: RayStoreClient,
+    paths: Sequence[Path],
+    heads: Sequence[Path],
+    haul: Haul,
+    give_up: float,
+    streamed: bool,
+) -> Acquired:
+    """What is there of the paths, after what was found has become a copy here."""
+    taken = local.acquire(heads, _left(give_up))
+    try:
+        copies = placed(local, taken, heads, haul).hits
+        again = local.acquire(paths, _left(give_up), streamed, claim=False)
+    finally:
+        with suppress(KVStoreError):  # a shard that does not answer has been told
+            local.release(taken.lease_id)
+    return relabelled(again, {k for k, hit in copies.items() if hit.tier == "peer"})
+
+
 def await_elsewhere(
     local: RayStoreClient, acquired: Acquired, tails: Sequence[Path], haul: Haul
 ) -> Acquired:
@@ -83,6 +118,10 @@ def relabelled(acquired: Acquired, fetched: Collection[SegmentKey]) -> Acquired:
     """These hits were found on another node."""
     hits = {k: replace(h, tier="peer") if k in fetched else h for k, h in acquired.hits.items()}
     return replace(acquired, hits=hits)
+
+
+def _left(give_up: float) -> float:
+    return max(0.0, give_up - time.monotonic())
 
 
 def _with_hits(acquired: Acquired, tickets: Sequence[Ticket]) -> Acquired:

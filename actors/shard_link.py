@@ -1,5 +1,8 @@
 """The way from a process to its node's shard, which survives the shard's death.
 
+A shard that gives nothing for a second is asked for a report (`signs.py`). Where it does not give
+that either it hangs: who waits for it is told at once, and so is who asks before it has reported.
+
 Ray restarts a shard that was killed, behind the same handle. A shard whose constructor raised is
 dead for good, and so is its handle: the memory was not there yet, say. Then the shard is found
 anew by its name, and started where it does not run. A start can take half a minute, and nobody
@@ -22,6 +25,7 @@ from ray.exceptions import (
 )
 
 from actors.shard_start import ensure_shard, start_shard
+from actors.signs import SIGN_S, Hanging
 from kvstore.config import StoreConfig
 from kvstore.errors import DeadlineError, KVStoreError, StoreUnavailableError
 
@@ -41,6 +45,7 @@ class ShardLink:
         self._handle = ensure_shard(config, namespace)
         self._lock = threading.Lock()
         self._is_dead = False
+        self._hanging: Hanging | None = None
         self._successor: tuple[Any, ObjectRef] | None = None  # and its first answer
         self._again_at = 0.0
 
@@ -50,20 +55,22 @@ class ShardLink:
         return self._handle
 
     def living(self) -> Any:
-        """Handle of a shard that is not known to be dead; a dead one is started anew. Raises
-        StoreUnavailableError until that one answers."""
+        """Handle of a shard that is not known to be dead, or to hang; a dead one is started anew.
+        Raises StoreUnavailableError until that one answers."""
         with self._lock:
             if self._is_dead:
                 self._succeed()
+            if self._hangs():
+                raise StoreUnavailableError("the store's actor hangs")
             return self._handle
 
     def result(self, handle: Any, call: ObjectRef, timeout_s: float) -> Any:
         """The value of a call of this handle; what Ray wraps or raises becomes the store's own
         errors."""
         try:
-            return ray.get(call, timeout=timeout_s)
+            return self._await(handle, call, timeout_s)
         except GetTimeoutError as error:
-            raise DeadlineError(f"the store did not answer in {timeout_s} s") from error
+            raise DeadlineError(f"the store did not answer in {timeout_s} s, or hangs") from error
         except RayTaskError as error:
             if isinstance(error.cause, (KVStoreError, ValueError)):
                 raise error.cause from None
@@ -76,6 +83,29 @@ class ShardLink:
             ) from error
         except RayError as error:
             raise StoreUnavailableError(f"the store cannot be reached: {error}") from error
+
+    def _await(self, handle: Any, call: ObjectRef, timeout_s: float) -> Any:
+        """As long as the shard reports meanwhile. Raises GetTimeoutError."""
+        give_up = time.monotonic() + timeout_s
+        while True:
+            left = max(0.0, give_up - time.monotonic())
+            with self._lock:
+                patience_s = 0.0 if self._hangs() else min(SIGN_S, left)
+            try:
+                return ray.get(call, timeout=patience_s)
+            except GetTimeoutError:
+                if patience_s < SIGN_S:
+                    raise
+            report = handle.report.remote()
+            if not ray.wait([call, report], timeout=SIGN_S)[0]:
+                with self._lock:
+                    self._hanging = Hanging(report)  # and the caller is told
+
+    def _hangs(self) -> bool:
+        """Called with the lock held."""
+        if self._hanging is not None and not self._hanging.lasts:
+            self._hanging = None
+        return self._hanging is not None
 
     def _lost(self, handle: Any) -> None:
         with self._lock:

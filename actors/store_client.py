@@ -2,8 +2,9 @@
 arena."""
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -43,8 +44,18 @@ class RayStoreClient(MappedClient):
         self._link = ShardLink(config, namespace)
         self._remove_timeout_s = config.remove_timeout_s + _GRACE_S
         super().__init__(config.dram_dir)
+        self._bound = threading.local()
         self._late_lock = threading.Lock()
         self._late: list[ObjectRef] = []  # acquires that their caller no longer waited for
+
+    @contextmanager
+    def until(self, give_up: float) -> Iterator[None]:
+        """Calls of this thread wait no longer in this block; what they ask for is asked for."""
+        self._bound.give_up = give_up
+        try:
+            yield
+        finally:
+            del self._bound.give_up
 
     def _acquire(
         self, paths: Sequence[Path], deadline_s: float, streamed: bool, claim: bool
@@ -117,7 +128,9 @@ class RayStoreClient(MappedClient):
         return crcs
 
     def _ask(self, method: str, *args: object, timeout_s: float = _CALL_TIMEOUT_S) -> Any:
-        shard = self._link.handle
+        shard, give_up = self._link.handle, getattr(self._bound, "give_up", None)
+        if give_up is not None:
+            timeout_s = min(timeout_s, max(0.0, give_up - time.monotonic()))
         return self._link.result(shard, getattr(shard, method).remote(*args), timeout_s)
 
     def _release_late(self) -> None:

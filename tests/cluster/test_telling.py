@@ -57,7 +57,8 @@ def has(made: Shells, *paths: Path) -> bool:
 def known(made: Shells, name: str) -> tuple[Removed, ...]:
     kept = made.wire.shells[name].removals()
     assert kept is not None
-    return kept.removals.entries
+    entries: tuple[Removed, ...] = kept.removals.entries
+    return entries
 
 
 @contextmanager
@@ -170,7 +171,12 @@ def test_where_all_begin_anew_nobody_waits_for_a_node_for_ever(two: Shells) -> N
     two.wire.cut.clear()
     two.new_keeper()
     two.start("b")
-    eventually(lambda: two.step("a", "b") or two.keeper.membership().node_ids == {"b"}, 30.0)
+
+    def is_alone() -> bool:
+        two.step("a", "b")
+        return two.keeper.membership().node_ids == {"b"}
+
+    eventually(is_alone, 30.0)
     assert serves(two, "b", FOLLOWS)
 
 
