@@ -52,7 +52,7 @@ class Timing(Engine):
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     folder = tmp_path_factory.mktemp("hanging")
     config = small_config(
-        folder, ssd_dir=str(folder / "ssd-{node}"), copies_share=0.0, remote_timeout_s=LONG_S
+        folder, ssd_dir=str(folder / "ssd-{node}"), copies_share=0.001, remote_timeout_s=LONG_S
     )
     with nodes(config, "b") as cluster:
         yield cluster
