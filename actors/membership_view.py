@@ -91,7 +91,7 @@ class MembershipView:
         try:
             if self._directory is None:
                 self._directory = ray.get_actor(DIRECTORY, namespace=self._namespace)
-            self._asked = self._directory.membership.remote(self._latest.epoch)
+            self._asked = self._directory.membership.remote(self._latest.epoch, self._node_id)
             now = time.monotonic()
             self._next_at, self._asked_until = now + POLL_S, now + _ANSWER_S
         except (ValueError, RayError):  # there is none

@@ -1,8 +1,8 @@
 """KVDirectory: which nodes share the store. One actor, which Ray restarts when it is killed.
 
-It starts a shard on every Ray node that `store.node_labels` names, tells all of them each new
-membership (`membership_keeper.py`), and says when they are done with what it moved. Serving needs
-it only for news.
+It starts a shard on every Ray node that `store.node_labels` names. These, and the shards that
+engines have started on other nodes, it tells each new membership (`membership_keeper.py`), and says
+when they are done with what it moved. Serving needs it only for news.
 """
 
 import logging
@@ -31,11 +31,15 @@ class KVDirectoryShell:
     def __init__(self, config: StoreConfig, namespace: str = NAMESPACE) -> None:
         self._config, self._namespace = config, namespace
         self._keeper = MembershipKeeper(config.replication, Peers(namespace), self._start)
+        self._with_engines = set[str]()
         self._threads = Supervisor()
         steps = self._reconcile, self._restart_unhealthy
         self._thread = self._threads.every(INTERVAL_S, "kvdirectory", *steps)
 
-    def membership(self, known_epoch: int = 0) -> Membership:
+    def membership(self, known_epoch: int = 0, node_id: str = "") -> Membership:
+        """An engine says its node too, whose shard it has started: removals must reach it."""
+        if node_id:
+            self._with_engines.add(node_id)
         return self._keeper.membership(known_epoch)
 
     def sharers(self) -> frozenset[str] | None:
@@ -82,8 +86,9 @@ class KVDirectoryShell:
     def _alive(self) -> set[str]:
         """Ids of the nodes that keep a shard."""
         wanted = self._config.node_labels.items()
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        return {str(node["NodeID"]) for node in nodes if wanted <= node["Labels"].items()}
+        labels = {str(n["NodeID"]): n["Labels"].items() for n in ray.nodes() if n["Alive"]}
+        self._with_engines &= labels.keys()
+        return {n for n in labels if wanted <= labels[n] or n in self._with_engines}
 
 
 KVDirectory = ray.remote(max_restarts=-1, num_cpus=0)(KVDirectoryShell)

@@ -173,5 +173,12 @@ def test_only_nodes_with_the_labels_keep_a_shard(tmp_path: FilePath) -> None:
         cluster.shard("b")
         with pytest.raises(ValueError, match="Failed to look up actor"):
             cluster.shard("a")
+        engine, other = cluster.engine("a"), cluster.engine("b")
+        ray.get(engine.use.remote(*PATHS[:8]), timeout=60)
+        cluster.settled(2)
+        assert names(cluster) == ["a", "b"], "where an engine runs there is a shard"
+        tags = [path[-1].tag for path in PATHS[:8]]
+        ray.get(other.call.remote("remove_tags", tags), timeout=60)
+        assert not ray.get(cluster.shard("a").locate.remote(LEAVES[:8]), timeout=20)
     finally:
         cluster.close()

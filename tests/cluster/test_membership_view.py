@@ -24,7 +24,7 @@ class HangsOnce:
     def __init__(self) -> None:
         self._questions = 0
 
-    def membership(self, known_epoch: int) -> Membership:
+    def membership(self, known_epoch: int, node_id: str) -> Membership:
         self._questions += 1
         if self._questions == 1:
             threading.Event().wait()
