@@ -81,8 +81,9 @@ def test_a_node_that_was_away_while_all_others_restart_never_serves_what_was_rem
         os.kill(pid, signal.SIGKILL)
 
     def is_back() -> bool:
-        seen.append(ray.get(looking.finds.remote(removed, other), timeout=60))
-        return seen[-1] == [False, True]
+        found: list[bool] | None = ray.get(looking.finds.remote(removed, other), timeout=60)
+        seen.append(found)
+        return found == [False, True]
 
     eventually(is_back, 90)
     assert [True, True] not in seen and [True, False] not in seen
