@@ -1,7 +1,7 @@
 """The way from a process to its node's shard, which survives the shard's death.
 
-A shard that gives nothing for a second is asked for a report (`signs.py`). Where it does not give
-that either it hangs: who waits for it is told at once, and so is who asks before it has reported.
+A shard that gives nothing for two seconds is asked for a report (`signs.py`). Where that does not
+come either it hangs: who waits for it is told at once, and so is who asks before it has reported.
 
 Ray restarts a shard that was killed, behind the same handle. A shard whose constructor raised is
 dead for good, and so is its handle: the memory was not there yet, say. Then the shard is found
@@ -31,6 +31,8 @@ from kvstore.errors import DeadlineError, KVStoreError, StoreUnavailableError
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE_S = 2 * SIGN_S
+"""Longer than with another node's shard: without its own an engine has no store."""
 _PAUSE_S = 5.0
 """Between two starts of which the first failed."""
 
@@ -90,14 +92,14 @@ class ShardLink:
         while True:
             left = max(0.0, give_up - time.monotonic())
             with self._lock:
-                patience_s = 0.0 if self._hangs() else min(SIGN_S, left)
+                patience_s = 0.0 if self._hangs() else min(_PATIENCE_S, left)
             try:
                 return ray.get(call, timeout=patience_s)
             except GetTimeoutError:
-                if patience_s < SIGN_S:
+                if patience_s < _PATIENCE_S:
                     raise
             report = handle.report.remote()
-            if not ray.wait([call, report], timeout=SIGN_S)[0]:
+            if not ray.wait([call, report], timeout=_PATIENCE_S)[0]:
                 with self._lock:
                     self._hanging = Hanging(report)  # and the caller is told
 

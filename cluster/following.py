@@ -26,6 +26,7 @@ class Following:
         for node in [n for n in self._calls if n not in nodes or now > self._until[n]]:
             del self._calls[node]
         asked = dict.fromkeys(set(nodes) - self._calls.keys(), (membership,))
+        self._until = {n: t for n, t in self._until.items() if n in self._calls}
         self._until |= dict.fromkeys(asked, now + _ANSWER_S)
         self._calls |= self._peers.start(asked, "follow")
         return self._peers.take(self._calls, _PATIENCE_S)
