@@ -66,6 +66,25 @@ def test_what_left_before_a_removal_is_not_kept(
     assert not is_there(b, spec) and is_there(b, OTHER[1])
 
 
+@pytest.mark.parametrize("way", ["deliver", "take_over"])
+def test_what_follows_a_removed_prefix_goes_from_a_node_that_never_had_the_prefix(
+    two: tuple[Node, Node], way: str
+) -> None:
+    a, b = two
+    path = chain_of([9] * 8, passage(1), passage(2), own_prefix=True)
+    store_path(a.client, path, OTHER)
+    parcels = sent_by(a, *path[1:], OTHER[1])
+    if way == "deliver":
+        assert b.guests.deliver(None, parcels) == 3
+    else:
+        b.guests.take_over(parcels)
+    assert not is_there(b, path[0]) and is_there(b, path[1]) and is_there(b, path[2])
+    removal = secrets.token_bytes(16)
+    for node in two:
+        node.store.remove_tags([path[0].tag], removal)
+    assert not is_there(b, *path) and is_there(b, OTHER[1])
+
+
 def test_a_claim_made_since_is_not_filled_by_what_left_before(two: tuple[Node, Node]) -> None:
     a, b = two
     store_path(a.client, PATH)

@@ -115,6 +115,10 @@ def test_a_clients_own_prefix_has_one_owner_and_the_chain_behind_it_another(thre
     for name in "abc":
         assert not has(three, name, [path[-1].key for path in paths], some=True)
     assert has(three, "b", [prefix])
+    assert has(three, "c", rest, some=True)
+    ray.get(engine.call.remote("remove_tags", [paths[0][0].tag]), timeout=20)
+    for name in "abc":
+        assert not has(three, name, [prefix, *rest], some=True), "where the prefix never was, too"
 
 
 def test_a_chain_behind_a_clients_own_prefix_is_computed_once(three: Nodes) -> None:
