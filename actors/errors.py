@@ -5,6 +5,7 @@ ActorError
 ├── OverloadedError     a bounded queue is full                                        -> 429
 ├── ExpiredError        the request's time is up                                       -> 504
 └── UnavailableError    a medium or model is gone or not ready; says the remedy        -> 503
+    └── UnsupportedModelError   a model that would not be computed exactly; before it serves
 """
 
 
@@ -36,3 +37,12 @@ class ExpiredError(ActorError):
 
 class UnavailableError(ActorError):
     pass
+
+
+class UnsupportedModelError(UnavailableError):
+    def __init__(self, model_type: str, reason: str, remedy: str) -> None:
+        super().__init__(model_type, reason, remedy)
+        self.model_type, self.reason, self.remedy = model_type, reason, remedy
+
+    def __str__(self) -> str:
+        return f"model type {self.model_type!r} is refused: {self.reason}; {self.remedy}"

@@ -26,6 +26,9 @@ class How(NamedTuple):
     scaling: float
     softcap: float | None
     window: int | None
+    sinks: Tensor | None = None
+    """[H]: a logit that each head's softmax counts beside the keys' and that gives no value
+    (attention sinks, gpt-oss). `fused` and `merge` know them; a part alone is computed without."""
 
 
 class State(NamedTuple):
@@ -66,9 +69,10 @@ def lone_row(num_rows: int) -> int:
 
 
 def fused(q: Tensor, how: How, reach: int) -> bool:
-    """Whether the fused CPU kernel may be used: it knows neither soft-cap nor window."""
+    """Whether the fused CPU kernel may be used: it knows no soft-cap, no window and no sinks."""
     windowed = how.window is not None and reach > how.window
-    return q.device.type == "cpu" and how.softcap is None and not windowed
+    plain = how.softcap is None and how.sinks is None
+    return q.device.type == "cpu" and plain and not windowed
 
 
 def reference_part(
@@ -100,8 +104,13 @@ def attend_at(
     return State((scores - lse[..., None]).exp().to(v.dtype) @ v, lse)
 
 
-def merge(states: Sequence[State]) -> Tensor:
-    """Weigh parts by the share of the softmax that each one holds; [B, H, T, dh]."""
+def merge(states: Sequence[State], sinks: Tensor | None = None) -> Tensor:
+    """Weigh parts by the share of the softmax that each one holds; [B, H, T, dh]. Sinks [H] take
+    their share of it and give nothing."""
+    if sinks is not None:
+        out, lse = states[0]
+        drained = sinks.to(lse)[None, :, None].expand_as(lse)
+        states = [*states, State(torch.zeros_like(out), drained)]
     if len(states) == 1:
         return states[0].out
     lse = torch.stack([s.lse for s in states])
@@ -122,13 +131,14 @@ def _attention(
     dropout: float = 0.0,
     softcap: float | None = None,
     sliding_window: int | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls in every layer; `key` is what `PackedCache.update` returned."""
     batch, new_keys = key
-    how = How(scaling, softcap, sliding_window)
+    how = How(scaling, softcap, sliding_window, s_aux)
     out = batch.attend(module.layer_idx, query, new_keys, value, how)
-    return out.transpose(1, 2).to(query.dtype), None
+    return out.transpose(1, 2).to(query.dtype).contiguous(), None
 
 
 def register() -> None:

@@ -12,6 +12,7 @@ from actors.engine.config import GeneratorConfig
 from actors.engine.device import DeviceTier, create_device_tier
 from actors.engine.fusion.offline import Fuser
 from actors.engine.fusion.prefill import FusionPrefill
+from actors.engine.fusion.rotation import Rotation
 from actors.engine.lanes import Lane
 from actors.engine.ordering import canonical
 from actors.engine.packed import Batch
@@ -87,8 +88,9 @@ class GenerateEngine:
         self._fuser: Fuser | None = None
         if client is not None and config.mode in ("fusion", "auto"):
             room = min(config.max_context_tokens, self._decoder.max_positions)
-            self._fuser = Fuser(runtime, self._segments, room)
-            fusion = FusionPrefill(runtime, self._segments, exact, config.fusion)
+            rotation = Rotation.of(self._decoder)
+            self._fuser = Fuser(runtime, self._segments, room, rotation)
+            fusion = FusionPrefill(runtime, self._segments, exact, config.fusion, rotation)
             self._prefill = fusion
             if config.mode == "auto":
                 self._prefill = AutoPrefill(exact, fusion, self._segments, config.fusion)

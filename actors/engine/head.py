@@ -22,16 +22,24 @@ class Head:
     weight: Tensor
     bias: Tensor | None
     softcap: float | None
+    scale: float = 1.0
+    """Factor of all logits (Granite, Cohere), before the soft-cap."""
 
     @classmethod
     def of(cls, model: Any) -> "Head":
         """Of a causal language model of transformers."""
-        cap = getattr(model.config, "final_logit_softcapping", None)
-        return cls(model.lm_head.weight, model.lm_head.bias, cap)
+        matrix, facts = model.get_output_embeddings(), model.config.get_text_config(decoder=True)
+        cap = getattr(facts, "final_logit_softcapping", None)
+        return cls(matrix.weight, matrix.bias, cap, _scale(facts))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[R, V] in fp32, of hidden states [R, d]."""
         return self._capped(linear(hidden, self.weight, self.bias)).float()
+
+    def scaled(self, hidden: Tensor) -> Tensor:
+        """[R, V] in the model's type, before the soft-cap."""
+        logits = linear(hidden, self.weight, self.bias)
+        return logits if self.scale == 1.0 else logits * self.scale
 
     def log_probs(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """log Pr of targets [R] at hidden states [R, d], fp32."""
@@ -63,5 +71,15 @@ class Head:
         return torch.stack(parts).logsumexp(0)
 
     def _capped(self, logits: Tensor) -> Tensor:
+        if self.scale != 1.0:
+            logits = logits.float() * self.scale
         cap = self.softcap
         return logits if cap is None else cap * torch.tanh(logits.float() / cap)
+
+
+def _scale(facts: Any) -> float:
+    """Cohere has a factor, the Granite families a divisor; HyperCLOVA X calls its factor as they
+    call their divisor."""
+    factor = float(getattr(facts, "logit_scale", None) or 1.0)
+    scaling = float(getattr(facts, "logits_scaling", None) or 1.0)
+    return factor * scaling if facts.model_type == "hyperclovax" else factor / scaling

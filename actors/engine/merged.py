@@ -27,12 +27,13 @@ class MergedAttention:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
         """q [1, H, R, dh] over all R rows, k and v [1, Hkv, R, dh] of the new tokens."""
-        states = [self._new(layer, q, k, v, how)]
+        each = how._replace(sinks=None)  # they belong to all parts together
+        states = [self._new(layer, q, k, v, each)]
         for i in range(max(len(lane.past) for lane in self.batch.lanes)):
-            states.append(self._past(layer, i, q, how))
+            states.append(self._past(layer, i, q, each))
         if self.batch.shared is not None:
-            states.append(self._before_all(layer, self.batch.shared, q, how))
-        return merge(states)
+            states.append(self._before_all(layer, self.batch.shared, q, each))
+        return merge(states, how.sinks)
 
     @property
     def _is_uniform(self) -> bool:

@@ -16,6 +16,8 @@ from actors.engine.fingerprint import fingerprint
 from actors.engine.head import Head
 from actors.engine.invariant import InvariantProducts, attention_is_invariant
 from actors.engine.lean import keep_freed_memory, make_lean
+from actors.engine.proof import MODEL_ERRORS, layout_of, prove, stock_logits
+from actors.engine.support import refuse_unsupported
 from actors.engine.weights import prepare
 from actors.errors import UnavailableError
 from kvstore.types import Dtype, Layout
@@ -94,12 +96,7 @@ class Decoder:
             return self.cuda.forward(batch)
         if self.products is not None:
             self.products.wanted = batch.invariant
-        ids = torch.tensor([batch.token_ids()], device=self.device)
-        positions = torch.tensor([batch.position_ids()], device=self.device)
-        hidden: Tensor = self.model.get_decoder()(
-            input_ids=ids, position_ids=positions, past_key_values=PackedCache(batch)
-        ).last_hidden_state
-        return hidden[0, : batch.num_new]
+        return forward(self.model, batch)
 
     @property
     def invariant(self) -> bool:
@@ -135,8 +132,19 @@ class Decoder:
         return Head.of(self.model).token_logits(hidden, tokens)
 
 
+def forward(model: Any, batch: RowBatch) -> Tensor:
+    """Last hidden states [R, d] of a model of transformers that has our attention."""
+    ids = torch.tensor([batch.token_ids()], device=model.device)
+    positions = torch.tensor([batch.position_ids()], device=model.device)
+    hidden: Tensor = model.get_decoder()(
+        input_ids=ids, position_ids=positions, past_key_values=PackedCache(batch)
+    ).last_hidden_state
+    return hidden[0, : batch.num_new]
+
+
 def load_decoder(config: ModelConfig) -> Decoder:
-    """Load weights, tokenizer and configuration; raises UnavailableError with the remedy."""
+    """Load weights, tokenizer and configuration, and prove that they are computed exactly. Raises
+    UnavailableError with the remedy, UnsupportedModelError for what would not be exact."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     attention.register()
@@ -145,30 +153,35 @@ def load_decoder(config: ModelConfig) -> Decoder:
     dtype = pick_dtype(config.dtype, device)
     try:
         facts = AutoConfig.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, config=facts, dtype=TORCH_DTYPES[dtype], attn_implementation=attention.NAME
-        )
+        refuse_unsupported(facts)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, config=facts, dtype=TORCH_DTYPES[dtype], attn_implementation="eager"
+        )
+    except (OSError, *MODEL_ERRORS) as error:
         raise UnavailableError(f"model {config.source!r} does not load: {error}") from error
-    _refuse_unsupported(config.source, model.config)
+    model = model.to(device).eval()
+    stock = stock_logits(model, tokenizer)
+    model.set_attn_implementation(attention.NAME)
     if device.type == "cpu":
         make_lean(model)
         keep_freed_memory()
-    layout = _layout(model.config, dtype)
-    return Decoder(
+    layout = layout_of(model, stock, dtype)
+    decoder = Decoder(
         name=model_name(config.source),
-        model=model.to(device).eval(),
+        model=model,
         tokenizer=tokenizer,
         device=device,
         dtype=dtype,
         layout=layout,
         fingerprint=fingerprint(Path(folder), model.config, layout, dtype),
         eos_ids=_eos_ids(model, tokenizer),
-        max_positions=int(model.config.max_position_embeddings),
+        max_positions=int(model.config.get_text_config(decoder=True).max_position_embeddings),
         folder=folder,
         cuda=_cuda_runner(model, layout, device),
     )
+    prove(decoder, stock)
+    return decoder
 
 
 def _cuda_runner(model: Any, layout: Layout, device: torch.device) -> "CudaRunner | None":
@@ -186,19 +199,7 @@ def model_name(source: str) -> str:
     return Path(source).expanduser().name if Path(source).expanduser().is_dir() else source
 
 
-def _layout(facts: Any, dtype: Dtype) -> Layout:
-    head_dim = getattr(facts, "head_dim", None) or facts.hidden_size // facts.num_attention_heads
-    return Layout(facts.num_hidden_layers, facts.num_key_value_heads, 1, head_dim, dtype)
-
-
 def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     listed = model.generation_config.eos_token_id
     ids = set(listed if isinstance(listed, list) else [listed]) | {tokenizer.eos_token_id}
     return frozenset(i for i in ids if i is not None)
-
-
-def _refuse_unsupported(source: str, facts: Any) -> None:
-    """Length-dependent RoPE: KV from both sides of the boundary do not mix."""
-    kind = (getattr(facts, "rope_parameters", None) or {}).get("rope_type", "default")
-    if kind in ("dynamic", "longrope"):
-        raise UnavailableError(f"model {source!r} has {kind} RoPE: its KV cannot be reused")

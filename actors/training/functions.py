@@ -26,6 +26,7 @@ def _attention(
     attention_mask: Tensor,
     scaling: float,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """query [N, H, T, dh], key and value [N, Hkv, T, dh], additive mask [N, 1, T, T].
@@ -40,7 +41,10 @@ def _attention(
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     masked = scores.view(n, -1, groups, width, width) + attention_mask[:, :, None]
-    out = masked.softmax(-1).view_as(scores) @ value
+    if s_aux is not None:  # attention sinks: a logit of each head without a value
+        sinks = s_aux.to(masked).view(1, -1, groups, 1, 1).expand(*masked.shape[:-1], 1)
+        masked = torch.cat([masked, sinks], -1)
+    out = masked.softmax(-1)[..., :width].reshape(scores.shape) @ value
     return out.view(n, heads, width, dim).transpose(1, 2), None
 
 

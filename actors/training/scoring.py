@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from actors.engine.config import ModelConfig, PromptConfig
+from actors.engine.head import Head
 from actors.engine.models import TORCH_DTYPES, pick_device, pick_dtype
 from actors.engine.prompt import Prompt
 from actors.engine.weights import prepare
@@ -58,11 +59,12 @@ class Scorer:
         with self._mixed():
             hidden = self._hidden(rows)
             picked = rows.predicting.to(self._device)[..., None].expand(-1, -1, hidden.shape[2])
+            head = Head.of(self.causal)
             scored = log_probs(
-                hidden.gather(1, picked).flatten(0, 1),
-                self.causal.lm_head.weight,
+                hidden.gather(1, picked).flatten(0, 1) * head.scale,
+                head.weight,
                 rows.targets.to(self._device).repeat(len(passages)),
-                getattr(self.causal.config, "final_logit_softcapping", None),
+                head.softcap,
             )
         parts = torch.split(scored.view(len(passages), -1), rows.lengths, dim=1)
         return torch.stack([part.mean(1) for part in parts])

@@ -44,7 +44,7 @@ def run(options: Options) -> Result:
     device = torch.device("cuda", torch.cuda.current_device())
     figures, rows = kernel_figures(device, repetitions)
     decoder = random_decoder(QWEN2_7B, device, options.seed)
-    rotation = Rotation.of(decoder.model)
+    rotation = Rotation.of(decoder)
     selection = create_selection(FusionConfig(), decoder, rotation)
     for size in PROMPTS:
         prompt = Prompt(decoder, rotation, size, options.seed)

@@ -26,7 +26,7 @@ def test_everything_computed_again_is_the_full_pass(monkeypatch: pytest.MonkeyPa
     for name, value in (("PREFIX", 8), ("PASSAGE", 16), ("QUESTION", 4)):
         monkeypatch.setattr(fusion, name, value)
     decoder = random_decoder(TINY, torch.device("cpu"), seed=3)
-    rotation = Rotation.of(decoder.model)
+    rotation = Rotation.of(decoder)
     selection = create_selection(FusionConfig(), decoder, rotation)
     prompt = fusion.Prompt(decoder, rotation, 8 + 2 * 16 + 4, seed=1)
     assert len(prompt.tokens) == 44

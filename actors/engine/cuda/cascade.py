@@ -67,11 +67,13 @@ def cascade_attention(
     launch: Any = cascade_kernel[grid]
     launch(
         q, k, v, out, parts.table, parts.strides, parts.lengths, parts.starts, parts.widths,
+        q if how.sinks is None else how.sinks,
         layer, parts.num_parts, kv_heads, how.scaling, how.softcap or 0.0, how.window or 0,
         *q.stride()[:2], *k.stride()[:2], *v.stride()[:2], *out.stride()[:2],
         GROUPS=groups, DH=head_dim,
         BLOCK_M=tile.rows, BLOCK_T=tile.keys, BLOCK_D=tile.dims,
         HAS_SOFTCAP=how.softcap is not None, HAS_WINDOW=how.window is not None,
+        HAS_SINKS=how.sinks is not None,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return out
@@ -97,6 +99,10 @@ def cascade_reference(
         hidden = distance < 0
         if how.window is not None:
             hidden |= distance >= how.window
-        weight = score.masked_fill(hidden, -torch.inf).softmax(-1)
+        score = score.masked_fill(hidden, -torch.inf)
+        if how.sinks is not None:
+            drained = how.sinks.to(score)[:, None, None].expand(-1, width, 1)
+            score = torch.cat([score, drained], -1)
+        weight = score.softmax(-1)[..., : key.shape[1]]
         out[own] = (weight @ value).transpose(0, 1).to(q.dtype)
     return out

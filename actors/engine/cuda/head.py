@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from actors.engine.head import Head
+
 _ROWS = 1024
 """Of the vocabulary matrix product at a time: 1024 x 256,000 logits are 524 MB in bf16."""
 
@@ -12,11 +14,11 @@ _ROWS = 1024
 @torch.inference_mode()
 def target_log_probs(model: Any, hidden: Tensor, targets: Tensor) -> Tensor:
     """log Pr of targets [R] at the last hidden states [R, d] of a causal model, fp32 [R]."""
-    cap = getattr(model.config, "final_logit_softcapping", None)
+    head = Head.of(model)
     out = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
     for start in range(0, len(targets), _ROWS):
         block = slice(start, start + _ROWS)
-        out[block] = log_probs_of(model.lm_head(hidden[block]), targets[block], cap)
+        out[block] = log_probs_of(head.scaled(hidden[block]), targets[block], head.softcap)
     return out
 
 

@@ -54,12 +54,12 @@ def _attend(  # type: ignore[no-untyped-def]
 # Layers, and passes of other part counts, are not to be compiled apart.
 @triton.jit(do_not_specialize=["layer", "num_parts"])  # type: ignore[untyped-decorator]
 def cascade_kernel(  # type: ignore[no-untyped-def]
-    q, k, v, out, table, strides, lengths, starts, widths,
+    q, k, v, out, table, strides, lengths, starts, widths, sinks,
     layer, num_parts, kv_heads, scale, softcap, window,
     q_row, q_head, k_row, k_head, v_row, v_head, out_row, out_head,
     GROUPS: tl.constexpr, DH: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
-    HAS_SOFTCAP: tl.constexpr, HAS_WINDOW: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SINKS: tl.constexpr,
 ):  # fmt: skip
     """Grid (tiles of the widest lane, KV heads, lanes). Shapes as in `cascade_attention`;
     `*_row` and `*_head` are strides in elements, `strides` those from layer to layer in bytes."""
@@ -80,6 +80,9 @@ def cascade_kernel(  # type: ignore[no-untyped-def]
 
     if first_m < width * GROUPS:
         top = tl.full([BLOCK_M], -float("inf"), tl.float32)
+        if HAS_SINKS:  # as a key that was seen already and has no value
+            top = tl.load(sinks + head).to(tl.float32) * LOG2E
+            total += 1.0
         rows = q + start * q_row + step[:, None] * q_row + head[:, None] * q_head
         tile = tl.load(rows + d[None, :], mask=real, other=0.0)
         first = width * 0  # position of the lane's first new token

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from actors.engine.attention import How, attend_at
+from actors.engine.attention import How, attend_at, merge
 from actors.engine.cuda.cascade import tile_of
 
 
@@ -32,11 +32,13 @@ def sparse_attention(
     launch: Any = sparse_kernel[(-(-num_tokens * groups // tile.rows), kv_heads)]
     launch(
         q, keys, values, out, positions,
+        q if how.sinks is None else how.sinks,
         num_tokens, how.scaling, how.softcap or 0.0, how.window or 0,
         *_row_head(q), *_row_head(keys), *_row_head(values), *_row_head(out),
         GROUPS=groups, DH=head_dim,
         BLOCK_M=tile.rows, BLOCK_T=tile.keys, BLOCK_D=tile.dims,
         HAS_SOFTCAP=how.softcap is not None, HAS_WINDOW=how.window is not None,
+        HAS_SINKS=how.sinks is not None,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
     return out
@@ -47,7 +49,8 @@ def sparse_reference(
 ) -> Tensor:
     """The same in plain PyTorch, with all scores at once: any device."""
     slots = torch.arange(keys.shape[1], device=q.device)
-    return attend_at(q[None], keys[None], values[None], how, positions, slots).out[0]
+    state = attend_at(q[None], keys[None], values[None], how, positions, slots)
+    return merge([state], how.sinks)[0]
 
 
 def _row_head(x: Tensor) -> tuple[int, int]:

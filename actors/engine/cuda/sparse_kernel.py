@@ -9,18 +9,18 @@ skipping).
 import triton
 import triton.language as tl
 
-from actors.engine.cuda.kernel import _attend
+from actors.engine.cuda.kernel import LOG2E, _attend
 
 
 # Prompts of other lengths are not to be compiled apart.
 @triton.jit(do_not_specialize=["num_tokens"])  # type: ignore[untyped-decorator]
 def sparse_kernel(  # type: ignore[no-untyped-def]
-    q, keys, values, out, positions,
+    q, keys, values, out, positions, sinks,
     num_tokens, scale, softcap, window,
     q_row, q_head, key_row, key_head, value_row, value_head, out_row, out_head,
     GROUPS: tl.constexpr, DH: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
-    HAS_SOFTCAP: tl.constexpr, HAS_WINDOW: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_SINKS: tl.constexpr,
 ):  # fmt: skip
     """Grid (tiles of all tokens, KV heads). Shapes as in `sparse_attention`; `*_row` and `*_head`
     are strides in elements."""
@@ -44,6 +44,9 @@ def sparse_kernel(  # type: ignore[no-untyped-def]
     acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     top = tl.full([BLOCK_M], -float("inf"), tl.float32)
+    if HAS_SINKS:
+        top = tl.load(sinks + head).to(tl.float32) * LOG2E
+        total += 1.0
     key_base, value_base = keys + kv_head * key_head, values + kv_head * value_head
     for t0 in range(lead, end, BLOCK_T):
         acc, top, total = _attend(

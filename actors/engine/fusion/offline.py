@@ -22,13 +22,15 @@ from kvstore.types import Path, SegmentKey
 class Fuser:
     """Makes fused segments. For the engine thread."""
 
-    def __init__(self, runtime: Runtime, segments: Segments, max_tokens: int) -> None:
+    def __init__(
+        self, runtime: Runtime, segments: Segments, max_tokens: int, rotation: Rotation
+    ) -> None:
         """`max_tokens`: of prefix, neighbours and passage together; neighbours beyond are left
         out, the farthest first."""
         self._decoder, self._prompt, self._slot = runtime.decoder, runtime.prompt, runtime.slot
         self._segments, self._max_tokens = segments, max_tokens
-        self._rotation = Rotation.of(runtime.decoder.model)
-        self._assembler = Assembler(runtime, segments, self._rotation)
+        self._rotation = rotation
+        self._assembler = Assembler(runtime, segments, rotation)
 
     def fuse(
         self, tenant: str, text: str, neighbours: Sequence[str], timeout_s: float

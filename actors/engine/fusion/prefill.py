@@ -22,11 +22,15 @@ class FusionPrefill:
     computed exactly."""
 
     def __init__(
-        self, runtime: Runtime, segments: Segments, exact: PrefixPrefill, config: FusionConfig
+        self,
+        runtime: Runtime,
+        segments: Segments,
+        exact: PrefixPrefill,
+        config: FusionConfig,
+        rotation: Rotation,
     ) -> None:
         self._decoder, self._slot = runtime.decoder, runtime.slot
         self._exact, self._config = exact, config
-        rotation = Rotation.of(runtime.decoder.model)
         self._selection = create_selection(config, runtime.decoder, rotation)
         self._assembler = Assembler(runtime, segments, rotation)
 

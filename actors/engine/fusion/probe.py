@@ -20,10 +20,11 @@ class _EnoughError(Exception):
 
 
 class Probe:
-    """Rows as another batch has them, up to the attention of layer `last`."""
+    """Rows as another batch has them, up to the attention of layer `last`; all `shift` positions
+    later, where that is given."""
 
-    def __init__(self, batch: RowBatch, last: int, look: Look) -> None:
-        self._batch, self._last, self._look = batch, last, look
+    def __init__(self, batch: RowBatch, last: int, look: Look, shift: int = 0) -> None:
+        self._batch, self._last, self._look, self._shift = batch, last, look, shift
         self.invariant = False
 
     @torch.inference_mode()
@@ -42,7 +43,7 @@ class Probe:
         return self._batch.token_ids()
 
     def position_ids(self) -> list[int]:
-        return self._batch.position_ids()
+        return [position + self._shift for position in self._batch.position_ids()]
 
     def arrive(self, layer: int) -> bool:
         return self._batch.arrive(layer)

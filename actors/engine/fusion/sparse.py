@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from actors.engine.attention import How, attend_at, fused, part_masked
+from actors.engine.attention import How, attend_at, fused, merge, part_masked
 from actors.engine.cuda.sparse import sparse_attention
 
 BLOCK_ROWS = 256
@@ -65,7 +65,8 @@ class SparseBatch:
                 outs.append(part_masked(rows, keys, values, mask, how.scaling))
             else:
                 seen = torch.arange(end, device=q.device)
-                outs.append(attend_at(rows, keys, values, how, slots, seen).out)
+                state = attend_at(rows, keys, values, how, slots, seen)
+                outs.append(merge([state], how.sinks))
         return torch.cat(outs, 2)
 
     def _mask(self, first: int, slots: Tensor, end: int) -> Tensor:

@@ -31,6 +31,7 @@ _COMMON: dict[str, Any] = {
     "max_position_embeddings": 256,
     "pad_token_id": 0,
 }
+_MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
 _WINDOWED: dict[str, dict[str, Any]] = {
     "qwen2": {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
     "qwen3": {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1},
@@ -38,6 +39,10 @@ _WINDOWED: dict[str, dict[str, Any]] = {
     "gemma3_text": {"sliding_window": 8, "query_pre_attn_scalar": 12},
     "mistral": {"sliding_window": 8},
     "phi3": {"sliding_window": 8},
+    "cohere2": {"sliding_window": 8, "layer_types": _MIXED},
+    "exaone4": {"sliding_window": 8, "layer_types": _MIXED},
+    "gpt_oss": {"sliding_window": 8, "layer_types": _MIXED, "num_local_experts": 4},
+    "smollm3": {"no_rope_layers": [1, 0, 1]},
 }
 
 

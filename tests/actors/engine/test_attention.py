@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.engine.attention import How, merge, part, reference_part
+from actors.engine.attention import How, fused, merge, part, reference_part
 
 
 def _softmax_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, how: How) -> torch.Tensor:
@@ -46,6 +46,23 @@ def test_parts_merge_to_attention_over_everything(
         states.append(part(q, k, v, how, start, at, causal=i == len(past)))
         at += k.shape[2]
     assert (merge(states) - expected).abs().max() < 1e-5
+
+
+def test_sinks_take_their_share_of_all_parts_together() -> None:
+    torch.manual_seed(3)
+    how = How(0.3, None, 7)
+    q, k, v = torch.randn(1, 4, 5, 16), torch.randn(1, 2, 12, 16), torch.randn(1, 2, 12, 16)
+    sinks = torch.tensor([-2.0, 0.0, 1.0, 9.0])
+    old, new = (part(q, k[:, :, a:b], v[:, :, a:b], how, 7, a, b > 7) for a, b in ((0, 7), (7, 12)))
+    keys = torch.cat([k.repeat_interleave(2, 1), torch.zeros(1, 4, 1, 16)], 2)
+    values = torch.cat([v.repeat_interleave(2, 1), torch.zeros(1, 4, 1, 16)], 2)
+    scores = q @ keys.transpose(2, 3) * how.scaling
+    distance = torch.arange(7, 12)[:, None] - torch.arange(12)
+    scores[..., :12].masked_fill_((distance < 0) | (distance >= 7), -torch.inf)
+    scores[..., 12] = sinks[:, None]  # a last key that has no value
+    expected = scores.softmax(-1) @ values
+    assert (merge([old, new], sinks) - expected).abs().max() < 1e-5
+    assert not fused(q, how._replace(window=None, sinks=sinks), reach=12)
 
 
 @pytest.mark.parametrize("causal", [True, False])

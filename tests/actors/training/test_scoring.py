@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +11,18 @@ from actors.training.functions import log_probs
 from actors.training.scoring import Scorer
 from tests.actors.training.tiny import PASSAGES, PROMPT, QUESTIONS, save_tiny, served_scores
 
+SINKS = ("granite_swa", {"sliding_window": 512, "layer_types": ["full_attention"] * 2})
+"""A family whose heads have attention sinks, zeros until they are trained."""
 
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2"])
-def test_scores_are_those_of_the_engine_that_serves(family: str, tmp_path: Path) -> None:
-    model = save_tiny(family, tmp_path / family)
+
+@pytest.mark.parametrize(
+    "family, more",
+    [("llama", {}), ("qwen3", {}), ("gemma2", {}), ("granite", {"logits_scaling": 0.5}), SINKS],
+)
+def test_scores_are_those_of_the_engine_that_serves(
+    family: str, more: dict[str, Any], tmp_path: Path
+) -> None:
+    model = save_tiny(family, tmp_path / family, **more)
     with torch.no_grad():
         ours = Scorer(model, PROMPT, rank=4, seed=0).scores(QUESTIONS[:3], PASSAGES)
     for row, question in zip(ours, QUESTIONS, strict=False):

@@ -47,7 +47,7 @@ def examples() -> Examples:
 
 def save_tiny(family: str, folder: Path, **more: Any) -> ModelConfig:
     """Weights from a fixed seed, wide enough that scores of passages differ."""
-    tokenizer = _tokenizer()
+    tokenizer = toy_tokenizer()
     facts = AutoConfig.for_model(
         family,
         vocab_size=len(tokenizer),
@@ -68,7 +68,7 @@ def served_scores(model: ModelConfig, question: str, run_dir: Path) -> list[floa
     return list(engine.score("test", question, PASSAGES, timeout_s=60).log_likelihoods)
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
+def toy_tokenizer() -> PreTrainedTokenizerFast:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()

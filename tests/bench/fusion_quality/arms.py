@@ -11,6 +11,7 @@ from actors.engine.config import DeviceTierConfig, FusionConfig, GeneratorConfig
 from actors.engine.device import create_device_tier
 from actors.engine.fusion.offline import Fuser
 from actors.engine.fusion.prefill import FusionPrefill
+from actors.engine.fusion.rotation import Rotation
 from actors.engine.generate import Prefill
 from actors.engine.lanes import Lane
 from actors.engine.packed import Batch
@@ -52,12 +53,13 @@ class Lab:
         self.segments = Segments(parts.client, tier)
         self._planner = Planner(decoder, parts.runtime.prompt, GeneratorConfig())
         self.full: Prefill = PrefixPrefill(self.runtime, Segments(None, tier))
-        self._fuser = Fuser(self.runtime, self.segments, 4096)
+        self._rotation = Rotation.of(decoder)
+        self._fuser = Fuser(self.runtime, self.segments, 4096, self._rotation)
 
     def fusion(self, rule: SelectionRule, ratio: float) -> FusionPrefill:
         config = FusionConfig(ratio=ratio, selection=rule)
         exact = PrefixPrefill(self.runtime, self.segments)
-        return FusionPrefill(self.runtime, self.segments, exact, config)
+        return FusionPrefill(self.runtime, self.segments, exact, config, self._rotation)
 
     def fuse(self, text: str, neighbours: Neighbours) -> None:
         """Make a passage's fused segment."""

@@ -42,7 +42,7 @@ def merged(made: Pass, layer: int, how: How) -> Tensor:
                 states.append(reference_part(q, key, value, how, first, at, causal=False))
             at += kv.shape[3]
         states.append(reference_part(q, k, v, how, first, first, causal=True))
-        rows.append(merge(states)[0].transpose(0, 1))
+        rows.append(merge(states, how.sinks)[0].transpose(0, 1))
     return torch.cat(rows)
 
 
@@ -100,6 +100,19 @@ def test_a_window_skips_whole_parts_and_blocks() -> None:
     ours = cascade_attention(*made.qkv, made.parts, 0, how)
     assert ours.abs().max() < 100
     assert difference(ours, cascade_reference(*made.qkv, made.parts, 0, how)) < 1e-5
+
+
+@pytest.mark.usefixtures("interpreter")
+@pytest.mark.parametrize("how", HOWS)
+def test_sinks_take_their_share_in_kernel_and_reference(how: How) -> None:
+    made = random_pass([[40, 3], [], [0]], [9, 1, 17], groups=2)
+    sinks = torch.tensor([-2.0, 0.0, 1.0, 9.0])
+    how = how._replace(sinks=sinks)
+    expected = merged(made, 1, how)
+    assert difference(cascade_reference(*made.qkv, made.parts, 1, how), expected) < 1e-5
+    assert difference(cascade_attention(*made.qkv, made.parts, 1, how), expected) < 2e-5
+    plain = merged(made, 1, how._replace(sinks=None))
+    assert difference(expected, plain) > 0.1
 
 
 def amid_garbage(tokens: int) -> Tensor:

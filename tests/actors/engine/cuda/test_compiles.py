@@ -19,14 +19,15 @@ from actors.engine.cuda.kernel import cascade_kernel
 from actors.engine.cuda.sparse_kernel import sparse_kernel
 
 TABLES = ("table", "strides", "lengths", "starts", "widths", "positions")
-for sparse, capability, dtype, head_dim, rows, capped, windowed in json.loads(sys.argv[1]):
+for sparse, capability, dtype, head_dim, rows, capped, windowed, drained in json.loads(sys.argv[1]):
     kernel = sparse_kernel if sparse else cascade_kernel
     names = kernel.arg_names
     tile = tile_of(head_dim, 4 if dtype == "fp32" else 2, rows)
     constants = {"GROUPS": 8, "DH": head_dim, "BLOCK_M": tile.rows, "BLOCK_T": tile.keys,
-        "BLOCK_D": tile.dims, "HAS_SOFTCAP": capped, "HAS_WINDOW": windowed}
+        "BLOCK_D": tile.dims, "HAS_SOFTCAP": capped, "HAS_WINDOW": windowed,
+        "HAS_SINKS": drained}
     kinds = dict.fromkeys(names, "i32") | dict.fromkeys(constants, "constexpr")
-    tensors = [n for n in names if n in ("q", "k", "v", "keys", "values", "out")]
+    tensors = [n for n in names if n in ("q", "k", "v", "keys", "values", "out", "sinks")]
     kinds |= dict.fromkeys(tensors, "*" + dtype)
     kinds |= dict.fromkeys([n for n in names if n in TABLES], "*i64")
     kinds |= {"scale": "fp32", "softcap": "fp32"}
@@ -52,11 +53,15 @@ _SHARED_BYTES = {80: 163 * 1024, 90: 227 * 1024}
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 @pytest.mark.skipif(sys.platform != "linux", reason="triton brings its compiler on Linux alone")
 def test_every_size_fits_the_gpus_it_is_for() -> None:
-    sizes = [(256, 256, False, False), (64, 120, True, True), (128, 128, True, True)]
+    sizes = [
+        (256, 256, False, False, False),
+        (64, 120, True, True, True),
+        (128, 128, True, True, True),
+    ]
     cases = [
         (sparse, cc, "bf16", *size) for sparse, cc, size in product((False, True), (80, 90), sizes)
     ]
-    cases += [(sparse, 90, "fp32", 16, 16, False, False) for sparse in (False, True)]
+    cases += [(sparse, 90, "fp32", 16, 16, False, False, False) for sparse in (False, True)]
     command = [sys.executable, "-c", _SCRIPT, json.dumps(cases)]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

@@ -49,6 +49,19 @@ def test_kernel_equals_reference(
 
 
 @pytest.mark.usefixtures("interpreter")
+@pytest.mark.parametrize("how", HOWS)
+def test_sinks_take_their_share(how: How) -> None:
+    q, keys, values, positions = random_case(90, 12, 2, 16, "float32", 0)
+    sinks = torch.tensor([-2.0, 0.0, 1.0, 9.0])
+    with_sinks = how._replace(sinks=sinks)
+    expected = sparse_reference(q, keys, values, positions, with_sinks)
+    found = sparse_attention(q, keys, values, positions, with_sinks)
+    assert (found - expected).abs().max() < 2e-5
+    plain = sparse_reference(q, keys, values, positions, how)
+    assert (expected - plain).abs().amax((1, 2))[3] > 0.5, "the last head's sink takes nearly all"
+
+
+@pytest.mark.usefixtures("interpreter")
 def test_slots_behind_a_token_are_not_looked_at() -> None:
     q, keys, values, _ = random_case(90, 3, 2, 16, "float32", 0)
     positions = torch.tensor([4, 40, 70])

@@ -30,7 +30,7 @@ NEIGHBOURS = (PASSAGES[1], PASSAGES[2])
 def fuser(runtime: Runtime, client: LocalStoreClient, max_tokens: int = 4096) -> Fuser:
     cpu = runtime.decoder.device
     segments = Segments(client, create_device_tier(client, cpu, DeviceTierConfig()))
-    return Fuser(runtime, segments, max_tokens)
+    return Fuser(runtime, segments, max_tokens, Rotation.of(runtime.decoder))
 
 
 def stored(runtime: Runtime, client: LocalStoreClient, neighbours: tuple[str, ...]) -> torch.Tensor:
@@ -49,7 +49,7 @@ def stored(runtime: Runtime, client: LocalStoreClient, neighbours: tuple[str, ..
 def behind(runtime: Runtime, neighbours: tuple[str, ...]) -> torch.Tensor:
     """The reference: raw neighbours one behind the other, the passage computed, turned back."""
     decoder, prefix = runtime.decoder, runtime.prompt.prefix
-    rotation, passage = Rotation.of(decoder.model), runtime.prompt.passage(PASSAGES[0])
+    rotation, passage = Rotation.of(decoder), runtime.prompt.passage(PASSAGES[0])
     kv, at = decoder.empty_kv(2048), len(prefix)
     decoder.forward(Batch([Lane(prefix, sinks=(kv[:, :, :, :at],))]))
     for tokens in map(runtime.prompt.passage, neighbours):

@@ -1,6 +1,7 @@
 """Keys that were moved are those of a text at another position."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,10 @@ from hypothesis import strategies as st
 from transformers import DynamicCache
 
 from actors.engine.fusion.rotation import Rotation
-from actors.engine.models import Decoder
+from actors.engine.models import Decoder, load_decoder
+from actors.errors import UnsupportedModelError
+from tests.actors.engine.conftest import FAMILIES
+from tests.actors.training.tiny import save_tiny
 
 IDS = torch.tensor([[5, 9, 33, 7, 101, 64, 2, 18]])
 
@@ -24,26 +28,47 @@ def keys_at(model: Any, first: int) -> torch.Tensor:
     return torch.stack([layer.keys[0] for layer in cache.layers])
 
 
+OTHERS = ("glm", "glm4", "cohere", "cohere2", "ernie4_5", "helium", "smollm3", "exaone4")
+"""Pairs that are interleaved, dimensions that do not turn, layers without RoPE."""
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS, "gpt_oss"], indirect=True)
 @pytest.mark.parametrize("distance", [1, 57, 200])
 def test_moved_keys_are_those_of_the_text_at_its_new_place_in_every_layer(
     build_tiny: Callable[[], tuple[Decoder, Any]], distance: int
 ) -> None:
-    _, stock = build_tiny()
+    decoder, stock = build_tiny()
     before, after = keys_at(stock, 0), keys_at(stock, distance)
     assert (after - before).abs().max() > 0.01
-    rotation = Rotation.of(stock)
+    rotation = Rotation.of(decoder)
     moved = rotation.move(before, distance, out=torch.empty_like(before))
     torch.testing.assert_close(moved, after, atol=1e-4, rtol=0)
     back = rotation.move(moved, -distance, out=moved)
     torch.testing.assert_close(back, before, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("family", ["smollm3"], indirect=True)
+def test_layers_without_rope_keep_their_keys(
+    build_tiny: Callable[[], tuple[Decoder, Any]],
+) -> None:
+    decoder, stock = build_tiny()
+    keys = keys_at(stock, 3)
+    moved = Rotation.of(decoder).move(keys, 11, out=torch.empty_like(keys))
+    assert [torch.equal(*both) for both in zip(moved, keys, strict=True)] == [False, True, False]
+
+
+def test_learned_positions_are_refused_by_name(tmp_path: Path) -> None:
+    decoder = load_decoder(save_tiny("gpt2", tmp_path))
+    with pytest.raises(UnsupportedModelError, match="'gpt2' is refused.*'prefix' serves it"):
+        Rotation.of(decoder)
+
+
 def test_one_layer_moves_as_it_does_among_all(
     build_tiny: Callable[[], tuple[Decoder, Any]],
 ) -> None:
-    _, stock = build_tiny()
+    decoder, stock = build_tiny()
     keys = keys_at(stock, 3)
-    rotation = Rotation.of(stock)
+    rotation = Rotation.of(decoder)
     moved = rotation.move(keys, 11, out=torch.empty_like(keys))
     for layer in range(len(keys)):
         alone = keys[layer : layer + 1].clone()

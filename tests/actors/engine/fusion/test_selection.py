@@ -36,7 +36,7 @@ def _assembled(decoder: Decoder, prompt: Prompt, order: tuple[int, ...]) -> Asse
     made = Assembled(decoder.empty_kv(1024), prefix, passages)
     head = made.kv[:, :, :, : len(prefix)]
     decoder.forward(Batch([Lane(prefix, sinks=(head,))]))
-    rotation = Rotation.of(decoder.model)
+    rotation = Rotation.of(decoder)
     for (start, end), passage in zip(made.spans, passages, strict=True):
         place = made.kv[:, :, :, start:end]
         decoder.forward(Batch([Lane(passage, [head], (place,))]))
@@ -51,7 +51,7 @@ def test_as_many_as_asked_for_and_none_of_the_first_passage(
 ) -> None:
     made = assembled(decoder, prompt, (0, 1, 2))
     config = FusionConfig(selection=rule)
-    selection = create_selection(config, decoder, Rotation.of(decoder.model))
+    selection = create_selection(config, decoder, Rotation.of(decoder))
     question = prompt.question(QUESTIONS[0])
     found = pick(selection, made, question, num)
     first = made.stale[0][0]
@@ -65,14 +65,14 @@ def test_nothing_is_chosen_where_nothing_is_stale_or_wanted(
     decoder: Decoder, prompt: Prompt, rule: SelectionRule
 ) -> None:
     config = FusionConfig(selection=rule)
-    selection = create_selection(config, decoder, Rotation.of(decoder.model))
+    selection = create_selection(config, decoder, Rotation.of(decoder))
     question = prompt.question(QUESTIONS[0])
     assert pick(selection, assembled(decoder, prompt, (0,)), question, 5) == []
     assert pick(selection, assembled(decoder, prompt, (0, 1)), question, 0) == []
 
 
 def test_query_guided_scores_do_not_depend_on_the_place(decoder: Decoder, prompt: Prompt) -> None:
-    rule = QueryGuided(decoder, Rotation.of(decoder.model))
+    rule = QueryGuided(decoder, Rotation.of(decoder))
     question = prompt.question(QUESTIONS[2])
     one, two = (assembled(decoder, prompt, order) for order in ((0, 1, 2, 3), (3, 2, 0, 1)))
     first, second = rule.scores(one, question), rule.scores(two, question)
@@ -87,7 +87,7 @@ def test_query_guided_prefers_the_passage_s_words_of_the_question(
 ) -> None:
     """Final-layer attention of a question about a name finds that name among other words."""
     made = assembled(decoder, prompt, (0, 1, 2))
-    rule = QueryGuided(decoder, Rotation.of(decoder.model))
+    rule = QueryGuided(decoder, Rotation.of(decoder))
     asked = [rule.scores(made, prompt.question(question)) for question in QUESTIONS[:2]]
     assert not torch.allclose(asked[0], asked[1])
 
