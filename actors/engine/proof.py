@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from actors.engine.attention import How
@@ -34,7 +35,7 @@ LIMITS: dict[Dtype, float] = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.1}
 model in bf16 gives some percent; what is computed wrongly gives half and more."""
 MODEL_ERRORS = (
     ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NotImplementedError,
-    RuntimeError, TypeError, ValueError,
+    RuntimeError, StrictDataclassError, TypeError, ValueError,
 )  # fmt: skip
 """What the code of a model raises when it is called in a way that it does not know."""
 

@@ -14,7 +14,7 @@ SCENARIOS = (
     "train_reranker", "answer_quality", "exactness", "store", "store_faults", "codec_error",
     "store_attack", "device_tier", "ttft", "overlap", "fusion_quality", "trace_reuse", "pcr_ladder",
     "cross_stage", "passage_order", "placement_sim", "cluster", "chaos", "ray_up",
-    "rolling_update", "autoscaler_sim", "autoscaler_live",
+    "rolling_update", "autoscaler_sim", "autoscaler_live", "model_families",
 )  # fmt: skip
 
 
