@@ -130,36 +130,46 @@ def layout_of(model: Any, stock: Stock, dtype: Dtype) -> Layout:
     return Layout(len(own), heads, 1, dims, dtype)
 
 
-@torch.inference_mode()
 def prove(decoder: "Decoder", stock: Stock) -> None:
     """Raises UnsupportedModelError, with the figure, where logits are not those of `stock`."""
-    began, ids, num = time.monotonic(), stock.ids, len(stock.ids)
+    began = time.monotonic()
+    try:
+        found = _differences(decoder, stock)
+    except MODEL_ERRORS as error:
+        reason = f"its layers do not take stored KV: {_said(error)}"
+        raise _unsupported(decoder.model, reason) from error
+    limit = LIMITS[decoder.dtype]
+    said = ", ".join(f"{value:.2g} {how}" for how, value in found.items())
+    if not all(value <= limit for value in found.values()):  # NaN is not
+        reason = f"its logits in {decoder.dtype} differ from those of transformers, as a share: "
+        raise _unsupported(decoder.model, f"{reason}{said} (limit {limit:g})")
+    logger.info(
+        "%s (%s, %s) is proven against transformers on %d tokens: logits differ by %s (limit %g); "
+        "%.1f s", decoder.name, decoder.model.config.model_type, decoder.dtype, len(stock.ids),
+        said, limit, time.monotonic() - began,
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def _differences(decoder: "Decoder", stock: Stock) -> dict[str, float]:
+    """By what was done with the text."""
+    ids, num = stock.ids, len(stock.ids)
     kv = decoder.empty_kv(num)
     whole = decoder.forward(Batch([Lane(ids, sinks=(kv,))]))
-    found = {"in one pass": _difference(decoder, whole, stock, range(num))}
     lead, cut = num // 4, num // 2
     prefix = kv[:, :, :, :lead].contiguous()
     pasts = [kv[:, :, :, lead:end].contiguous() for end in (cut, cut + 1)]
     rows = [range(cut, num - 1), range(cut + 1, num)]
     lanes = [Lane([ids[i] for i in own], [past]) for own, past in zip(rows, pasts, strict=True)]
     behind = decoder.forward(Batch(lanes, prefix))
-    found["over stored KV"] = _difference(decoder, behind, stock, [i for own in rows for i in own])
     ends = [cut, num]
-    buffers = [kv[:, :, :, :end].clone() for end in ends]
-    steps = [_step(ids, buffer) for buffer in buffers]
-    found["token by token"] = _difference(
-        decoder, decoder.forward(Batch(steps)), stock, [end - 1 for end in ends]
-    )
-    limit, kind = LIMITS[decoder.dtype], decoder.model.config.model_type
-    said = ", ".join(f"{value:.2g} {how}" for how, value in found.items())
-    if not all(value <= limit for value in found.values()):  # NaN is not
-        reason = f"its logits in {decoder.dtype} differ from those of transformers, as a share: "
-        raise _unsupported(decoder.model, f"{reason}{said} (limit {limit:g})")
-    took_s = time.monotonic() - began
-    logger.info(
-        "%s (%s, %s) is proven against transformers on %d tokens: logits differ by %s (limit %g); "
-        "%.1f s", decoder.name, kind, decoder.dtype, num, said, limit, took_s,
-    )  # fmt: skip
+    steps = [_step(ids, kv[:, :, :, :end].clone()) for end in ends]
+    stepped = decoder.forward(Batch(steps))
+    return {
+        "in one pass": _difference(decoder, whole, stock, range(num)),
+        "over stored KV": _difference(decoder, behind, stock, [i for own in rows for i in own]),
+        "token by token": _difference(decoder, stepped, stock, [end - 1 for end in ends]),
+    }
 
 
 def _step(ids: list[int], buffer: Tensor) -> Lane:

@@ -1,9 +1,10 @@
 """MODELS.md says what becomes of every type of model that transformers has."""
 
+from typing import Any
+
 import pytest
 import torch
 
-from actors.engine.attention import How
 from actors.engine.merged import MergedAttention
 from tests.bench.model_families.table import read_table, said
 from tests.bench.model_families.tiny import LAYERS, tiny_facts, tiny_model
@@ -26,13 +27,13 @@ def test_what_loading_lets_pass_is_compared_as_well(monkeypatch: pytest.MonkeyPa
     with store_client() as checked:
         assert verdict_of("mistral", checked=checked).kind == "exact"
 
-        def late(self: MergedAttention, *args: object) -> torch.Tensor:
-            *others, how = args
-            assert isinstance(how, How)
+        def late(self: MergedAttention, layer: int, *qkv: Any) -> torch.Tensor:
+            *tensors, how = qkv
             window = how.window and how.window + 1
-            return attend(self, *others, how._replace(window=window))  # type: ignore[arg-type]
+            found: torch.Tensor = attend(self, layer, *tensors, how._replace(window=window))
+            return found
 
-        attend = MergedAttention.attend
+        attend: Any = MergedAttention.attend
         monkeypatch.setattr(MergedAttention, "attend", late)
         monkeypatch.setattr("actors.engine.models.prove", lambda decoder, stock: None)
         assert verdict_of("mistral", checked=checked).kind == "silently_wrong"

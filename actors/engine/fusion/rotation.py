@@ -86,14 +86,13 @@ def _frequencies(decoder: Decoder) -> Tensor:
     no RoPE that transformers knows."""
     rotary: Any = getattr(decoder.model.get_decoder(), "rotary_emb", None)
     kinds = getattr(decoder.model.config.get_text_config(decoder=True), "layer_types", None) or ()
+    found = torch.zeros(1, 0, device=decoder.device)
     if hasattr(rotary, "inv_freq"):
         found = rotary.inv_freq.float()[None]
     elif kinds and all(hasattr(rotary, f"{kind}_inv_freq") for kind in kinds):
         rows = [getattr(rotary, f"{kind}_inv_freq").float() for kind in kinds]
         width = max(map(len, rows))  # some turn fewer dimensions in one type of layer
         found = torch.stack([torch.nn.functional.pad(row, (0, width - len(row))) for row in rows])
-    else:
-        found = torch.zeros(1, 0, device=decoder.device)
     return found[:, : decoder.layout.head_dim // 2]
 
 
@@ -112,5 +111,7 @@ def _keys(decoder: Decoder, first: int) -> Tensor:
 
 def _errors(moved: Tensor, wanted: Tensor) -> Tensor:
     """[L]: distance of keys from those that are wanted, as a share of these."""
-    away = (moved.float() - wanted.float()).flatten(1).norm(dim=1)
-    return away / wanted.float().flatten(1).norm(dim=1).clamp_min(1e-12)
+    away = torch.linalg.vector_norm(moved.float() - wanted.float(), dim=(1, 2, 3))
+    size = torch.linalg.vector_norm(wanted.float(), dim=(1, 2, 3))
+    shares: Tensor = away / size.clamp_min(1e-12)
+    return shares

@@ -11,6 +11,7 @@ import torch
 from actors.engine import head, proof
 from actors.engine.attention import How
 from actors.engine.models import Decoder, load_decoder
+from actors.engine.packed import Batch
 from actors.errors import UnavailableError, UnsupportedModelError
 from tests.actors.training.tiny import save_tiny
 
@@ -42,12 +43,12 @@ def test_attention_without_sinks_is_refused(
     kinds = ["full_attention", "sliding_attention"]
     model = save_tiny("gpt_oss", tmp_path, num_local_experts=4, layer_types=kinds)
     assert load_decoder(model).name
-    attend = proof.Batch.attend
+    attend = Batch.attend
 
     def without(self: Any, layer: int, q: Any, k: Any, v: Any, how: How) -> Any:
         return attend(self, layer, q, k, v, how._replace(sinks=None))
 
-    monkeypatch.setattr(proof.Batch, "attend", without)
+    monkeypatch.setattr(Batch, "attend", without)
     with pytest.raises(UnsupportedModelError, match="'gpt_oss' is refused: its logits"):
         load_decoder(model)
 

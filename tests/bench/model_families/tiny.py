@@ -68,7 +68,7 @@ MORE: dict[str, dict[str, Any]] = {
     "ministral": {"head_dim": 8},
     "nemotron": {"head_dim": 8, "num_key_value_heads": 2},
 }
-"""What types need beyond their defaults, which lack a value or leave out what they are known for."""
+"""What types need beyond their defaults, which lack a value or what they are known for."""
 AS_DEFAULT = frozenset({"lfm2", "lfm2_moe"})
 """Types of which MORE is what their published models have."""
 
