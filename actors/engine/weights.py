@@ -93,17 +93,23 @@ def _converted(package: str, cache: Path, progress: Progress | None) -> Path:
     if len(gguf) != 1:
         raise UnavailableError(f"package {package!r} holds {len(gguf)} GGUF files, expected one")
     target = cache / f"{package}-{importlib.metadata.version(package)}-float32"
+    return converted(gguf[0], target, progress)
+
+
+def converted(gguf: Path, target: Path, progress: Progress | None = None) -> Path:
+    """`target`, with what a GGUF file holds as safetensors in fp32; made once. Raises
+    UnavailableError."""
     if (target / "config.json").is_file():
         return target
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f".{target.name}.lock"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(target.parent / f".{target.name}.lock"):
             if not (target / "config.json").is_file():
-                _convert(gguf[0], target, progress or (lambda what, share: None))
+                _convert(gguf, target, progress or (lambda what, share: None))
     except OSError as error:
         raise UnavailableError(
-            f"cannot write converted weights to {cache}: {error.strerror or error}; needs about "
-            "600 MB; free space there or set model_cache_dir"
+            f"cannot write converted weights to {target.parent}: {error.strerror or error}; needs "
+            "some hundred MB; free space there or set model_cache_dir"
         ) from error
     return target
 

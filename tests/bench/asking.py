@@ -27,9 +27,9 @@ def scores(engine: RerankEngine, item: Asked) -> Scores:
     return engine.score("bench", item.question, item.passages, timeout_s=300).log_likelihoods
 
 
-def answer(engine: GenerateEngine, item: Asked) -> list[int]:
-    """Greedy tokens from the question and its first three passages."""
-    return greedy(engine, item.question, item.passages[:3])
+def answer(engine: GenerateEngine, item: Asked, passages: int = 3) -> list[int]:
+    """Greedy tokens from the question and its first passages."""
+    return greedy(engine, item.question, item.passages[:passages])
 
 
 def greedy(engine: GenerateEngine, question: str, passages: Sequence[str]) -> list[int]:
