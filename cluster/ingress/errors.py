@@ -167,7 +167,7 @@ def _validation(error: RequestValidationError) -> ApiError:
     path = [str(part) for part in first["loc"][1:]]
     param = context.get("field") or ".".join(path) or "body"
     value = first.get("input")
-    shown = f" (got {value!r})" if isinstance(value, (int, float, bool)) else ""
+    shown = f" (got {str(value)[:32]})" if isinstance(value, (int, float, bool)) else ""
     message = first["msg"].removeprefix("Value error, ")
     status = 400 if kind in ("unknown_field", "unsupported_field") else 422
     return ApiError(status, f"{param}: {message}{shown}", param, kind if status == 400 else None)

@@ -39,6 +39,11 @@ Text = Annotated[str, AfterValidator(_encodable)]
 """JSON may escape halves of characters, which no tokenizer and no digest can take."""
 
 
+def printable(name: str) -> str:
+    """A client's name for something, as an error can say it."""
+    return name[:100].encode(errors="backslashreplace").decode()
+
+
 def _template_kwargs(value: Any) -> TemplateKwargs:
     """Raises PydanticCustomError that names the variable."""
     field = "chat_template_kwargs"
@@ -47,7 +52,7 @@ def _template_kwargs(value: Any) -> TemplateKwargs:
     set_ones = {name: given for name, given in value.items() if given is not None}
     for name, given in set_ones.items():
         if reason := problem(name, given):
-            raise _refused(f"{field}.{name[:64]}", reason)
+            raise _refused(f"{field}.{printable(name)}", reason)
     return tuple(sorted(set_ones.items()))
 
 
@@ -82,7 +87,7 @@ class Body(BaseModel):
                 raise PydanticCustomError(
                     "unknown_field",
                     "unknown field; allowed: {allowed}",
-                    {"field": str(name)[:100], "allowed": ", ".join(sorted(known))},
+                    {"field": printable(str(name)), "allowed": ", ".join(sorted(known))},
                 )
         return {name: value for name, value in data.items() if value is not None}
 

@@ -169,6 +169,28 @@ async def test_bad_variables_are_named(
     assert response.json()["message"].startswith(f"{field}: ")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"\\ud800": 1, "question": "sky"}',
+        '{"chat_template_kwargs": {"\\ud800": 1}, "question": "sky"}',
+    ],
+)
+async def test_half_a_character_in_a_name_is_a_bad_name(
+    filled: httpx.AsyncClient, body: str
+) -> None:
+    kind = {"Content-Type": "application/json"}
+    response = await filled.post("/v1/rag/query", content=body, headers=kind)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"].endswith("\\ud800")
+
+
+async def test_a_number_of_any_length_has_a_short_error(filled: httpx.AsyncClient) -> None:
+    response = await filled.post("/v1/rag/query", json={"question": "sky", "seed": 10**4000})
+    assert response.status_code == 422
+    assert len(response.json()["message"]) < 200
+
+
 async def test_numbers_that_are_none_are_refused(filled: httpx.AsyncClient) -> None:
     for number in ("NaN", "Infinity", "1e999"):
         body = f'{{"question": "sky", "chat_template_kwargs": {{"budget": {number}}}}}'
