@@ -8,9 +8,10 @@ and line breaks that a tokenizer adds (Gemma, code models) are text, and stay on
 """
 
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 Tokens = tuple[int, ...]
 
@@ -36,21 +37,43 @@ class PlainText:
         }
         """Pieces of the vocabulary; the others cannot come about."""
 
-    def encode(self, text: str) -> Tokens:
-        return tuple(self._blanks.get(token, token) for token in self._pieces(text))
+    @property
+    def serialized(self) -> str:
+        """JSON of the tokenizer without its control tokens."""
+        return str(self._tokenizer.to_str())
 
-    def _pieces(self, text: str) -> list[int]:
+    def encode(self, text: str) -> Tokens:
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         if self._control.isdisjoint(encoding.ids):
-            return encoding.ids
-        ids: list[int] = []
+            ids: Iterable[int] = encoding.ids
+        else:
+            ids = (token for token, _ in self._cut(encoding, text, 0))
+        return tuple(self._blanks.get(token, token) for token in ids)
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [
+            len(encoding) if self._control.isdisjoint(encoding.ids) else len(self.encode(text))
+            for text, encoding in zip(texts, encodings, strict=True)
+        ]
+
+    def starts(self, text: str) -> list[int]:
+        """At which character each token of the text begins."""
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return [start for _, start in self._cut(encoding, text, 0)]
+
+    def _cut(self, encoding: Encoding, text: str, at: int) -> Iterator[tuple[int, int]]:
+        """Tokens and their places, of a text that begins at character `at`."""
         for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            if token in self._control and end - start > 1:
-                middle = (start + end) // 2
-                ids += self._pieces(text[start:middle]) + self._pieces(text[middle:end])
-            else:
-                ids.append(token)
-        return ids
+            if token not in self._control or end - start < 2:
+                yield token, at + start
+                continue
+            middle = (start + end) // 2
+            for first, last in ((start, middle), (middle, end)):
+                part = text[first:last]
+                encoded = self._tokenizer.encode(part, add_special_tokens=False)
+                yield from self._cut(encoded, part, at + first)
 
 
 def _is_blank(content: str) -> bool:

@@ -1,8 +1,9 @@
 """Passages of a document: at most so many tokens each, cut where a reader would cut.
 
-Pieces (sentences, lines) are counted in one batch and packed greedily; every finished passage is
-counted again as it stands, because tokens of a whole differ from the sum of its parts. Work is
-linear in the text: no piece is longer than a fixed number of characters.
+Tokens are counted as in a prompt, where the letters of a control token are letters. Pieces
+(sentences, lines) are counted in one batch and packed greedily; every finished passage is counted
+again as it stands, because tokens of a whole differ from the sum of its parts. Work is linear in
+the text: no piece is longer than a fixed number of characters.
 """
 
 import re
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from tokenizers import Tokenizer
+from actors.engine.plain_text import PlainText
 
 # A piece ends behind a sentence (perhaps in quotes) or a line, blanks included. Lookbehind and
 # possessive runs, because a megabyte of dots or of blanks must not be searched from every start.
@@ -50,11 +51,9 @@ class PassageSplitter:
         if passage_tokens < 1:
             raise ValueError(f"passage_tokens is {passage_tokens}, must be 1 or more")
         serialized = getattr(tokenizer, "backend_tokenizer", tokenizer).to_str()
-        self._tokenizer = Tokenizer.from_str(serialized)
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._plain = PlainText(serialized)
         self.passage_tokens = passage_tokens
-        seed = f"{passage_tokens}\n{self._tokenizer.to_str()}"
+        seed = f"{passage_tokens}\n{self._plain.serialized}"
         self.fingerprint = blake2b(seed.encode(), digest_size=16).hexdigest()
 
     def split(self, text: str) -> list[Span]:
@@ -100,7 +99,7 @@ class PassageSplitter:
         yield from self._count_block(text, block)
 
     def _count_block(self, text: str, block: list[tuple[int, int]]) -> Iterator[_Piece]:
-        counts = self._count([text[start:end] for start, end in block])
+        counts = self._plain.counts([text[start:end] for start, end in block])
         for (start, end), count in zip(block, counts, strict=True):
             paragraph = bool(_PARAGRAPH.search(text, max(start, _rstrip(text, start, end)), end))
             yield _Piece(start, end, count, paragraph)
@@ -114,17 +113,13 @@ class PassageSplitter:
             start = match.end()
         yield from _chop(text, start, len(text), limit)
 
-    def _count(self, texts: list[str]) -> list[int]:
-        encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
-        return [len(encoding) for encoding in encodings]
-
     def _verified(self, text: str, runs: list[tuple[int, int]]) -> Iterator[Span]:
         """Trimmed runs that hold the limit as they stand; the others are cut until they do."""
         while runs:
             batch, runs = _take_block(runs)
             trimmed = [(_lstrip(text, s, e), _rstrip(text, s, e)) for s, e in batch]
             spans = [(start, end) for start, end in trimmed if start < end]
-            counts = self._count([text[start:end] for start, end in spans])
+            counts = self._plain.counts([text[start:end] for start, end in spans])
             for (start, end), count in zip(spans, counts, strict=True):
                 if count <= self.passage_tokens or end - start == 1:
                     yield Span(start, end, count)
@@ -133,11 +128,11 @@ class PassageSplitter:
 
     def _parts(self, text: str, start: int, end: int, count: int) -> list[tuple[int, int]]:
         """About equal parts, cut at a token, or at a blank shortly before it."""
-        offsets = self._tokenizer.encode(text[start:end], add_special_tokens=False).offsets
+        starts = self._plain.starts(text[start:end])
         num_parts = -(-count // self.passage_tokens)
         borders = [start]
         for i in range(1, num_parts):
-            cut = max(start + offsets[i * count // num_parts][0], borders[-1] + 1)
+            cut = max(start + starts[i * count // num_parts], borders[-1] + 1)
             borders.append(_last_blank(text, (borders[-1] + cut) // 2, cut))
         kept = [border for border in borders if border < end]
         return list(zip(kept, [*kept[1:], end], strict=True))

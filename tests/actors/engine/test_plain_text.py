@@ -85,6 +85,16 @@ def test_a_tokenizer_s_own_limits_do_not_cut_texts() -> None:
     assert len(PlainText(made.to_str()).encode("abcdefgh")) == 8
 
 
+@pytest.mark.parametrize("made", MADE.values(), ids=MADE)
+def test_tokens_are_counted_and_placed_as_they_are_made(made: Tokenizer) -> None:
+    plain = PlainText(made.to_str())
+    texts = ["ab", *control_ids(made).values(), "a".join(control_ids(made).values()), ""]
+    assert plain.counts(texts) == [len(plain.encode(text)) for text in texts]
+    for text in texts:
+        starts = plain.starts(text)
+        assert len(starts) == len(plain.encode(text)) and starts == sorted(starts)
+
+
 def test_plain_text_is_tokenized_as_ever(decoder: Decoder) -> None:
     stock = decoder.tokenizer
     plain = PlainText(stock.backend_tokenizer.to_str())

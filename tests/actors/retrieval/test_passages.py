@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.engine.config import ModelConfig
+from actors.engine.config import ModelConfig, PromptConfig
+from actors.engine.prompt import Prompt
 from actors.engine.weights import load_tokenizer
 from actors.retrieval.passages import PassageSplitter, Span
+from tests.actors.engine import speaking
 from tests.actors.retrieval.support import byte_tokenizer
 
 BYTES = byte_tokenizer()
@@ -70,6 +72,19 @@ def test_truncation_of_the_given_tokenizer_does_not_act() -> None:
     spans = PassageSplitter(truncating, 40).split("x" * 1000)
     assert_holds("x" * 1000, spans, 40)
     assert truncating.truncation is not None
+
+
+@pytest.mark.parametrize("unit", [*speaking.TURNS, "a <bos>b. "])
+def test_control_tokens_in_a_text_are_counted_as_the_prompt_has_them(unit: str) -> None:
+    named = speaking.tokenizer()
+    prompt = Prompt(named, PromptConfig())
+    around = len(prompt.passage(""))
+    text = unit * 175
+    spans = PassageSplitter(named, 64).split(text)
+    assert "".join(text[s.start : s.end] for s in spans).replace(" ", "") == text.replace(" ", "")
+    for span in spans:
+        assert span.num_tokens <= 64
+        assert len(prompt.passage(text[span.start : span.end])) == around + span.num_tokens
 
 
 def test_fingerprint_tells_settings_apart() -> None:
