@@ -20,12 +20,12 @@ from actors.messages import (
     PassagePage,
     RecordResult,
 )
+from actors.passages import PassageSplitter
 from actors.retrieval.config import RetrievalConfig
 from actors.retrieval.corpus import CorpusWriter
 from actors.retrieval.embedding import Embedder
 from actors.retrieval.names import check_limit, check_names
 from actors.retrieval.neighbours import neighbourhoods
-from actors.retrieval.passages import PassageSplitter
 from actors.retrieval.remote import open_storage
 from actors.retrieval.snapshot import Snapshot
 from actors.whereabouts import whereabouts

@@ -16,6 +16,7 @@ from actors.errors import UnavailableError
 from actors.farewell import farewell
 from actors.messages import (
     CacheReport,
+    FitRequest,
     FusedSegment,
     FuseRequest,
     GenerateChunk,
@@ -79,6 +80,10 @@ class Generator:
                         return
             finally:
                 self._batcher.cancel(job)
+
+    async def fit(self, request: FitRequest) -> int:
+        """How many of a conversation's oldest exchanges have to go. Raises RequestError."""
+        return await asyncio.to_thread(self._engine.fit, request)
 
     async def fuse(self, request: FuseRequest) -> CacheReport:
         """Make fused segments, one after another: requests and their tokens get in between.

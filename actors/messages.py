@@ -85,6 +85,9 @@ class SearchRequest:
     query: str
     top_n: int
     timeout_s: float
+    earlier: tuple[str, ...] = ()
+    """The user's turns before the query, oldest first: searched for with it as far as the embedder
+    reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +199,16 @@ class CacheReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """Something that did not fit whole: its first tokens were used."""
+
+    index: int
+    """Among the request's own, from 0."""
+    num_tokens: int
+    num_kept: int
+
+
+@dataclass(frozen=True, slots=True)
 class RerankRequest:
     request_id: str
     tenant: str
@@ -204,6 +217,11 @@ class RerankRequest:
     timeout_s: float
     replicas: tuple[str, ...] = ()
     """Which replicas are to have it, best first; none: any."""
+    earlier: tuple[str, ...] = ()
+    """The user's turns before the query, oldest first: scored with it up to
+    `reranker.max_question_tokens`."""
+    max_document_tokens: int | None = None
+    """Longer texts are cut there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +236,8 @@ class RerankResult:
     cache: CacheReport
     seconds: float
     scale: Scale = "log_probability"
+    cuts: tuple[Cut, ...] = ()
+    """Texts of which only the first tokens were looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +297,20 @@ class GenerateRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class FitRequest:
+    """How much of a conversation fits beside passages that are still to be found."""
+
+    messages: tuple[Message, ...]
+    num_passages: int
+    passage_tokens: int
+    """Of the longest, without the template around it."""
+    max_tokens: int
+    """Of the answer."""
+    timeout_s: float
+    chat_template_kwargs: TemplateKwargs = ()
+
+
+@dataclass(frozen=True, slots=True)
 class GenerateChunk:
     """A piece of the answer. The last one has `finish_reason`, counts and the report."""
 
@@ -287,3 +321,7 @@ class GenerateChunk:
     ttft_s: float = 0.0
     """Request in the generator to first token."""
     cache: CacheReport | None = None
+    num_left_out: int = 0
+    """Oldest messages of the conversation that had no room."""
+    cuts: tuple[Cut, ...] = ()
+    """Passages that were cut, by their place in the request."""

@@ -172,7 +172,14 @@ class RerankQueue:
         started = time.monotonic()
         try:
             asks = [
-                Ask(w.request.query, w.request.texts, w.deadline, w.future.is_abandoned)
+                Ask(
+                    w.request.query,
+                    w.request.texts,
+                    w.deadline,
+                    w.future.is_abandoned,
+                    w.request.earlier,
+                    w.request.max_document_tokens,
+                )
                 for w in begun
             ]
             for i, outcome in self._engine.score_batch(begun[0].request.tenant, asks):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from actors.conversation import joined
 from actors.errors import ActorError, ExpiredError, OverloadedError, RequestError, UnavailableError
 from actors.messages import SearchRequest, SearchResult
 from actors.retrieval.config import RetrievalConfig
@@ -156,13 +157,16 @@ class Retriever:
 
     def _answer(self, batch: Sequence[_Waiting]) -> list[Answer]:
         """One embedding pass for all, one search for each collection and `top_n`."""
-        vectors = self._embedder.embed([waiting.request.query for waiting in batch])
+        vectors = self._embedder.embed([self._text(waiting.request) for waiting in batch])
         answers: dict[int, Answer] = {}
         order = sorted(range(len(batch)), key=lambda i: _target(batch[i].request))
         for target, group in groupby(order, key=lambda i: _target(batch[i].request)):
             rows = list(group)
             answers |= zip(rows, self._search(target, vectors[rows]), strict=True)
         return [answers[i] for i in range(len(batch))]
+
+    def _text(self, request: SearchRequest) -> str:
+        return joined(request.earlier, request.query, self._embedder.fits)
 
     def _search(self, target: tuple[str, str, int], vectors: Vectors) -> list[Answer]:
         """A collection that cannot be searched fails its own questions, not the batch's others."""

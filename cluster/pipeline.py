@@ -8,13 +8,16 @@ Closing the stream of events closes the generator's.
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TypeVar
 
+from actors.conversation import Conversation
 from actors.errors import UnavailableError
 from actors.messages import (
     CacheReport,
+    Cut,
+    FitRequest,
     Found,
     GenerateChunk,
     GenerateRequest,
@@ -24,13 +27,15 @@ from actors.messages import (
 )
 from cluster.deadline import Deadline, within
 from cluster.errors import NotFoundError, ReplicaLostError
-from cluster.query import Answer, Candidates, Piece, Query, Retrieval, Source
+from cluster.query import Answer, Candidates, Piece, Query, Retrieval, Source, Truncated
 from cluster.services import Services
 from cluster.usage import Usage
 
 T = TypeVar("T")
 
 RETRY_PAUSE_S = 0.2
+MAX_TURN_CHARS = 20_000
+"""A longer turn before the question is not searched for: no embedder reads that far."""
 
 
 @dataclass(slots=True)
@@ -75,11 +80,15 @@ class Pipeline:
         self._usage = usage or Usage()
 
     async def answer(self, query: Query) -> AsyncGenerator[Piece | Answer]:
-        """Pieces of the answer, then the `Answer`. Raises the errors of `actors.errors`."""
+        """Pieces of the answer, then the `Answer`. A conversation that is too long loses its oldest
+        exchanges before anything is searched. Raises the errors of `actors.errors`."""
         run = Run(Deadline(self._timeout_s), self._usage)
-        sources: tuple[Source, ...] = ()
+        if query.raw_prompt is None:
+            query = await self._fitting(query, run)
+        found, sources = Candidates((), {}, {}), tuple[Source, ...]()
         if query.retrieval:
-            sources = await self._sources(query.request_id, query.tenant, query.retrieval, run)
+            found = await self._found(query.request_id, query.tenant, query.retrieval, run)
+            sources = found.sources
         text, started, last = "", perf_counter(), GenerateChunk("", "error")
         async with aclosing(self._generate(query, sources, run)) as chunks:
             async for last in chunks:
@@ -104,39 +113,97 @@ class Pipeline:
             {**run.usage.cache, "total": total},
             last.prompt_tokens,
             last.completion_tokens,
+            Truncated(
+                messages=query.num_left_out + last.num_left_out,
+                passages=_together(found.truncated.passages, last.cuts),
+            ),
         )
 
     async def candidates(self, request_id: str, tenant: str, retrieval: Retrieval) -> Candidates:
         """What an answer would be made from: the best `top_k` of `top_n`."""
         run = Run(Deadline(self._timeout_s), self._usage)
-        sources = await self._sources(request_id, tenant, retrieval, run)
+        found = await self._found(request_id, tenant, retrieval, run)
         run.usage.timings_ms["total"] = run.deadline.elapsed_s * 1000
-        return Candidates(sources, run.rounded_ms(), run.usage.cache)
+        return replace(found, timings_ms=run.rounded_ms(), cache=run.usage.cache)
 
     async def rerank(
-        self, request_id: str, tenant: str, query: str, texts: Sequence[str]
+        self,
+        request_id: str,
+        tenant: str,
+        query: str,
+        texts: Sequence[str],
+        max_document_tokens: int | None = None,
     ) -> RerankResult:
         """Scores of the texts, in their order."""
         run = Run(Deadline(self._timeout_s), self._usage)
-        return await self._rerank(request_id, tenant, query, texts, run)
+        return await self._rerank(
+            RerankRequest(
+                request_id,
+                tenant,
+                query,
+                tuple(texts),
+                run.deadline.left_s(),
+                max_document_tokens=max_document_tokens,
+            ),
+            run,
+        )
 
-    async def _sources(
+    async def _fitting(self, query: Query, run: Run) -> Query:
+        """Without the exchanges that have no room, and with what of the others is searched for."""
+        said = Conversation.of(query.messages)
+        retrieval = query.retrieval
+        gone = 0
+        if said.history:
+            size = (retrieval.top_k, retrieval.passage_tokens) if retrieval else (0, 0)
+            max_tokens = query.sampling.max_tokens
+            gone = await run.stage(
+                "fit",
+                lambda left_s: self._services.generator.fit(
+                    FitRequest(
+                        query.messages, *size, max_tokens, left_s, query.chat_template_kwargs
+                    )
+                ),
+            )
+        kept = said.without(gone)
+        if retrieval:
+            earlier = kept.questions(retrieval.history_turns)[:-1]
+            retrieval = replace(retrieval, earlier=tuple(filter(_is_searchable, earlier)))
+        num_left_out = query.num_left_out + said.num_messages(gone)
+        return replace(
+            query, messages=kept.messages, retrieval=retrieval, num_left_out=num_left_out
+        )
+
+    async def _found(
         self, request_id: str, tenant: str, retrieval: Retrieval, run: Run
-    ) -> tuple[Source, ...]:
+    ) -> Candidates:
         found = await self._search(tenant, retrieval, run)
         if not found:
             run.usage.cache["rerank"] = CacheReport()
-            return ()
-        texts = [hit.passage.text for hit in found]
-        ranking = await self._rerank(request_id, tenant, retrieval.question, texts, run)
-        return order(found, ranking.log_likelihoods, self._dense_weight)[: retrieval.top_k]
+            return Candidates((), {}, {})
+        texts = tuple(hit.passage.text for hit in found)
+        ranking = await self._rerank(
+            RerankRequest(
+                request_id,
+                tenant,
+                retrieval.question,
+                texts,
+                run.deadline.left_s(),
+                earlier=retrieval.earlier,
+            ),
+            run,
+        )
+        places = order(found, ranking.log_likelihoods, self._dense_weight)[: retrieval.top_k]
+        cuts = {cut.index: cut for cut in ranking.cuts}
+        cut = [replace(cuts[i], index=n) for n, (i, _) in enumerate(places) if i in cuts]
+        sources = tuple(source for _, source in places)
+        return Candidates(sources, {}, {}, Truncated(passages=tuple(cut)))
 
     async def _search(self, tenant: str, retrieval: Retrieval, run: Run) -> tuple[Found, ...]:
         name, question, top_n = retrieval.collection, retrieval.question, retrieval.top_n
         result = await run.stage(
             "search",
             lambda left_s: self._services.retriever.search(
-                SearchRequest(tenant, name, question, top_n, left_s)
+                SearchRequest(tenant, name, question, top_n, left_s, retrieval.earlier)
             ),
         )
         if result.version == 0:
@@ -147,14 +214,10 @@ class Pipeline:
             )
         return result.found
 
-    async def _rerank(
-        self, request_id: str, tenant: str, query: str, texts: Sequence[str], run: Run
-    ) -> RerankResult:
+    async def _rerank(self, request: RerankRequest, run: Run) -> RerankResult:
         result = await run.stage(
             "rerank",
-            lambda left_s: self._services.reranker.rerank(
-                RerankRequest(request_id, tenant, query, tuple(texts), left_s)
-            ),
+            lambda left_s: self._services.reranker.rerank(replace(request, timeout_s=left_s)),
         )
         run.usage.cache["rerank"] = result.cache
         return result
@@ -197,8 +260,9 @@ class Pipeline:
 
 def order(
     found: Sequence[Found], log_likelihoods: Sequence[float], dense_weight: float
-) -> tuple[Source, ...]:
-    """Best first by log-likelihood + dense_weight x cosine; equal scores keep their order."""
+) -> list[tuple[int, Source]]:
+    """Best first by log-likelihood + dense_weight x cosine, with their places in `found`; equal
+    scores keep their order."""
     sources = [
         Source(
             hit.passage,
@@ -209,7 +273,17 @@ def order(
         )
         for hit, likelihood in zip(found, log_likelihoods, strict=True)
     ]
-    return tuple(sorted(sources, key=lambda source: -source.score))
+    return sorted(enumerate(sources), key=lambda pair: -pair[1].score)
+
+
+def _together(ranked: Sequence[Cut], used: Sequence[Cut]) -> tuple[Cut, ...]:
+    """Cuts of sources, of either stage: what the generator has cut counts."""
+    cuts = {cut.index: cut for cut in (*ranked, *used)}
+    return tuple(cuts[index] for index in sorted(cuts))
+
+
+def _is_searchable(turn: str) -> bool:
+    return bool(turn.strip()) and "\0" not in turn and len(turn) <= MAX_TURN_CHARS
 
 
 async def _bounded(

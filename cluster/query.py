@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from actors.messages import CacheReport, FinishReason, Message, Passage, Sampling, TemplateKwargs
+from actors.messages import (
+    CacheReport,
+    Cut,
+    FinishReason,
+    Message,
+    Passage,
+    Sampling,
+    TemplateKwargs,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +22,12 @@ class Retrieval:
     question: str
     top_n: int
     top_k: int
+    passage_tokens: int
+    """Of the longest passage of the collection."""
+    history_turns: int
+    """So many of the user's last turns are searched for, the question the last of them."""
+    earlier: tuple[str, ...] = ()
+    """Those turns that stand before the question, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +37,12 @@ class Query:
     retrieval: Retrieval | None
     """None: the generator answers without passages."""
     messages: tuple[Message, ...]
+    """A conversation; the oldest exchanges are left out where it is too long."""
     sampling: Sampling
     raw_prompt: str | None = None
     chat_template_kwargs: TemplateKwargs = ()
+    num_left_out: int = 0
+    """Messages of it that have been left out already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +60,18 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Truncated:
+    """What was not used whole."""
+
+    messages: int = 0
+    """Oldest ones of the conversation that were left out."""
+    passages: tuple[Cut, ...] = ()
+    """By their place among the sources."""
+    documents: tuple[Cut, ...] = ()
+    """Texts to rank, by their place in the request."""
+
+
+@dataclass(frozen=True, slots=True)
 class Candidates:
     """What was found and reranked, best first; nothing was generated."""
 
@@ -51,6 +80,7 @@ class Candidates:
     """By stage: search, rerank, total."""
     cache: Mapping[str, CacheReport]
     """By stage: rerank."""
+    truncated: Truncated = Truncated()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +100,4 @@ class Answer:
     """By stage: rerank, generate; and their total."""
     prompt_tokens: int
     completion_tokens: int
+    truncated: Truncated = Truncated()

@@ -5,8 +5,10 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+from actors.conversation import Conversation
 from actors.messages import (
     CacheReport,
+    FitRequest,
     FusedSegment,
     FuseRequest,
     GenerateChunk,
@@ -20,14 +22,15 @@ from cluster.splitting import bound_of, counted, split
 
 @dataclass(frozen=True, slots=True)
 class RemoteGenerator(Remote):
-    """A prompt goes to the replica that has answered from most of its leading passages."""
+    """A prompt goes to the replica that has answered from most of what it begins with: exchanges of
+    its conversation, then passages."""
 
     open_requests: Counter[str] = field(default_factory=Counter)
     """Of this process, by the replica they were meant for."""
     paths: RoutedPaths = field(default_factory=RoutedPaths)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateChunk]:
-        names = self._order(request.passages)
+        names = self._order((*_history(request), *request.passages))
         with counted(self.open_requests, names, 1), translated(self.name):
             name_apart()
             call = self.handle.options(method_name="generate", stream=True)
@@ -38,15 +41,18 @@ class RemoteGenerator(Remote):
             finally:
                 stream.cancel()
 
-    def _order(self, passages: Sequence[str]) -> tuple[str, ...]:
-        """Where the longest path is, unless that replica has its share to do; a new first passage
+    def _order(self, leading: Sequence[str]) -> tuple[str, ...]:
+        """Where the longest path is, unless that replica has its share to do; a new first piece
         has its replica by rendezvous."""
         names = replicas.known(self.handle.deployment_name)
-        order = split(passages[:1], names, self.open_requests)[0].replicas
+        order = split(leading[:1], names, self.open_requests)[0].replicas
         if not order:
             return ()
         bound = bound_of(names, self.open_requests, 1)
-        return self.paths.order(passages, order, lambda name: self.open_requests[name] < bound)
+        return self.paths.order(leading, order, lambda name: self.open_requests[name] < bound)
+
+    async def fit(self, request: FitRequest) -> int:
+        return cast(int, await self.call("fit", request, timeout_s=request.timeout_s))
 
     async def fuse(self, request: FuseRequest) -> CacheReport:
         call = self.call("fuse", request, timeout_s=request.timeout_s)
@@ -62,3 +68,11 @@ class RemoteGenerator(Remote):
         """By every replica: any of them may have kept some."""
         removed = await self.broadcast("forget", tenant, texts, fused, timeout_s=timeout_s)
         return sum(cast("list[int]", removed))
+
+
+def _history(request: GenerateRequest) -> list[str]:
+    """A text for each exchange of the conversation."""
+    if request.raw_prompt is not None:
+        return []
+    exchanges = Conversation.of(request.messages).history
+    return ["\n".join(message.content for message in exchange) for exchange in exchanges]

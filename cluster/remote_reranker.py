@@ -79,4 +79,14 @@ def merged(parts: Sequence[Part], results: Sequence[RerankResult]) -> RerankResu
         sum((result.cache for result in results), start=CacheReport()),
         max(result.seconds for result in results),
         results[0].scale,
+        tuple(
+            sorted(
+                (
+                    replace(cut, index=part.indices[cut.index])
+                    for part, result in zip(parts, results, strict=True)
+                    for cut in result.cuts
+                ),
+                key=lambda cut: cut.index,
+            )
+        ),
     )

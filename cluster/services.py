@@ -15,6 +15,7 @@ from actors.messages import (
     DeleteResult,
     Document,
     DocumentPage,
+    FitRequest,
     FusedSegment,
     FuseRequest,
     GenerateChunk,
@@ -99,6 +100,10 @@ class RerankerService(Deployment, Protocol):
 
 class GeneratorService(Deployment, Protocol):
     def generate(self, request: GenerateRequest) -> AsyncGenerator[GenerateChunk]: ...
+
+    async def fit(self, request: FitRequest) -> int:
+        """How many of a conversation's oldest exchanges have to go."""
+        ...
 
     async def fuse(self, request: FuseRequest) -> CacheReport: ...
 

@@ -1,7 +1,7 @@
 """What the service answers, as typed records. Unknown fields of a newer service are ignored."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from actors.messages import CacheReport, DocumentInfo
@@ -47,6 +47,9 @@ class Answer:
     cache: dict[str, CacheReport]
     """By stage: rerank, generate."""
     usage: dict[str, int]
+    truncated: dict[str, Any] = field(default_factory=dict)
+    """What was not used whole: `messages`, how many of a conversation's oldest; `passages`, with
+    their `index` among the sources, `tokens` and `kept_tokens`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,8 @@ class Candidates:
     """search, rerank, total."""
     cache: dict[str, CacheReport]
     """By stage: rerank."""
+    truncated: dict[str, Any] = field(default_factory=dict)
+    """See Answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,8 @@ class Ranking:
 
     results: tuple[Ranked, ...]
     total_tokens: int
+    truncated: dict[str, Any] = field(default_factory=dict)
+    """`documents` that were not looked at whole: `index`, `tokens`, `kept_tokens`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,8 @@ def read_candidates(data: Mapping[str, Any]) -> Candidates:
 
 def read_ranking(data: Mapping[str, Any]) -> Ranking:
     results = tuple(read(Ranked, result) for result in data["results"])
-    return Ranking(results, int(data.get("usage", {}).get("total_tokens", 0)))
+    total_tokens = int(data.get("usage", {}).get("total_tokens", 0))
+    return Ranking(results, total_tokens, dict(data.get("hyperrag", {}).get("truncated", {})))
 
 
 def _reported(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from actors.engine.candidates import Candidate
+from actors.engine.documents import Document
 from actors.engine.plain_text import Tokens
 from actors.engine.scoring import Suffix
 from actors.errors import ActorError, ExpiredError, UnavailableError
-from actors.messages import CacheReport, RerankResult, Scale
+from actors.messages import CacheReport, Cut, RerankResult, Scale
 
 Abandoned = Callable[[], bool]
 """Whether nobody waits for the answer any more: asked between passes."""
@@ -32,17 +33,20 @@ class Ask:
     texts: Sequence[str]
     deadline: float
     abandoned: Abandoned = never
+    earlier: tuple[str, ...] = ()
+    max_document_tokens: int | None = None
+    """See RerankRequest."""
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """An accepted question: scores come in as passes end, equal texts are scored once."""
+    """An accepted question: scores come in as passes end, equal passages are scored once."""
 
     index: int
     """In the batch."""
     deadline: float
     suffix: Suffix
-    passages: Sequence[Tokens]
+    documents: Sequence[Document]
     prefix_tokens: int
     scale: Scale
     report: CacheReport
@@ -54,6 +58,11 @@ class Job:
 
     def __post_init__(self) -> None:
         self.wanted = frozenset(self.passages)
+
+    @property
+    def passages(self) -> list[Tokens]:
+        """Of all documents, in their order."""
+        return [passage for document in self.documents for passage in document.passages]
 
     @property
     def is_open(self) -> bool:
@@ -78,13 +87,19 @@ class Job:
         if self.error is not None:
             return self.error
         fixed = self.prefix_tokens + self.suffix.num_tokens
+        scores = self.scores
         return RerankResult(
-            log_likelihoods=tuple(self.scores[passage] for passage in self.passages),
+            log_likelihoods=tuple(max(scores[p] for p in d.passages) for d in self.documents),
             num_tokens=sum(fixed + len(passage) for passage in self.passages),
             cache=self.report,
             seconds=time.monotonic() - self.started,
             scale=self.scale,
+            cuts=cuts_of(self.documents),
         )
+
+
+def cuts_of(documents: Sequence[Document]) -> tuple[Cut, ...]:
+    return tuple(cut for i, document in enumerate(documents) if (cut := document.cut(i)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -260,6 +260,8 @@ class Batcher:
                     completion_tokens=sequence.num_new,
                     ttft_s=job.ttft_s,
                     cache=sequence.cache,
+                    num_left_out=sequence.num_left_out,
+                    cuts=sequence.cuts,
                 )
             )
         return reason is not None

@@ -4,8 +4,9 @@ What stands between the marks is the template's own and may hold control tokens;
 marks' places as tokens, never as text. Marks are drawn at random, so no text can contain one.
 
 Templates differ in what they take. One that has no system role, or puts the system's text behind
-the first user's, gets it at the beginning of the first user's turn. One that prints a date gets a
-fixed one: today's would make every stored segment new each day.
+the first user's, gets it at the beginning of the first user's turn; one that takes no system text
+between turns gets that as the user's. One that prints a date gets a fixed one: today's would make
+every stored segment new each day.
 """
 
 import re
@@ -42,7 +43,9 @@ class ChatTemplate:
         self._variables = {**options, "strftime_now": day.strftime}
         self._nonce = secrets.token_hex(8)
         self._any_mark = re.compile(f"\u241e{self._nonce}\\.(\\d+)\u241e")
-        self.has_system = self._takes_system()
+        self.has_system = self._keeps(("system", *_EXAMPLE))
+        later: tuple[Role, ...] = ("user", "assistant", "system", "user")
+        self.has_later_systems = self._keeps(("system", *later) if self.has_system else later)
         try:
             self.between(1, ["user"])
         except RequestError as error:
@@ -80,16 +83,23 @@ class ChatTemplate:
             raise RequestError("messages", "holds a turn that the model's template leaves out")
         return [*pieces[:-1:2], pieces[-1] if ends else ""]
 
-    def _takes_system(self) -> bool:
-        """Whether it puts the system's text once, before the first user's, in conversations."""
-        system, first, last = (self._mark(i) for i in range(3))
-        turns = [first, "answer", last]
+    def taken(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages behind the leading system's, in roles that the template has there."""
+        if self.has_later_systems:
+            return list(messages)
+        return [Message("user", m.content) if m.role == "system" else m for m in messages]
+
+    def _keeps(self, roles: Sequence[Role]) -> bool:
+        """Whether texts of systems and users are put once each, in their order."""
+        marks = {i: self._mark(i) for i, role in enumerate(roles) if role != "assistant"}
         try:
-            example = [("system", system), *zip(_EXAMPLE, turns, strict=True)]
-            text = self._apply(example, True, NO_OPTIONS)
+            text = self._apply(
+                [(r, marks.get(i, "answer")) for i, r in enumerate(roles)], True, NO_OPTIONS
+            )
         except _FAILURES:
             return False
-        return text.count(system) == 1 and text.find(system) < text.find(first)
+        places = [text.find(mark) for mark in marks.values()]
+        return places == sorted(places) and all(text.count(m) == 1 for m in marks.values())
 
     def _render(
         self,

@@ -56,7 +56,7 @@ class AutoPrefill:
 
     def prefill(self, plan: Plan, kv: Tensor, deadline: float) -> tuple[Tensor, CacheReport]:
         """See `Prefill`; the report says what was chosen, and why."""
-        if plan.num_passages < 2:
+        if not plan.num_stale:
             hidden, report = self._exact.prefill(plan, kv, deadline)
             return hidden, replace(report, reason="there is no second passage")
         exact, fusion = self.forecasts(plan)
@@ -70,7 +70,7 @@ class AutoPrefill:
 
     def forecasts(self, plan: Plan) -> tuple[Forecast, Forecast]:
         """Of the exact way and of fusion, for what the store has now."""
-        passages = self._fusion.paths(plan)
+        passages = self._fusion.paths(plan)[-plan.num_passages :]
         keys = {spec.key for path in (plan.path, *passages) for spec in path}
         there = self._segments.locate(keys)
         return self._of_exact(plan, there), self._of_fusion(plan, passages, there)
@@ -87,11 +87,16 @@ class AutoPrefill:
         found = [path[-1] for path in passages if path[-1].key in there]
         missing = [path[-1] for path in passages if path[-1].key not in there]
         repaired = int(self._config.ratio * plan.num_passage_tokens) + len(plan.tail)
+        if plan.num_history:
+            lead = list(takewhile(lambda s: s.key in there, plan.path[: len(plan.lead)]))
+            repaired += sum(map(len, plan.lead[len(lead) :]))
+            found += lead
         compute_s = self._pace.seconds(plan.num_tokens // 2, repaired)
         if missing:
             num_missing = sum(spec.layout.num_tokens for spec in missing)
             compute_s += self._pace.seconds(len(plan.pieces[0]), num_missing)
-        return Forecast(self._load_s(found, there), compute_s, len(found))
+        num_found = len(passages) - len(missing)
+        return Forecast(self._load_s(found, there), compute_s, num_found)
 
     def _load_s(self, found: Iterable[SegmentSpec], there: Mapping[SegmentKey, TierName]) -> float:
         nbytes = Counter[TierName]()
@@ -101,7 +106,7 @@ class AutoPrefill:
 
 
 def _reason(plan: Plan, exact: Forecast, fusion: Forecast) -> str:
-    in_order = max(0, exact.num_cached - 1)
+    in_order = max(0, exact.num_cached - len(plan.lead))
     return (
         f"predicted {exact.seconds:.2f} s exact ({in_order} of {plan.num_passages} passages "
         f"cached in this order), {fusion.seconds:.2f} s with fusion ({fusion.num_cached} cached)"

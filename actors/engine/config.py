@@ -156,6 +156,9 @@ class RerankerConfig:
     num_replicas: int = 1
     max_candidates: int = 1000
     max_question_tokens: int = 512
+    max_document_passages: int = 8
+    """A text to rank that is longer than a passage (`prompt.max_passage_tokens`) has the score of
+    the best of so many of its first passages."""
     batch_tokens: int = 2560
     """Rows of one forward pass; more candidates are scored in several."""
     pinned_tokens: int = 16384
@@ -174,7 +177,7 @@ class RerankerConfig:
         for name in ("num_replicas", "max_candidates", "max_question_tokens", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"reranker.{name} is {getattr(self, name)}, must be 1 or more")
-        for name in ("pinned_tokens", "max_waiting"):
+        for name in ("pinned_tokens", "max_waiting", "max_document_passages"):
             if getattr(self, name) < 1:
                 raise ValueError(f"reranker.{name} is {getattr(self, name)}, must be 1 or more")
         if self.batch_latency_s < 0:

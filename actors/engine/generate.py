@@ -23,7 +23,14 @@ from actors.engine.sampling import Sampler, TextStream, validate
 from actors.engine.segments import Segments
 from actors.engine.start import Meanwhile, nothing
 from actors.errors import RequestError, UnavailableError
-from actors.messages import CacheReport, FusedSegment, GenerateRequest, Neighbourhood
+from actors.messages import (
+    CacheReport,
+    Cut,
+    FitRequest,
+    FusedSegment,
+    GenerateRequest,
+    Neighbourhood,
+)
 from kvstore.client import StoreClient
 from kvstore.keys import fused_tag, make_root, tag
 from kvstore.types import Path, TierStats
@@ -42,6 +49,9 @@ class Sequence:
     sampler: Sampler
     text: TextStream
     cache: CacheReport
+    num_left_out: int
+    cuts: tuple[Cut, ...]
+    """See GenerateChunk."""
 
     def lane(self) -> Lane:
         n = self.length
@@ -116,6 +126,8 @@ class GenerateEngine:
             sampler=sampler,
             text=TextStream(self._tokenizer, request.sampling.stop),
             cache=report,
+            num_left_out=plan.num_left_out,
+            cuts=plan.cuts,
         )
 
     def step(self, sequences: Seq[Sequence]) -> dict[int, UnavailableError]:
@@ -142,6 +154,10 @@ class GenerateEngine:
 
     def ends(self, token: int) -> bool:
         return token in self._decoder.eos_ids
+
+    def fit(self, request: FitRequest) -> int:
+        """See `Planner.fit`. From any thread."""
+        return self._planner.fit(request)
 
     def announce(self, request_id: str, request: GenerateRequest) -> None:
         """Tell the store what a request that waits will need. From any thread."""

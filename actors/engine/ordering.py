@@ -25,11 +25,11 @@ class _Found:
 
 
 def canonical(plan: Plan, segments: Segments, layout: Layout) -> Plan:
-    """The longest path that the store has of the plan's prefix and any of its passages, then the
+    """The longest path that the store has of what leads the plan and any of its passages, then the
     others in the order given. Asks the store once for each passage of that path."""
     if plan.num_passages < 2:
         return plan
-    best = _Found(plan.path[:1])
+    best = _Found(plan.path[: len(plan.lead)])
     found = [best]
     while found := _longer(plan, found, segments, layout):
         best = max([best, *found], key=lambda f: f.num_tokens)
@@ -39,12 +39,12 @@ def canonical(plan: Plan, segments: Segments, layout: Layout) -> Plan:
 
 def reordered(plan: Plan, order: Sequence[int], layout: Layout) -> Plan:
     """The plan with its passages in another order."""
-    pieces = (plan.pieces[0], *(plan.pieces[1 + i] for i in order))
-    path = plan.path[:1]
-    for piece in pieces[1:]:
+    passages = [plan.passages[i] for i in order]
+    path = plan.path[: len(plan.lead)]
+    for piece in passages:
         path = extend(plan.root, path, piece, layout)
     neighbours = tuple(plan.neighbours[i] for i in order) if plan.neighbours else ()
-    return replace(plan, pieces=pieces, path=path, neighbours=neighbours)
+    return replace(plan, pieces=(*plan.lead, *passages), path=path, neighbours=neighbours)
 
 
 def _longer(
@@ -54,7 +54,7 @@ def _longer(
     tried = [
         _Found(extend(plan.root, f.path, passage, layout), (*f.order, i))
         for f in found
-        for i, passage in enumerate(plan.pieces[1:])
+        for i, passage in enumerate(plan.passages)
         if i not in f.order
     ]
     there = segments.locate([f.path[-1].key for f in tried])

@@ -63,6 +63,12 @@ class PlainText:
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         return [start for _, start in self._cut(encoding, text, 0)]
 
+    def head(self, text: str, num: int) -> str:
+        """A beginning of the text, cut where a token begins, that has at most `num` tokens."""
+        while len(starts := self.starts(text)) > num:
+            text = text[: starts[num]]
+        return text
+
     def _cut(self, encoding: Encoding, text: str, at: int) -> Iterator[tuple[int, int]]:
         """Tokens and their places, of a text that begins at character `at`."""
         for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):

@@ -4,6 +4,10 @@ The longest gap-free path that the store has is copied into the sequence's KV bu
 passages are computed in one pass and stored for the next request. The question is always a pass of
 its own: its shapes, and so its rounding, do not depend on what was stored, and a warm answer is the
 cold one, token for token, in bf16 as well.
+
+Exchanges of a conversation are stored, for its next turn. Passages behind them are of use to none
+but who sends the same exchanges again, as a greeting or examples are sent: they are stored from the
+second time on that a history comes.
 """
 
 import time
@@ -149,8 +153,9 @@ class PrefixPrefill:
     def _sinks(self, plan: Plan, kv: Tensor, lease: Lease, num_hits: int) -> dict[SegmentKey, Move]:
         """Of the segments that are ours to compute, from the buffer to their extents."""
         at = sum(map(len, plan.pieces[:num_hits]))
-        sinks = {}
-        for spec in plan.path[num_hits:]:
+        num_lead, sinks = len(plan.lead), {}
+        kept = num_lead if plan.num_history and num_hits < num_lead else len(plan.path)
+        for spec in plan.path[num_hits:kept]:
             end = at + spec.layout.num_tokens
             extent = self._segments.sink(lease, spec)
             if extent is not None:
@@ -213,7 +218,9 @@ class PrefixPrefill:
         first: int,
         arrive: Arrive = lambda layer: True,
     ) -> Tensor:
-        """Compute these tokens behind the first `first`, whose KV is there or arrives."""
+        """Compute these tokens, if any, behind the first `first`, whose KV is there or arrives."""
+        if not tokens:
+            return kv.new_empty(0)
         sink = kv[:, :, :, first : first + len(tokens)]
         lane = Lane(tokens, [kv[:, :, :, :first]], (sink,))
         with self._slot.held():

@@ -2,18 +2,21 @@
 
     reranker   P | passage | instruction, end of turn, assistant's turn, cue | question (scored)
     judge      P | passage | instruction | question, end of turn, assistant's turn, cue
-    generator  P | passage | passage ... | question, end of turn, assistant's turn
+    generator  P | exchange ... | passage | passage ... | question, end of turn, assistant's turn
 
-P is the chat template up to the first user's content. Pieces are tokenized apart, so that a
-passage has the same ids wherever it stands; text of users, documents and system messages is
-tokenized as plain text: it cannot open or close a turn.
+P is the chat template up to the first user's content. An exchange of a conversation goes from a
+user's content up to the next one's, so passages always open the user's last turn. Pieces are
+tokenized apart, so that a passage has the same ids wherever it stands; text of users, documents and
+system messages is tokenized as plain text: it cannot open or close a turn.
 """
 
 import logging
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
+from actors.conversation import Conversation
 from actors.engine.chat_template import NO_OPTIONS, ChatTemplate, merged
 from actors.engine.config import PromptConfig
 from actors.engine.plain_text import PlainText, Tokens, unbounded
@@ -27,6 +30,17 @@ _CACHED_TEXTS = 8192
 _CACHED_PIECES = 256
 
 
+class Turns(NamedTuple):
+    """A conversation around its passages."""
+
+    head: Tokens
+    """Up to the first user's content."""
+    history: tuple[Tokens, ...]
+    """Exchanges behind it, up to the last user's content, where the passages stand."""
+    tail: Tokens
+    """What follows the passages: the question first."""
+
+
 class Prompt:
     """Tokenizes prompts of one model. Thread-safe; its cache of passages is bounded."""
 
@@ -37,7 +51,8 @@ class Prompt:
         self.config = config
         serialized = tokenizer.backend_tokenizer.to_str()
         self._trusted = unbounded(serialized)
-        self._plain = PlainText(serialized)
+        self.plain = PlainText(serialized)
+        """Tokenizes text that is not ours."""
         self._template = ChatTemplate(tokenizer, config.date, config.chat_template_kwargs)
         if "strftime_now" in (tokenizer.chat_template or ""):
             _log.info("the chat template prints a date: prompt.date, %s", config.date)
@@ -62,6 +77,10 @@ class Prompt:
         tail = self.trusted(self.config.passage.split("{text}")[1])
         return ids[: max(1, max_tokens - len(tail))] + tail
 
+    def num_passage_tokens(self, text: str) -> int:
+        """How many ids `passage` would have if it did not cut."""
+        return len(self._cached(text))
+
     def rerank_suffix(self, question: str) -> tuple[Tokens, Tokens]:
         """What follows a passage: the fixed part, and the question's own tokens."""
         return self._rerank_suffix, self.question(question)
@@ -80,38 +99,36 @@ class Prompt:
         """The question's own tokens, as they follow a word."""
         return self.raw(" " + question.strip())
 
-    def conversation(
-        self, messages: Sequence[Message], options: Options = NO_OPTIONS
-    ) -> tuple[Tokens, Tokens]:
-        """Ids before and after the passages, which open the first user's turn.
+    def conversation(self, messages: Sequence[Message], options: Options = NO_OPTIONS) -> Turns:
+        """Ids before and behind the passages, which open the last user's turn.
 
-        System messages replace the configured one. A last message of the user's, the question, goes
-        through the question template; one of the assistant's is left open, to be continued.
-        `options` are the request's own variables of the template. Raises RequestError for turns and
-        variables that the model's template does not take.
+        System messages before all others replace the configured one; later ones stay where they
+        are. The question goes through its template. A last message of the assistant's is left open,
+        to be continued. `options` are the request's own variables of the template. Raises
+        RequestError for turns and variables that the model's template does not take.
         """
         self._check(options)
-        asked = [m.content for m in messages if m.role == "system"] or [self.config.system]
+        said = Conversation.of(messages)
+        asked = [message.content for message in said.lead] or [self.config.system]
         systems = [text for text in ["\n".join(asked)] if text]
-        turns = merged([m for m in messages if m.role != "system"])
-        first = next((i for i, turn in enumerate(turns) if turn.role == "user"), None)
-        if first is None:
-            raise RequestError("messages", "needs a message with the role user")
-        ends = turns[-1].role == "user"
+        turns = merged(self._template.taken(said.messages[len(said.lead) :]))
+        ends = turns[-1].role != "assistant"
         roles = [turn.role for turn in turns]
         pieces = self._template.between(len(systems), roles, ends, options)
-        num_before = len(systems) + first
         texts = systems + [turn.content for turn in turns]
-        head = self._alternating(pieces[: num_before + 1], texts[:num_before])
-        if not ends:
-            return self._head(head), self._alternating(
-                ["", *pieces[num_before + 1 :]], texts[num_before:]
-            )
+        users = [len(systems) + i for i, turn in enumerate(turns) if turn.role == "user"]
+        first, last = users[0], users[-1]
         before, after = self.config.question.split("{question}")
-        between = ["", *pieces[num_before + 1 : -1]]
-        between[-1] += before
-        tail = self._alternating([*between, after + pieces[-1]], texts[num_before:])
-        return self._head(head), tail
+        return Turns(
+            self._head(self._alternating(pieces[: first + 1], texts[:first])),
+            tuple(
+                self._alternating(["", *pieces[start + 1 : end + 1]], texts[start:end])
+                for start, end in pairwise(users)
+            ),
+            self._alternating(
+                [before, after + pieces[last + 1], *pieces[last + 2 :]], texts[last:]
+            ),
+        )
 
     def completion(self, text: str) -> Tokens:
         """Ids of a prompt without a template, begun as texts of the model begin."""
@@ -121,7 +138,7 @@ class Prompt:
 
     def raw(self, text: str) -> Tokens:
         """Ids of text that is not ours: control tokens in it are text."""
-        return self._plain.encode(text)
+        return self.plain.encode(text)
 
     def trusted(self, text: str) -> Tokens:
         """Ids of a template's own text, control tokens included. What stands between turns comes

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from actors.engine.asking import Abandoned, never, nobody_waits
+from actors.engine.asking import Abandoned, Ask, cuts_of, nobody_waits
 from actors.engine.config import RerankerConfig
+from actors.engine.documents import Documents
 from actors.engine.families import Family, query_first_family
 from actors.engine.lanes import Lane
 from actors.engine.packed import Batch
@@ -29,11 +30,20 @@ _log = logging.getLogger(__name__)
 class QueryFirst:
     """Scores candidates of one question at a time, without a store. For one engine thread."""
 
-    def __init__(self, runtime: Runtime, family: Family, batch_tokens: int) -> None:
+    def __init__(
+        self, runtime: Runtime, family: Family, batch_tokens: int, max_document_passages: int
+    ) -> None:
         """Raises ValueError or UnavailableError when the model cannot answer yes or no."""
         self._decoder, self._slot, self._batch_tokens = runtime.decoder, runtime.slot, batch_tokens
         bos = runtime.decoder.tokenizer.bos_token_id if family.begins_with_bos else None
         self.pieces = Pieces(runtime.prompt, family, () if bos is None else (int(bos),))
+        self._documents = Documents(
+            runtime.prompt.plain,
+            self.pieces.lane,
+            self.pieces.num_passage_tokens,
+            runtime.prompt.config.max_passage_tokens,
+            max_document_passages,
+        )
         require_vocabulary_head(runtime.decoder)
         words = [family.yes] if family.no is None else [family.yes, family.no]
         setting, remedy = f"reranker.template {family.template!r}", "set it to 'document_first'"
@@ -46,20 +56,19 @@ class QueryFirst:
             family.name,
         )
 
-    def score(
-        self, question: str, texts: Sequence[str], timeout_s: float, abandoned: Abandoned = never
-    ) -> RerankResult:
-        """Score every text, in the order given; equal texts are scored once.
+    def score(self, ask: Ask, timeout_s: float) -> RerankResult:
+        """Score every text, in the order given; equal passages are scored once.
 
         Raises ExpiredError when `timeout_s` passes, or nobody waits for the result any more.
         """
         start = time.monotonic()
-        shared = self.pieces.shared(question)
-        lanes = [self.pieces.lane(text) for text in texts]
+        shared = self.pieces.shared(ask.question)
+        documents = [self._documents.of(text, ask.max_document_tokens) for text in ask.texts]
+        lanes = [lane for document in documents for lane in document.passages]
         distinct = list(dict.fromkeys(lanes))
-        scores = self._scores(shared, distinct, start + timeout_s, abandoned) if lanes else {}
+        scores = self._scores(shared, distinct, start + timeout_s, ask.abandoned) if lanes else {}
         return RerankResult(
-            log_likelihoods=tuple(scores[lane] for lane in lanes),
+            log_likelihoods=tuple(max(scores[lane] for lane in d.passages) for d in documents),
             num_tokens=sum(len(shared) + len(lane) for lane in lanes),
             cache=CacheReport(
                 computed=len(distinct),
@@ -68,6 +77,7 @@ class QueryFirst:
             ),
             seconds=time.monotonic() - start,
             scale="logit",
+            cuts=cuts_of(documents),
         )
 
     def _scores(
@@ -116,8 +126,15 @@ class Pieces:
 
     def lane(self, text: str) -> Tokens:
         """Passage, cut to `max_passage_tokens`, and tail."""
-        passage = self._prompt.raw(self._family.passage.replace("{text}", text))
+        passage = self._passage(text)
         return passage[: self._prompt.config.max_passage_tokens] + self._tail
+
+    def num_passage_tokens(self, text: str) -> int:
+        """Of the passage before it is cut."""
+        return len(self._passage(text))
+
+    def _passage(self, text: str) -> Tokens:
+        return self._prompt.raw(self._family.passage.replace("{text}", text))
 
     def _joined(self, pieces: Sequence[str], question: str) -> Tokens:
         ids: Tokens = ()
@@ -131,4 +148,6 @@ class Pieces:
 def create_query_first(runtime: Runtime, config: RerankerConfig) -> QueryFirst | None:
     """None for a document-first template."""
     family = query_first_family(config, runtime.decoder.name)
-    return None if family is None else QueryFirst(runtime, family, config.batch_tokens)
+    if family is None:
+        return None
+    return QueryFirst(runtime, family, config.batch_tokens, config.max_document_passages)

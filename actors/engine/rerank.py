@@ -11,12 +11,15 @@ tokens are computed, for the candidates of all questions at hand in one packed p
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import groupby
 
+from actors.conversation import joined
 from actors.engine.asking import Abandoned, Ask, Job, Row, never, rows_of
 from actors.engine.candidates import Candidate, CandidateSegments, Group, Stage
 from actors.engine.config import RerankerConfig
 from actors.engine.device import create_device_tier
+from actors.engine.documents import Documents
 from actors.engine.lanes import Lane
 from actors.engine.passes import ScoringPasses
 from actors.engine.plain_text import Tokens
@@ -39,6 +42,13 @@ class RerankEngine:
         self._config = config
         self._rule = create_scoring_rule(config, self._prompt, self._decoder)
         self._query_first = create_query_first(runtime, config)
+        self._documents = Documents(
+            self._prompt.plain,
+            self._prompt.passage,
+            self._prompt.num_passage_tokens,
+            self._prompt.config.max_passage_tokens,
+            config.max_document_passages,
+        )
         if self._query_first is None:
             self._decoder.make_invariant()
         client = store if config.reuse == "on" and self._query_first is None else None
@@ -89,7 +99,7 @@ class RerankEngine:
 
     def announce(self, request_id: str, tenant: str, texts: Sequence[str], ttl_s: float) -> None:
         """Tell the store what a request that waits will need. From any thread."""
-        candidates = self._made(tenant, [self._prompt.passage(text) for text in texts])
+        candidates = self._made(tenant, self._passages(texts))
         paths = [candidate.path for candidate in candidates]
         self._segments.announce(request_id, paths, ttl_s)
 
@@ -114,7 +124,7 @@ class RerankEngine:
         if not self._segments.on:
             return CacheReport(store="off")
         report = CacheReport()
-        passages = list(dict.fromkeys(self._prompt.passage(t) for t in texts))
+        passages = list(dict.fromkeys(self._passages(texts)))
         for group in self._cut(self._made(tenant, passages)):
             with closing(self._candidates.stages(group, deadline)) as stages:
                 while not abandoned() and (stage := next(stages, None)):
@@ -124,14 +134,16 @@ class RerankEngine:
     def forget(self, tenant: str, texts: Sequence[str]) -> int:
         """Remove the stored segments of passages that no longer exist; how many went."""
         root = make_root(self._decoder.fingerprint, tenant)
-        passages = (self._prompt.passage(t) for t in texts)
-        return self._segments.forget([tag(root, passage) for passage in passages])
+        return self._segments.forget([tag(root, passage) for passage in self._passages(texts)])
+
+    def _passages(self, texts: Sequence[str]) -> list[Tokens]:
+        return [passage for text in texts for passage in self._documents.of(text).passages]
 
     def _question_first(self, engine: QueryFirst, ask: Ask) -> RerankResult | ActorError:
         try:
             self._validate(ask)
             left_s = remaining(ask.deadline)
-            return engine.score(ask.question, ask.texts, left_s, ask.abandoned)
+            return engine.score(replace(ask, question=self._question(ask)), left_s)
         except ActorError as error:
             return error
 
@@ -149,13 +161,20 @@ class RerankEngine:
                 f"has {len(asked)} tokens, at most {self._config.max_question_tokens} are allowed",
             )
 
+    def _question(self, ask: Ask) -> str:
+        """With what fits of the turns before it."""
+        most = self._config.max_question_tokens
+        return joined(
+            ask.earlier, ask.question, lambda text: len(self._prompt.question(text)) <= most
+        )
+
     def _job(self, index: int, ask: Ask) -> Job:
         self._validate(ask)
-        suffix = self._rule.suffix(ask.question)
-        passages = [self._prompt.passage(text) for text in ask.texts]
+        suffix = self._rule.suffix(self._question(ask))
+        documents = [self._documents.of(text, ask.max_document_tokens) for text in ask.texts]
         report = CacheReport() if self._segments.on else CacheReport(store="off")
         num_prefix, scale = len(self._prompt.prefix), self._rule.scale
-        return Job(index, ask.deadline, suffix, passages, num_prefix, scale, report, ask.abandoned)
+        return Job(index, ask.deadline, suffix, documents, num_prefix, scale, report, ask.abandoned)
 
     def _made(self, tenant: str, passages: Sequence[Tokens]) -> list[Candidate]:
         root = make_root(self._decoder.fingerprint, tenant)

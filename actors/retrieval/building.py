@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from actors.messages import Document
+from actors.passages import PassageSplitter
 from actors.retrieval.embedding import Embeds
 from actors.retrieval.manifest import PART
 from actors.retrieval.part import Part, PartBuilder
-from actors.retrieval.passages import PassageSplitter
 from actors.retrieval.snapshot import LivePart
 from actors.retrieval.storage import Storage, medium
 from actors.retrieval.tables import Rows, SplitDocument, document_rows, passage_rows

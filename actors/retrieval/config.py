@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+MAX_HISTORY_TURNS = 16
+
 
 @dataclass(frozen=True, slots=True)
 class RetrievalConfig:
@@ -24,6 +26,9 @@ class RetrievalConfig:
     """Passages handed to the generator."""
     max_top_n: int = 200
     """Largest `top_n` a request may ask for."""
+    history_turns: int = 2
+    """So many of the user's last turns are searched for together; 1: the last alone, which finds
+    nothing by "How heavy is it?"."""
     ivf_threshold: int = 20_000
     """A part with more passages gets an inverted file instead of a flat index."""
     max_parts: int = 16
@@ -41,6 +46,10 @@ class RetrievalConfig:
             raise ValueError(
                 f"retrieval: 1 <= top_k <= top_n <= max_top_n does not hold for "
                 f"{self.top_k}, {self.top_n}, {self.max_top_n}"
+            )
+        if not 1 <= self.history_turns <= MAX_HISTORY_TURNS:
+            raise ValueError(
+                f"retrieval.history_turns is {self.history_turns}, must be 1 to {MAX_HISTORY_TURNS}"
             )
         for name in ("embed_batch", "passage_tokens", "ivf_threshold", "max_parts", "num_replicas"):
             if getattr(self, name) < 1:

@@ -25,6 +25,7 @@ from actors.messages import (
     Passage,
     RecordResult,
 )
+from actors.passages import PassageSplitter
 from actors.retrieval.building import PartFactory
 from actors.retrieval.changes import (
     fused_gone,
@@ -48,7 +49,6 @@ from actors.retrieval.manifest import (
     write_manifest,
 )
 from actors.retrieval.names import check_limit, check_names
-from actors.retrieval.passages import PassageSplitter
 from actors.retrieval.snapshot import LivePart, Snapshot, open_snapshot
 from actors.retrieval.storage import LocalStorage, Storage
 from actors.retrieval.variants import Variants

@@ -38,6 +38,10 @@ class Embeds(Protocol):
         """Unit vectors, float32 [len(texts), dim]. Thread-safe."""
         ...
 
+    def fits(self, text: str) -> bool:
+        """Whether the whole text decides its vector. Thread-safe."""
+        ...
+
 
 class Embedder:
     """`source` is `package:<name>`, a local folder or a hub id; only the last uses the network.
@@ -87,6 +91,12 @@ class Embedder:
             vectors = self._encode(list(texts))
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         return cast(Vectors, vectors / np.maximum(norms, np.finfo(np.float32).tiny))
+
+    def fits(self, text: str) -> bool:
+        with self._lock:
+            longest = self._model.max_seq_length
+            ids = self._model.tokenizer(text, truncation=False, verbose=False)["input_ids"]
+        return longest is None or len(ids) <= longest
 
     def _encode(self, texts: list[str]) -> Vectors:
         """The model sorts texts by length itself, so that a batch has little padding."""

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pyarrow.parquet import ParquetFile, ParquetWriter
 
 from actors.messages import Document
+from actors.passages import Span
 from actors.retrieval.documents import content_digest, encode_metadata
 from actors.retrieval.embedding import Vectors
-from actors.retrieval.passages import Span
 
 DOCUMENTS = "documents.parquet"
 PASSAGES = "passages.parquet"

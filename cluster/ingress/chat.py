@@ -1,13 +1,17 @@
-"""POST /v1/chat/completions: the last user message is what is searched for."""
+"""POST /v1/chat/completions: the user's last messages are what is searched for."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from actors.conversation import Conversation
+from actors.errors import RequestError
 from actors.messages import Message
 from cluster.ingress.auth import Tenant
+from cluster.ingress.config import IngressConfig
 from cluster.ingress.context import ContextDep, RequestId
 from cluster.ingress.errors import invalid
 from cluster.ingress.openai import Form, OpenAiBody, respond
@@ -67,21 +71,42 @@ async def chat(
 ) -> Response:
     config = context.config
     model = check_model(body.model, config.ingress.generator_name)
-    messages = tuple(message.message() for message in body.messages)
-    check_prompt(sum(len(message.content) for message in messages), "messages", config.ingress)
+    said = _conversation(body.messages)
+    num_left_out = _num_left_out(said, config.ingress)
+    kept = said.without(num_left_out)
     sampling = body.sampling(config.generator, body.max_completion_tokens)
     retrieval = None
     if body.hyperrag.retrieve:
-        question = _question(messages)
         param = "messages"
-        retrieval = retrieval_of(body.hyperrag, question, param, config.retrieval, config.ingress)
-    options = body.chat_template_kwargs
-    query = Query(request_id, tenant, retrieval, messages, sampling, chat_template_kwargs=options)
+        retrieval = retrieval_of(
+            body.hyperrag, said.question, param, config.retrieval, config.ingress
+        )
+    query = Query(
+        request_id,
+        tenant,
+        retrieval,
+        kept.messages,
+        sampling,
+        chat_template_kwargs=body.chat_template_kwargs,
+        num_left_out=said.num_messages(num_left_out),
+    )
     return await respond(context, query, body, model, FORM)
 
 
-def _question(messages: tuple[Message, ...]) -> str:
-    asked = [message.content for message in messages if message.role == "user"]
-    if not asked:
-        raise invalid("messages", "needs a message with the role user")
-    return asked[-1]
+def _conversation(messages: Sequence[ChatMessage]) -> Conversation:
+    try:
+        return Conversation.of([message.message() for message in messages])
+    except RequestError as error:
+        raise invalid(error.field, error.message) from None
+
+
+def _num_left_out(said: Conversation, ingress: IngressConfig) -> int:
+    """How many of the oldest exchanges are more than a prompt may have, whatever the model. Raises
+    ApiError where the rest is too long by itself."""
+    chars = sum(len(message.content) for message in (*said.lead, *said.asked))
+    check_prompt(chars, "messages", ingress)
+    for num_kept, exchange in enumerate(reversed(said.history)):
+        chars += sum(len(message.content) for message in exchange)
+        if chars > ingress.max_prompt_chars:
+            return len(said.history) - num_kept
+    return 0

@@ -31,7 +31,7 @@ class IngressConfig:
     max_question_chars: int = 20_000
     """Longest question that is searched for."""
     max_prompt_chars: int = 200_000
-    """Longest conversation or prompt, before it is tokenized."""
+    """Longest prompt before it is tokenized. A longer conversation loses its oldest exchanges."""
     default_collection: str = "default"
     generator_name: str = "hyperrag"
     """The `model` of chat, completions and questions."""

@@ -3,7 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
-from cluster.query import Answer, Candidates, Source
+from actors.messages import Cut
+from cluster.query import Answer, Candidates, Source, Truncated
 
 
 def source_json(source: Source) -> dict[str, Any]:
@@ -22,12 +23,27 @@ def source_json(source: Source) -> dict[str, Any]:
 
 
 def report_json(answer: Answer | Candidates) -> dict[str, Any]:
-    """Sources, milliseconds and cache reports by stage."""
+    """Sources, milliseconds and cache reports by stage, and what was not used whole."""
     return {
         "sources": [source_json(source) for source in answer.sources],
         "timings_ms": dict(answer.timings_ms),
         "cache": {stage: asdict(report) for stage, report in answer.cache.items()},
+        "truncated": truncated_json(answer.truncated),
     }
+
+
+def truncated_json(truncated: Truncated) -> dict[str, Any]:
+    """Empty where all was used whole."""
+    shown = {
+        "messages": truncated.messages,
+        "passages": [cut_json(cut) for cut in truncated.passages],
+        "documents": [cut_json(cut) for cut in truncated.documents],
+    }
+    return {name: value for name, value in shown.items() if value}
+
+
+def cut_json(cut: Cut) -> dict[str, int]:
+    return {"index": cut.index, "tokens": cut.num_tokens, "kept_tokens": cut.num_kept}
 
 
 def usage_json(answer: Answer) -> dict[str, int]:

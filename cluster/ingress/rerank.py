@@ -2,7 +2,8 @@
 
 The bare list of TEI is the answer iff the request has `texts`. Scores lie in [0, 1]: the mean
 probability of the question's tokens given the document, or with another scoring rule that of a
-yes; with `raw_scores` their logarithm, or their logit.
+yes; with `raw_scores` their logarithm, or their logit. A document longer than a passage has the
+score of its best passage.
 """
 
 from dataclasses import asdict
@@ -19,7 +20,9 @@ from actors.messages import Scale
 from cluster.ingress.auth import Tenant
 from cluster.ingress.context import ContextDep, RequestId
 from cluster.ingress.errors import invalid
+from cluster.ingress.render import truncated_json
 from cluster.ingress.schemas import Body, Text, check_model
+from cluster.query import Truncated
 
 router = APIRouter()
 
@@ -52,6 +55,7 @@ class RerankBody(Body):
     return_documents: bool = True
     return_text: bool = False
     raw_scores: bool = False
+    max_tokens_per_doc: int | None = Field(None, ge=1, description="longer documents are cut")
 
     @field_validator("query")
     @classmethod
@@ -76,7 +80,8 @@ async def rerank(
     if len(body.query) > config.ingress.max_question_chars:
         limit = config.ingress.max_question_chars
         raise invalid("query", f"has {len(body.query)} characters, at most {limit} are allowed")
-    result = await context.pipeline.rerank(request_id, tenant, body.query, texts)
+    most = body.max_tokens_per_doc
+    result = await context.pipeline.rerank(request_id, tenant, body.query, texts, most)
     ranked = sorted(enumerate(result.log_likelihoods), key=lambda pair: -pair[1])
     ranked = ranked[: body.top_n] if body.top_n else ranked
     scored = [(i, s if body.raw_scores else relevance(s, result.scale)) for i, s in ranked]
@@ -91,7 +96,11 @@ async def rerank(
             "results": [_result(i, score, texts[i] if show else None) for i, score in scored],
             "usage": {"prompt_tokens": result.num_tokens, "total_tokens": result.num_tokens},
             "meta": {"api_version": {"version": "2" if "v2" in request.url.path else "1"}},
-            "hyperrag": {"cache": asdict(result.cache), "ms": round(result.seconds * 1000, 3)},
+            "hyperrag": {
+                "cache": asdict(result.cache),
+                "ms": round(result.seconds * 1000, 3),
+                "truncated": truncated_json(Truncated(documents=result.cuts)),
+            },
         }
     )
 

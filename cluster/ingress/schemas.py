@@ -144,7 +144,9 @@ def retrieval_of(
     top_n = options.top_n or max(config.top_n, top_k)
     if top_k > top_n:
         raise invalid("top_k", f"is {top_k}, must be 1 to top_n, which is {top_n}")
-    return Retrieval(collection_of(options.collection, ingress), question, top_n, top_k)
+    collection = collection_of(options.collection, ingress)
+    tokens, turns = config.passage_tokens, config.history_turns
+    return Retrieval(collection, question, top_n, top_k, tokens, turns)
 
 
 def collection_of(name: str | None, ingress: IngressConfig) -> str:

@@ -6,10 +6,10 @@ import pytest
 
 from actors.errors import ExpiredError, OverloadedError, RequestError, UnavailableError
 from actors.messages import Document, SearchRequest
+from actors.passages import PassageSplitter
 from actors.retrieval.config import RetrievalConfig
 from actors.retrieval.corpus import CorpusWriter
 from actors.retrieval.embedding import Embedder
-from actors.retrieval.passages import PassageSplitter
 from actors.retrieval.remote import open_storage
 from actors.retriever import Retriever
 from tests.actors.retrieval.support import byte_tokenizer, make_writer
@@ -54,6 +54,18 @@ async def test_finds_what_is_meant(writer: CorpusWriter, retriever: Retriever) -
     result = await retriever.search(ask("How hot should the water for tea be?"))
     assert result.version == 1 and len(result.found) == 3
     assert result.found[0].passage.text == TOPICS["tea"]
+
+
+async def test_turns_before_the_question_are_searched_for_as_far_as_the_embedder_reads(
+    writer: CorpusWriter, retriever: Retriever
+) -> None:
+    async def first(*earlier: str) -> str:
+        result = await retriever.search(replace(ask("How hot should it be?"), earlier=earlier))
+        return result.found[0].passage.document_id
+
+    assert await first("Tell me about names of an outer scope.") == "nonlocal"
+    assert await first("names of an outer scope. " * 100, "A list, a sequence of items.") == "list"
+    assert await first("names of an outer scope. " * 100) == await first() != "nonlocal"
 
 
 async def test_questions_at_once_share_a_batch(writer: CorpusWriter, retriever: Retriever) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from actors.engine.rerank import RerankEngine
+from actors.passages import PassageSplitter
 from actors.retrieval.config import RetrievalConfig
 from actors.retrieval.embedding import Embedder
-from actors.retrieval.passages import PassageSplitter
 from tests.bench.harness import paired, read_jsonl, shared_data, tracked
 
 

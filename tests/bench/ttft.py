@@ -94,7 +94,7 @@ def _config(mode: str = "prefix", fusion: FusionConfig | None = None) -> Generat
 def _passages(parts: Bench, rng: random.Random, size: int) -> list[str]:
     """As many tokens as make the prompt `size` long with its question, or a few less."""
     prompt, num = parts.runtime.prompt, PASSAGES[size]
-    prefix, tail = prompt.conversation([Message("user", "")])
+    prefix, _, tail = prompt.conversation([Message("user", "")])
     around = len(prompt.passage(""))
     each = (size - len(prefix) - len(tail) - QUESTION_TOKENS) // num - around
     assert each <= PromptConfig().max_passage_tokens

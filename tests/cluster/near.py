@@ -16,6 +16,7 @@ from actors.engine.config import (
 from actors.errors import RequestError
 from actors.messages import (
     CacheReport,
+    FitRequest,
     FusedSegment,
     FuseRequest,
     GenerateChunk,
@@ -56,6 +57,9 @@ class NearGenerator:
                 yield chunk
         finally:
             await stream.aclose()  # type: ignore[attr-defined]
+
+    async def fit(self, request: FitRequest) -> int:
+        return await self.part.fit(request)
 
     async def fuse(self, request: FuseRequest) -> CacheReport:
         return await self.part.fuse(request)

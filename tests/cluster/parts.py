@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.conversation import Conversation
 from actors.engine.config import (
     EngineConfig,
     GeneratorConfig,
@@ -23,10 +24,12 @@ from actors.engine.config import (
 from actors.errors import RequestError
 from actors.messages import (
     CacheReport,
+    Cut,
     DeleteResult,
     Document,
     DocumentInfo,
     DocumentPage,
+    FitRequest,
     Found,
     FusedSegment,
     FuseRequest,
@@ -99,7 +102,8 @@ class WordRetriever:
         if where not in self._snapshots:
             self._snapshots[where] = self._files.read(*where)
         version, documents = self._snapshots[where]
-        found = [Found(passage(i, t), shared(request.query, t)) for i, t in documents.items()]
+        asked = " ".join((*request.earlier, request.query))
+        found = [Found(passage(i, t), shared(asked, t)) for i, t in documents.items()]
         found.sort(key=lambda hit: -hit.score)
         return SearchResult(version, tuple(found[: request.top_n]))
 
@@ -198,9 +202,14 @@ class WordReranker:
             raise RequestError("query", "has more than 512 tokens, at most 512 are allowed")
         hits = sum(text in self._seen for text in request.texts)
         self._seen |= set(request.texts)
-        scores = tuple(math.log(shared(request.query, t) * 0.9 + 0.05) for t in request.texts)
-        report = CacheReport(dram_hits=hits, computed=len(request.texts) - hits, tokens_reused=hits)
-        return RerankResult(scores, sum(len(t.split()) for t in request.texts), report, 0.001)
+        asked = " ".join((*request.earlier, request.query))
+        most = request.max_document_tokens
+        texts = [t.split()[:most] for t in request.texts]
+        scores = tuple(math.log(shared(asked, " ".join(t)) * 0.9 + 0.05) for t in texts)
+        report = CacheReport(dram_hits=hits, computed=len(texts) - hits, tokens_reused=hits)
+        sizes = [(i, len(t.split())) for i, t in enumerate(request.texts)]
+        cuts = tuple(Cut(i, n, len(texts[i])) for i, n in sizes if n > len(texts[i]))
+        return RerankResult(scores, sum(map(len, texts)), report, 0.001, cuts=cuts)
 
     async def precompute(self, request: PrecomputeRequest) -> CacheReport:
         new = set(request.texts) - self._seen
@@ -237,6 +246,7 @@ class WordGenerator:
         run_dir: str,
     ) -> None:
         self.cancelled = self.requests = 0
+        self.room = 4096
         self.fused: set[tuple[str, str]] = set()
         self.forgotten: list[FusedSegment] = []
 
@@ -256,6 +266,14 @@ class WordGenerator:
             yield GenerateChunk("", reason, 10, num, 0.01, CacheReport(tokens_reused=7))  # type: ignore[arg-type]
         finally:
             self.cancelled += not ended
+
+    async def fit(self, request: FitRequest) -> int:
+        """A word is a token; a generator has room for `room` beside the answer's."""
+        said = Conversation.of(request.messages)
+        free = self.room - request.max_tokens - request.num_passages * request.passage_tokens
+        kept = range(len(said.history) + 1)
+        sizes = (sum(len(m.content.split()) for m in said.without(n).messages) for n in kept)
+        return next((n for n, size in zip(kept, sizes, strict=True) if size <= free), kept[-1])
 
     async def fuse(self, request: FuseRequest) -> CacheReport:
         new = {(m.text, text) for m in request.passages for text in m.neighbours} - self.fused

@@ -110,6 +110,8 @@ def test_given_paths_are_kept(tmp_path: Path) -> None:
         ("ingress.port", 70000, ["ingress.port is 70000", "1 to 65535"]),
         ("ingress.host", "0.0.0.0", ["'0.0.0.0'", "ingress.api_keys_file", "--insecure"]),
         ("ingress.default_collection", "a/b", ["ingress.default_collection", "a/b"]),
+        ("retrieval.history_turns", 0, ["retrieval.history_turns is 0", "1 to 16"]),
+        ("reranker.max_document_passages", 0, ["max_document_passages is 0", "1 or more"]),
         ("retrieval.top_k", 99, ["top_k <= top_n", "99"]),
         ("reranker.device_tier.bytes", -1, ["device_tier.bytes is -1", "0 or more"]),
         ("generator.device_tier.arena_share", 0.6, ["arena_share is 0.6", "(0, 0.5]"]),

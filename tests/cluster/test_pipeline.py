@@ -31,7 +31,7 @@ from tests.cluster.parts import passage
 QUERY = Query(
     "r1",
     "t",
-    Retrieval("c", "is the sky blue", 20, 1),
+    Retrieval("c", "is the sky blue", 20, 1, 256, 2),
     (Message("user", "is the sky blue"),),
     Sampling(),
 )
@@ -124,7 +124,7 @@ async def test_a_slow_stage_is_cancelled_at_the_deadline(services: Services) -> 
 
 
 async def test_a_collection_that_does_not_exist_is_named(services: Services) -> None:
-    retrieval = Retrieval("none", "sky", 20, 1)
+    retrieval = Retrieval("none", "sky", 20, 1, 256, 2)
     with pytest.raises(NotFoundError, match="'none' has no documents"):
         await run(services, query=replace(QUERY, retrieval=retrieval))
 
@@ -154,7 +154,7 @@ async def test_the_generator_is_told_which_fused_segments_there_are(services: Se
             return SearchResult(1, tuple(found))
 
     for part, expected in ((Fused(), (b"", b"x")), (services.retriever, ())):
-        query = replace(QUERY, retrieval=Retrieval("c", "is the sky blue", 20, 2))
+        query = replace(QUERY, retrieval=Retrieval("c", "is the sky blue", 20, 2, 256, 2))
         await run(with_part(services, "retriever", part), 10.0, query)
         assert isinstance(services.generator, NearGenerator)
         assert services.generator.requests[-1].neighbours == expected
@@ -162,7 +162,7 @@ async def test_the_generator_is_told_which_fused_segments_there_are(services: Se
 
 def test_order_adds_the_weighted_cosine_and_is_stable() -> None:
     found = [Found(passage(name, name), cosine) for name, cosine in (("a", 0.2), ("b", 0.8))]
-    assert [s.passage.text for s in order(found, [-1.0, -1.5], 0.0)] == ["a", "b"]
-    assert [s.passage.text for s in order(found, [-1.0, -1.5], 1.5)] == ["b", "a"]
-    assert [s.passage.text for s in order([found[0], found[0]], [-1.0, -1.0], 1.0)] == ["a", "a"]
-    assert order(found, [-1.0, -1.5], 1.5)[0].score == pytest.approx(-0.3)
+    assert [s.passage.text for _, s in order(found, [-1.0, -1.5], 0.0)] == ["a", "b"]
+    assert [s.passage.text for _, s in order(found, [-1.0, -1.5], 1.5)] == ["b", "a"]
+    assert [s.passage.text for _, s in order([found[0], found[0]], [-1.0, -1.0], 1.0)] == ["a", "a"]
+    assert order(found, [-1.0, -1.5], 1.5)[0][1].score == pytest.approx(-0.3)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from actors.messages import CacheReport, RerankResult
+from actors.messages import CacheReport, Cut, RerankResult
 from cluster.remote_reranker import CHANCE, merged
 from cluster.splitting import SPILL, Part, split
 
@@ -70,10 +70,13 @@ def test_chance_does_not_raise_the_bound_of_many() -> None:
 def test_results_come_back_in_the_order_of_the_texts() -> None:
     parts = [Part(("a",), (2, 0)), Part(("b",), (1, 3))]
     results = [
-        RerankResult((0.2, 0.0), 10, CacheReport(dram_hits=2), 0.5, "logit"),
-        RerankResult((0.1, 0.3), 20, CacheReport(peer_hits=1, computed=1), 0.7, "logit"),
+        RerankResult((0.2, 0.0), 10, CacheReport(dram_hits=2), 0.5, "logit", (Cut(0, 9, 8),)),
+        RerankResult(
+            (0.1, 0.3), 20, CacheReport(peer_hits=1, computed=1), 0.7, "logit", (Cut(0, 7, 6),)
+        ),
     ]
     both = merged(parts, results)
+    assert both.cuts == (Cut(1, 7, 6), Cut(2, 9, 8))
     assert both.log_likelihoods == (0.0, 0.1, 0.2, 0.3)
     assert (both.num_tokens, both.seconds, both.scale) == (30, 0.7, "logit")
     assert both.cache == CacheReport(dram_hits=2, peer_hits=1, computed=1)

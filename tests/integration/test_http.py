@@ -150,6 +150,64 @@ def test_rerank_of_texts_answers_a_bare_list(http: httpx.Client) -> None:
     assert [sorted(result) for result in done.json()] == [["index", "score"]] * 2
 
 
+def test_a_long_document_is_ranked_by_its_best_passage(http: httpx.Client) -> None:
+    filler = "The river runs to the sea, past mills and meadows. " * 150
+    long = filler + "Ida Feld built the bridge. " + filler
+    body = {"query": "Who built the bridge?", "documents": [filler, long]}
+    ranking = http.post("/v1/rerank", json=body).json()
+    assert [result["index"] for result in ranking["results"]] == [1, 0]
+    assert ranking["hyperrag"]["truncated"] == {}
+    cut = http.post("/v1/rerank", json={**body, "max_tokens_per_doc": 20}).json()
+    told = cut["hyperrag"]["truncated"]["documents"]
+    assert [(one["index"], one["kept_tokens"]) for one in told] == [(0, 20), (1, 20)]
+    assert all(one["tokens"] > 1500 for one in told)
+    scores = [result["relevance_score"] for result in cut["results"]]
+    assert scores[0] == scores[1], "what tells them apart was cut"
+
+
+def test_control_tokens_in_a_document_are_counted_as_text(
+    http: httpx.Client, client: Client
+) -> None:
+    client.ingest([Document("a", "The gate is red. " + "<|im_end|>" * 700)], "signs")
+    sources = ask_chat(http, [("user", "Which colour is the gate?")], "signs")["sources"]
+    assert len(sources) == 3 and all(len(source["text"]) < 800 for source in sources)
+
+
+def ask_chat(http: httpx.Client, turns: list[tuple[str, str]], collection: str) -> dict[str, Any]:
+    """The `hyperrag` object of an answer."""
+    messages = [{"role": role, "content": text} for role, text in turns]
+    body = {"messages": messages, "max_tokens": 4, "hyperrag": {"collection": collection}}
+    done = http.post("/v1/chat/completions", json=body)
+    assert done.status_code == 200, done.text
+    told: dict[str, Any] = done.json()["hyperrag"]
+    assert "truncated" in told
+    return told
+
+
+def test_a_second_question_is_understood_by_the_first(http: httpx.Client, facts: str) -> None:
+    first = ("user", "Who built the Corran bridge?")
+    turns = [first, ("assistant", "Ida Feld."), ("user", "When was that?")]
+    told = ask_chat(http, turns, facts)
+    assert told["sources"][0]["document_id"] == "bridge"
+    assert told["truncated"] == {}
+
+
+def test_exchanges_of_a_conversation_are_not_computed_again(http: httpx.Client, facts: str) -> None:
+    turns = [("user", "Who built the Corran bridge?"), ("assistant", "It was Ida Feld.")]
+    told = [ask_chat(http, [*turns, ("user", "How many arches?")], facts) for _ in range(2)]
+    reports = [one["cache"]["generate"] for one in told]
+    assert reports[1]["tokens_reused"] > reports[0]["tokens_reused"] > 0
+
+
+def test_a_history_that_is_too_long_is_left_out_and_said(http: httpx.Client, facts: str) -> None:
+    talk = "We spoke of the tides for a long while, and of the wind in the sails. " * 40
+    turns = [("user", talk), ("assistant", "Yes.")] * 8
+    told = ask_chat(http, [*turns, ("user", "Who built the Corran bridge?")], facts)
+    gone = told["truncated"]["messages"]
+    assert 2 <= gone < 16 and gone % 2 == 0
+    assert told["sources"], "the request is answered"
+
+
 QUERY = "/v1/rag/query"
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "Hello"}]

@@ -1,7 +1,8 @@
 """Bringing passages together in one buffer, each turned to its place (ALGORITHMS 5.3 A).
 
-The first passage comes as raw KV, which is exact there. The others come fused where the request
-names a variant that the store has, else raw; raw KV that is missing is computed and stored.
+A passage right behind the prefix comes as raw KV, which is exact there. The others come fused where
+the request names a variant that the store has, else raw; raw KV that is missing is computed and
+stored.
 """
 
 import time
@@ -65,9 +66,10 @@ class Assembler:
         return [fused.get(i, candidate.path) for i, candidate in enumerate(raw)]
 
     def assemble(self, plan: Plan, kv: Tensor, deadline: float) -> tuple[Assembled, CacheReport]:
-        """Prefix and passages in kv [L, 2, Hkv, capacity, dh]. There is a passage. Raises
-        ChangedError, ExpiredError."""
-        assembled = Assembled(kv, plan.pieces[0], plan.pieces[1:])
+        """Prefix and passages in kv [L, 2, Hkv, capacity, dh], beside the history that is there.
+        There is a passage. Raises ChangedError, ExpiredError."""
+        history = tuple(token for piece in plan.lead[1:] for token in piece)
+        assembled = Assembled(kv, plan.pieces[0], plan.passages, history)
         places = Places(assembled, self._rotation)
         report = self._put_fused(plan, places, deadline)
         raw = self._raw(plan)
@@ -105,15 +107,14 @@ class Assembler:
             return lease.hits(put)
 
     def _raw(self, plan: Plan) -> list[Candidate]:
-        prefix, *passages = plan.pieces
-        own = plan.own_prefix
-        return [self._candidates.candidate(plan.root, (prefix, p), own) for p in passages]
+        prefix, own = plan.pieces[0], plan.own_prefix
+        return [self._candidates.candidate(plan.root, (prefix, p), own) for p in plan.passages]
 
     def _fused(self, plan: Plan) -> dict[int, Path]:
-        """Of the passages behind the first that have such a variant."""
-        layout, own, (prefix, *passages) = self._decoder.layout, plan.own_prefix, plan.pieces
+        """Of the passages that do not stand right behind the prefix, those with such a variant."""
+        layout, own, prefix = self._decoder.layout, plan.own_prefix, plan.pieces[0]
         return {
-            i: fused_path(plan.root, prefix, passages[i], neighbours, layout, own)
+            i: fused_path(plan.root, prefix, plan.passages[i], neighbours, layout, own)
             for i, neighbours in enumerate(plan.neighbours)
-            if i and neighbours
+            if neighbours and (i or plan.num_history)
         }

@@ -18,7 +18,8 @@ from kvstore.types import Path
 
 
 class FusionPrefill:
-    """Prompts without a second passage, and those whose stored KV changes while it is copied, are
+    """A conversation's history is exact, from the store or computed. Prompts whose passages all
+    stand right behind the prefix, and those whose stored KV changes while it is copied, are
     computed exactly."""
 
     def __init__(
@@ -36,13 +37,19 @@ class FusionPrefill:
 
     def paths(self, plan: Plan) -> list[Path]:
         """What the store will be asked for."""
-        return self._assembler.paths(plan) if plan.num_passages > 1 else self._exact.paths(plan)
+        if not plan.num_stale:
+            return self._exact.paths(plan)
+        history = self._exact.paths(plan.of_lead()) if plan.num_history else []
+        return [*history, *self._assembler.paths(plan)]
 
     def prefill(self, plan: Plan, kv: Tensor, deadline: float) -> tuple[Tensor, CacheReport]:
         """Fill kv [L, 2, Hkv, capacity, dh] with the prompt's; hidden states [rows, d] of its end.
         Raises ExpiredError."""
-        if plan.num_passages < 2:
+        if not plan.num_stale:
             return self._exact.prefill(plan, kv, deadline)
+        history = CacheReport()
+        if plan.num_history:
+            _, history = self._exact.prefill(plan.of_lead(), kv, deadline)
         try:
             assembled, report = self._assembler.assemble(plan, kv, deadline)
         except ChangedError:
@@ -51,7 +58,7 @@ class FusionPrefill:
         recomputed = CacheReport(
             tokens_reused=-repaired, tokens_computed=repaired + len(plan.tail), mode="fusion"
         )
-        return hidden, report + recomputed
+        return hidden, history + report + recomputed
 
     def _repair(self, plan: Plan, assembled: Assembled) -> tuple[Tensor, int]:
         """Compute the tokens that matter most, and the question, in sight of all before them."""

@@ -1,6 +1,7 @@
 """Which tokens of assembled passages are computed again, in sight of all before them.
 
-A rule chooses among the tokens behind the first passage, whose own KV is that of a true prefix.
+A rule chooses among the tokens of stale passages: those behind the first, or behind a history. A
+first passage right behind the prefix has the KV of a true prefix.
 """
 
 from abc import ABC, abstractmethod
@@ -24,8 +25,8 @@ _CACHEBLEND_LAYER = 1
 
 class Selection(Protocol):
     def choose(self, prompt: Assembled, question: Tokens, num: int) -> Tensor:
-        """[num]: tokens, counted from the first one behind the first passage. There are more than
-        `num`, which is above 0, and the question is not empty."""
+        """[num]: tokens, counted from the first stale one. There are more than `num`, which is
+        above 0, and the question is not empty."""
         ...
 
 
@@ -45,7 +46,7 @@ class Scored(ABC):
 
     @abstractmethod
     def scores(self, prompt: Assembled, question: Tokens) -> Tensor:
-        """[tokens behind the first passage], fp32."""
+        """[stale tokens], fp32."""
 
     def choose(self, prompt: Assembled, question: Tokens, num: int) -> Tensor:
         return self.scores(prompt, question).topk(num).indices

@@ -75,8 +75,11 @@ def prompt_of(template: str | None, **settings: Any) -> Prompt:
 
 def said(prompt: Prompt, *messages: tuple[Any, str], **options: Any) -> str:
     """The whole prompt, with `@` where the passages stand."""
-    head, tail = prompt.conversation([Message(role, text) for role, text in messages], options)
-    return str(tokenizer().decode(head)) + "@" + str(tokenizer().decode(tail))
+    head, history, tail = prompt.conversation(
+        [Message(role, text) for role, text in messages], options
+    )
+    before = [token for piece in (head, *history) for token in piece]
+    return str(tokenizer().decode(before)) + "@" + str(tokenizer().decode(tail))
 
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
@@ -84,14 +87,13 @@ def test_every_template_takes_a_system_text_history_and_turns_in_a_row(
     template: str | None,
 ) -> None:
     prompt = prompt_of(template)
-    head, _ = prompt.conversation([Message("user", "Who?")])
-    assert head == prompt.prefix
+    assert prompt.conversation([Message("user", "Who?")]).head == prompt.prefix
     text = said(
         prompt,
         ("system", "Be brief."), ("user", "One."), ("user", "Two."), ("assistant", "Three."),
         ("user", "Who?"),
     )  # fmt: skip
-    at = [text.index(part) for part in ("Be brief.", "@", "One.", "Two.", "Three.", "Who?")]
+    at = [text.index(part) for part in ("Be brief.", "One.", "Two.", "Three.", "@", "Who?")]
     assert at == sorted(at) and SYSTEM not in text
 
 
@@ -100,7 +102,7 @@ def test_a_template_without_a_system_role_has_it_in_the_first_turn() -> None:
         f"<bos><|im_start|>user\n{SYSTEM}\n\n@Question: Who?<|im_end|>\n<|im_start|>model\n"
     )
     assert said(prompt_of(LATE_SYSTEM), ("user", "A"), ("assistant", "B"), ("user", "C")) == (
-        f"[INST] {SYSTEM}\n\n@A [/INST]B<|im_end|>[INST] Question: C [/INST]"
+        f"[INST] {SYSTEM}\n\nA [/INST]B<|im_end|>[INST] @Question: C [/INST]"
     )
 
 
@@ -129,7 +131,27 @@ def test_there_has_to_be_a_user(messages: list[tuple[Any, str]]) -> None:
 
 def test_an_answer_at_the_end_is_continued() -> None:
     text = said(prompt_of(THINKING), ("user", "Who?"), ("assistant", "It was"))
-    assert text.endswith("@Who?<|im_end|>\n<|im_start|>assistant\nIt was")
+    assert text.endswith("@Question: Who?<|im_end|>\n<|im_start|>assistant\nIt was")
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+def test_a_system_text_between_turns_stays_there_and_the_instruction_too(
+    template: str | None,
+) -> None:
+    turns = [("user", "One."), ("assistant", "Two."), ("system", "In verse."), ("user", "Who?")]
+    text = said(prompt_of(template), *turns)
+    at = [text.index(part) for part in (SYSTEM, "One.", "Two.", "In verse.", "Who?")]
+    assert at == sorted(at)
+
+
+def test_a_template_with_system_turns_anywhere_has_it_as_one() -> None:
+    prompt = prompt_of(THINKING)
+    turns = [("user", "One."), ("assistant", "Two."), ("system", "In verse."), ("user", "Who?")]
+    assert "<|im_start|>system\nIn verse.<|im_end|>\n<|im_start|>user\n@" in said(prompt, *turns)
+    last = said(prompt, ("user", "Who?"), ("system", "In verse."))
+    assert "@Question: Who?<|im_end|>\n<|im_start|>system\nIn verse.<|im_end|>" in last
+    assert "[INST] Two.\n\n" not in said(prompt_of(MISTRAL), *turns)
+    assert "[INST] @Question: In verse.\n\nWho? [/INST]" in said(prompt_of(MISTRAL), *turns)
 
 
 def test_a_printed_date_is_the_configured_one() -> None:
@@ -155,8 +177,8 @@ def test_a_request_sets_variables_over_the_configured_ones() -> None:
 
 def test_a_variable_may_change_the_prefix() -> None:
     prompt = prompt_of(MODED)
-    plain, _ = prompt.conversation([Message("user", "Who?")], {"mode": "plain"})
-    deep, _ = prompt.conversation([Message("user", "Who?")], {"mode": "deep"})
+    plain = prompt.conversation([Message("user", "Who?")], {"mode": "plain"}).head
+    deep = prompt.conversation([Message("user", "Who?")], {"mode": "deep"}).head
     assert plain == prompt.prefix != deep
     assert tokenizer().decode(deep).startswith("<|im_start|>system\nMode: deep\n")
 

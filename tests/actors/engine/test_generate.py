@@ -1,6 +1,7 @@
 """Answers with prefix reuse are the tokens of full computation."""
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -47,6 +48,27 @@ def test_reused_prefixes_of_any_length_give_the_same_tokens(
         reused.append(sequence.cache.dram_hits)
         assert decoded(prefix, sequence) == decoded(full, _start(full, request))
     assert reused == [0, 4, 2, 1, 1, 4]  # the prefix counts, and the leading passages
+    assert store.check().ok
+
+
+def _talk(num_exchanges: int, passages: tuple[str, ...]) -> GenerateRequest:
+    said = [("user", QUESTIONS[1]), ("assistant", "By del."), ("user", "And"), ("assistant", "so?")]
+    messages = [Message(role, text) for role, text in said[: 2 * num_exchanges]]  # type: ignore[arg-type]
+    return replace(_request(passages=passages), messages=(*messages, Message("user", QUESTIONS[0])))
+
+
+def test_exchanges_are_computed_once_and_answers_stay_those_of_full_computation(
+    runtime: Runtime, client: LocalStoreClient, store: KVStore
+) -> None:
+    full, prefix = _engine(runtime, None, "full"), _engine(runtime, client)
+    hits = []
+    for num, order in [(0, (0, 1)), (1, (0, 1)), (2, (2, 0)), (2, (2, 0)), (2, (2, 0)), (0, (0,))]:
+        request = _talk(num, tuple(PASSAGES[i] for i in order))
+        sequence = _start(prefix, request)
+        hits.append(sequence.cache.dram_hits)
+        assert decoded(prefix, sequence) == decoded(full, _start(full, request))
+    # The prefix, then exchanges; passages behind them from the third time on that they come.
+    assert hits == [0, 1, 2, 3, 5, 2]
     assert store.check().ok
 
 

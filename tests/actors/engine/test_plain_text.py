@@ -117,11 +117,11 @@ def test_no_message_of_any_role_opens_or_closes_a_turn(role: Any, text: str) -> 
     def controls(content: str) -> list[int]:
         turns = [Message("system", "x"), Message("user", "x"), Message("assistant", "x")]
         said = [Message(m.role, content if m.role == role else m.content) for m in turns]
-        head, tail = prompt.conversation([*said, Message("user", "x")])
-        return [i for i in (*head, *tail) if i in control]
+        head, history, tail = prompt.conversation([*said, Message("user", "x")])
+        return [i for piece in (head, *history, tail) for i in piece if i in control]
 
     assert controls(text) == controls("x")
-    head, _ = prompt.conversation([Message("system", text), Message("user", "x")])
+    head = prompt.conversation([Message("system", text), Message("user", "x")]).head
     assert named.decode(head) == f"<|im_start|>system\n{text}<|im_end|>\n<|im_start|>user\n"
 
 

@@ -1,10 +1,13 @@
 """A request's prompt as a chain of segments, and where its prefix is kept."""
 
+import pytest
+
 from actors.engine.config import GeneratorConfig, PromptConfig
 from actors.engine.models import Decoder
 from actors.engine.plan import Plan, Planner
 from actors.engine.prompt import Prompt
-from actors.messages import GenerateRequest, Message, Sampling
+from actors.errors import RequestError
+from actors.messages import Cut, FitRequest, GenerateRequest, Message, Sampling
 from kvstore.types import EVERYWHERE
 
 QUESTION = Message("user", "Who was it?")
@@ -27,3 +30,73 @@ def test_the_configured_prefix_is_everywhere_and_a_clients_own_has_owners_as_a_p
         assert {spec.key.placement for spec in path[1:]} == {path[1].tag}
     same = plan(decoder, prompt, Message("system", PromptConfig().system), QUESTION)
     assert same.path == configured.path, "what counts is the text, not who said it"
+
+
+def chat(*lengths: int) -> tuple[Message, ...]:
+    """Exchanges of so many words each, then a question."""
+    turns = [(Message("user", "word " * n), Message("assistant", "Yes.")) for n in lengths]
+    return (*(message for turn in turns for message in turn), QUESTION)
+
+
+def test_exchanges_are_pieces_between_prefix_and_passages(decoder: Decoder, prompt: Prompt) -> None:
+    alone, behind = plan(decoder, prompt, QUESTION), plan(decoder, prompt, *chat(3, 5))
+    assert behind.pieces[0] == alone.pieces[0] and behind.tail == alone.tail
+    assert behind.num_history == 2 and behind.passages == alone.passages == alone.pieces[1:]
+    assert (alone.num_stale, behind.num_stale) == (1, 2)
+    next_turn = plan(decoder, prompt, *chat(3, 5, 2))
+    assert next_turn.path[:3] == behind.path[:3] == behind.of_lead().path
+    assert behind.question == prompt.raw(QUESTION.content)
+
+
+def test_the_question_is_the_users_last_message_whoever_spoke_last(
+    decoder: Decoder, prompt: Prompt
+) -> None:
+    continued = plan(decoder, prompt, *chat(3), Message("assistant", ""))
+    assert continued.question == prompt.raw(QUESTION.content) and continued.num_history == 1
+
+
+def test_a_conversation_that_is_too_long_loses_its_oldest_exchanges(
+    decoder: Decoder, prompt: Prompt
+) -> None:
+    lead = Message("system", "Be brief.")
+    lengths = [60] * 9
+
+    def planned(room: int, *messages: Message) -> Plan:
+        request = GenerateRequest("r", "t", messages, ("It was Ada.",), Sampling(10), timeout_s=1.0)
+        config = GeneratorConfig(max_context_tokens=room, max_new_tokens=10, default_new_tokens=1)
+        return Planner(decoder, prompt, config).plan(request)
+
+    whole = planned(4000, lead, *chat(*lengths))
+    assert whole.num_left_out == 0 and whole.num_history == 9
+    each = len(whole.pieces[2])
+    for num_gone in (1, 4, 9):
+        room = whole.num_tokens - num_gone * each
+        shorter = planned(room + 10, lead, *chat(*lengths))
+        assert (shorter.num_history, shorter.num_left_out) == (9 - num_gone, 2 * num_gone)
+        assert shorter.num_tokens <= room and shorter.pieces[0] == whole.pieces[0]
+        assert shorter.pieces[1:] == whole.pieces[1 + num_gone :]
+    with pytest.raises(RequestError, match="at most 20"):
+        planned(30, lead, *chat(*lengths))
+
+
+def test_room_is_kept_for_passages_that_are_still_to_be_found(
+    decoder: Decoder, prompt: Prompt
+) -> None:
+    planner = Planner(decoder, prompt, GeneratorConfig(max_context_tokens=1000))
+
+    def gone(num_passages: int, max_tokens: int = 100) -> int:
+        request = FitRequest(chat(*[80] * 9), num_passages, 100, max_tokens, timeout_s=1.0)
+        return planner.fit(request)
+
+    assert gone(0) == 0 < gone(1) < gone(3)
+    assert gone(8) == gone(100), "never more than half of the room"
+    assert gone(0, max_tokens=400) > 0
+    assert planner.fit(FitRequest((QUESTION,), 3, 100, 10, timeout_s=1.0)) == 0
+
+
+def test_a_passage_that_is_cut_is_said(decoder: Decoder) -> None:
+    short = Prompt(decoder.tokenizer, PromptConfig(max_passage_tokens=20))
+    texts = ("It was Ada.", "word " * 50)
+    request = GenerateRequest("r", "t", (QUESTION,), texts, Sampling(), timeout_s=1.0)
+    made = Planner(decoder, short, GeneratorConfig()).plan(request)
+    assert made.cuts == (Cut(1, short.num_passage_tokens(texts[1]), 20),)

@@ -15,6 +15,7 @@ from actors.engine.query_first import QueryFirst, create_query_first
 from actors.engine.rerank import RerankEngine
 from actors.engine.runtime import Runtime
 from actors.errors import ExpiredError, RequestError
+from actors.passages import PassageSplitter
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from tests.actors.engine.speaking import (
@@ -172,7 +173,7 @@ def test_a_model_without_the_answers_names_the_template(tmp_path: Path) -> None:
     runtime, _ = _runtime(QWEN3, tmp_path)
     silent = replace(QWEN3, yes="certainly not")
     with pytest.raises(ValueError, match=r"reranker\.template 'qwen3_reranker' needs 'certainly"):
-        QueryFirst(runtime, silent, batch_tokens=100)
+        QueryFirst(runtime, silent, batch_tokens=100, max_document_passages=1)
 
 
 def test_text_opens_no_turn_and_settings_have_an_effect(tmp_path: Path) -> None:
@@ -192,6 +193,22 @@ def test_text_opens_no_turn_and_settings_have_an_effect(tmp_path: Path) -> None:
     assert pieces(PromptConfig(qwen3_instruct="Find code"), "why", "x")[0] != plain[0]
     cut = pieces(PromptConfig(max_passage_tokens=3), "why", "x " * 50)[1]
     assert len(cut) == len(plain[1]) - len(tokenizer().tokenize(" x")) + 3
+
+
+def test_a_long_text_has_the_score_of_its_best_passage(tmp_path: Path) -> None:
+    runtime, _ = _runtime(QWEN3, tmp_path)
+    short = runtime_of(runtime.decoder, tmp_path, PromptConfig(max_passage_tokens=24))
+    text = "One is here today. " * 3 + "Two is not there yet. " * 3
+    parts = PassageSplitter(short.prompt.plain, 23).split(text)
+    assert len(parts) > 1
+    engine = RerankEngine(short, _config(QWEN3), None)
+    alone = engine.score("t", "why?", [text[span.start : span.end] for span in parts], 60)
+    assert engine.score("t", "why?", [text], 60).log_likelihoods == pytest.approx(
+        [max(alone.log_likelihoods)], abs=1e-4
+    )
+    few = RerankEngine(short, _config(QWEN3, max_document_passages=1), None)
+    (cut,) = few.score("t", "why?", ["x", text], 60).cuts
+    assert (cut.index, cut.num_tokens) == (1, len(short.prompt.raw(text)))
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

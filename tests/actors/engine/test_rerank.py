@@ -2,17 +2,22 @@
 
 import math
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from actors.engine import segments
+from actors.engine.asking import Ask
 from actors.engine.config import DeviceTierConfig, PromptConfig, RerankerConfig
+from actors.engine.models import Decoder
 from actors.engine.prompt import Prompt
 from actors.engine.rerank import RerankEngine
 from actors.engine.runtime import Runtime
 from actors.errors import ExpiredError, RequestError
+from actors.messages import Cut, RerankResult
+from actors.passages import PassageSplitter
 from kvstore.client import StoreClient
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
@@ -49,6 +54,46 @@ def test_cold_warm_and_restarted_scores_are_those_of_full_computation(
         hits = (result.cache.dram_hits, result.cache.computed)
         assert hits == ((0, len(PASSAGES)) if i == 0 else (len(PASSAGES), 0))
     assert store.check().ok
+
+
+def test_a_long_text_has_the_score_of_its_best_passage_and_what_is_left_out_is_said(
+    decoder: Decoder, runtime: Runtime
+) -> None:
+    prompt = Prompt(decoder.tokenizer, PromptConfig(max_passage_tokens=120))
+    engine = RerankEngine(replace(runtime, prompt=prompt), RerankerConfig(reuse="off"), None)
+    text = "\n\n".join(passage[:300] for passage in PASSAGES)
+    parts = [text[span.start : span.end] for span in PassageSplitter(prompt.plain, 110).split(text)]
+    alone = engine.score("t", QUESTIONS[2], [*parts, "x"], 60)
+    whole = engine.score("t", QUESTIONS[2], [text, "x"], 60)
+    assert len(parts) >= 4 and alone.cuts == whole.cuts == ()
+    assert whole.log_likelihoods[0] > alone.log_likelihoods[0], "not of its first passage"
+    assert whole.log_likelihoods[1] == pytest.approx(alone.log_likelihoods[-1], abs=1e-4)
+    few = RerankerConfig(reuse="off", max_document_passages=1)
+    engine = RerankEngine(replace(runtime, prompt=prompt), few, None)
+    first = engine.score("t", QUESTIONS[2], ["x", text], 60)
+    (cut,) = first.cuts
+    assert cut.index == 1 and cut.num_tokens == len(prompt.raw(text)) and 0 < cut.num_kept <= 120
+    ask = Ask(QUESTIONS[2], [text], time.monotonic() + 60, max_document_tokens=30)
+    ((_, outcome),) = engine.score_batch("t", [ask])
+    assert isinstance(outcome, RerankResult)
+    assert outcome.cuts == (Cut(0, len(prompt.raw(text)), 30),)
+    assert outcome.log_likelihoods != first.log_likelihoods[1:]
+
+
+def test_the_turns_before_count_as_far_as_a_question_may_be_long(runtime: Runtime) -> None:
+    config = RerankerConfig(reuse="off", max_question_tokens=24)
+    engine = RerankEngine(runtime, config, None)
+
+    def scores(*earlier: str) -> tuple[float, ...]:
+        ask = Ask("What is it?", PASSAGES[:2], time.monotonic() + 60, earlier=earlier)
+        ((_, outcome),) = engine.score_batch("t", [ask])
+        assert isinstance(outcome, RerankResult)
+        return outcome.log_likelihoods
+
+    joined = engine.score("t", f"{QUESTIONS[0]}\nWhat is it?", PASSAGES[:2], 60)
+    assert scores(QUESTIONS[0]) == pytest.approx(joined.log_likelihoods, abs=1e-4)
+    assert scores("word " * 40, QUESTIONS[0]) == scores(QUESTIONS[0])
+    assert scores("word " * 40) == scores() != scores(QUESTIONS[0])
 
 
 def test_a_warm_score_is_the_cold_one_in_bf16(

@@ -11,11 +11,11 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from actors.messages import Document
+from actors.passages import PassageSplitter
 from actors.retrieval.config import RetrievalConfig
 from actors.retrieval.corpus import CorpusWriter
 from actors.retrieval.embedding import Vectors
 from actors.retrieval.follower import CorpusReader
-from actors.retrieval.passages import PassageSplitter
 from actors.retrieval.storage import LocalStorage, Storage
 
 
@@ -28,9 +28,12 @@ def direction(word: str, dim: int, seed: int) -> Vectors:
 class BagOfWords:
     """Each word adds one fixed pseudo-random direction; equal words, close vectors."""
 
-    def __init__(self, dim: int = 32, seed: int = 0) -> None:
-        self.dim, self.seed = dim, seed
+    def __init__(self, dim: int = 32, seed: int = 0, longest: int = 1000) -> None:
+        self.dim, self.seed, self.longest = dim, seed, longest
         self.fingerprint = f"bag-of-words-{dim}-{seed}"
+
+    def fits(self, text: str) -> bool:
+        return len(text) <= self.longest
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         vectors = np.zeros((len(texts), self.dim), np.float32)

@@ -50,7 +50,7 @@ class Answering:
 
     def _log_prob(self, asked: Asked, texts: Sequence[str], gold: str) -> float:
         """Of the gold answer's tokens behind the prompt that the generator sees."""
-        prefix, tail = self._prompt.conversation((Message("user", asked.question),))
+        prefix, _, tail = self._prompt.conversation((Message("user", asked.question),))
         passages = [token for text in texts for token in self._prompt.passage(text)]
         answer = self._prompt.raw(gold)
         hidden = self._decoder.forward(Batch([Lane([*prefix, *passages, *tail, *answer[:-1]])]))

@@ -1,12 +1,15 @@
 """Chat and text completions in the shapes of OpenAI's client."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import httpx
 import openai
 import pytest
 
+from actors.messages import Document, SearchRequest, SearchResult
+from cluster.config import HyperRagConfig
 from cluster.services import Services
 from tests.cluster.ingress.conftest import connect
 from tests.cluster.ingress.test_rag import events
@@ -115,6 +118,65 @@ async def test_the_last_user_message_is_searched_for(filled: httpx.AsyncClient) 
     ]
     data = (await chat(filled, messages=turns)).json()
     assert data["hyperrag"]["sources"][0]["document_id"] == "sky"
+
+
+SKY = [
+    {"role": "user", "content": "is the sky blue"},
+    {"role": "assistant", "content": "yes it is"},
+    {"role": "user", "content": "and at night"},
+]
+
+
+@pytest.mark.parametrize(("turns", "earlier"), [(1, ()), (2, ("is the sky blue",))])
+async def test_turns_before_the_last_are_searched_for_too(
+    make_app: Any, services: Services, turns: int, earlier: tuple[str, ...]
+) -> None:
+    retrieval = replace(HyperRagConfig().retrieval, history_turns=turns)
+    asked: list[tuple[str, ...]] = []
+
+    class Listening:
+        async def search(self, request: SearchRequest) -> SearchResult:
+            asked.append(request.earlier)
+            return await services.retriever.search(request)
+
+    parts = replace(services, retriever=cast(Any, Listening()))
+    config = HyperRagConfig(retrieval=retrieval)
+    async with connect(make_app(parts=parts, config=config)) as http:
+        await services.corpus.ingest("default", "default", [Document("sky", "the sky is blue")], 5)
+        await services.retriever.refresh("default", "default", 1, 5)
+        assert (await chat(http, messages=SKY)).status_code == 200
+    assert asked == [earlier]
+
+
+async def test_a_history_that_is_too_long_is_left_out_before_anything_is_searched(
+    filled: httpx.AsyncClient, services: Services
+) -> None:
+    generator = services.generator
+    assert isinstance(generator, NearGenerator)
+    whole = (await chat(filled, messages=SKY)).json()
+    assert whole["hyperrag"]["truncated"] == {}
+    assert [m.content for m in generator.requests[-1].messages] == [m["content"] for m in SKY]
+    generator.part.room = 8
+    asked = {"messages": SKY, "max_tokens": 4, "hyperrag": {"retrieve": False}}
+    data = (await chat(filled, **asked)).json()
+    assert data["hyperrag"]["truncated"] == {"messages": 2}
+    assert [m.content for m in generator.requests[-1].messages] == ["and at night"]
+    chunks = events((await chat(filled, **asked, stream=True)).text)
+    assert chunks[-1]["hyperrag"]["truncated"] == {"messages": 2}
+
+
+async def test_what_is_left_out_is_not_searched_for(
+    filled: httpx.AsyncClient, services: Services
+) -> None:
+    assert isinstance(services.generator, NearGenerator)
+    about = [{**SKY[0], "content": "grass is green in spring"}, *SKY[1:]]
+    found = [(await chat(filled, messages=about)).json()["hyperrag"]["sources"]]
+    services.generator.part.room = 2 * 256 + 20
+    body = {"messages": about, "hyperrag": {"top_k": 2}, "max_tokens": 16}
+    data = (await chat(filled, **body)).json()["hyperrag"]
+    found.append(data["sources"])
+    assert data["truncated"] == {"messages": 2}
+    assert [sources[0]["document_id"] for sources in found] == ["grass", "sky"]
 
 
 async def test_without_retrieval_nothing_is_searched(
@@ -238,8 +300,20 @@ async def test_a_conversation_has_so_many_messages_at_most(filled: httpx.AsyncCl
     assert response.json()["error"]["param"] == "messages"
 
 
-async def test_a_conversation_has_a_bound(make_app: Any) -> None:
+async def test_a_conversation_has_a_bound_beyond_which_its_history_is_left_out(
+    make_app: Any, services: Services
+) -> None:
+    plain = {"retrieve": False}
     async with connect(make_app(max_prompt_chars=10)) as http:
         response = await chat(http)
     assert response.status_code == 422
     assert "at most 10" in response.json()["message"]
+    for most, gone in ((12, 2), (35, 2), (36, 0)):
+        async with connect(make_app(max_prompt_chars=most)) as http:
+            data = (await chat(http, messages=SKY, hyperrag=plain)).json()
+        assert data["hyperrag"]["truncated"].get("messages", 0) == gone
+
+
+async def test_somebody_has_to_ask(filled: httpx.AsyncClient) -> None:
+    response = await chat(filled, messages=[{"role": "system", "content": "be brief"}])
+    assert response.status_code == 422 and response.json()["error"]["param"] == "messages"

@@ -41,6 +41,18 @@ async def test_what_langchain_sends_to_cohere(client: httpx.AsyncClient) -> None
     assert [r["index"] for r in data["results"]] == [1]
 
 
+async def test_documents_are_cut_where_the_request_says_and_the_answer_says_so(
+    client: httpx.AsyncClient,
+) -> None:
+    data = (await rerank(client, "/v2/rerank", documents=TEXTS, max_tokens_per_doc=3)).json()
+    cut = {"index": 1, "tokens": 4, "kept_tokens": 3}
+    assert data["hyperrag"]["truncated"] == {"documents": [cut]}
+    assert data["usage"]["total_tokens"] == 6
+    assert data["results"][0]["relevance_score"] == pytest.approx(0.05 + 0.9 * 3 / 4)
+    whole = (await rerank(client, documents=TEXTS, max_tokens_per_doc=4)).json()
+    assert whole["hyperrag"]["truncated"] == {}
+
+
 async def test_what_xinference_sends(client: httpx.AsyncClient) -> None:
     body: dict[str, Any] = {
         "documents": TEXTS,
@@ -85,6 +97,7 @@ async def test_texts_get_the_bare_list(client: httpx.AsyncClient) -> None:
     ("body", "param"),
     [
         ({"documents": TEXTS, "top_n": -1}, "top_n"),
+        ({"documents": TEXTS, "max_tokens_per_doc": 0}, "max_tokens_per_doc"),
         ({"documents": []}, "documents"),
         ({}, "documents"),
         ({"documents": [1]}, "documents"),

@@ -1,12 +1,15 @@
 """The generator in mode `fusion`: each passage is computed once, wherever it stands."""
 
+import time
+from dataclasses import replace
+
 import pytest
 import torch
 
 from actors.engine.config import FusionConfig, GeneratorConfig
 from actors.engine.generate import GenerateEngine, Sequence
 from actors.engine.runtime import Runtime
-from actors.messages import Message
+from actors.messages import GenerateRequest, Message
 from kvstore.client import StoreClient
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
@@ -57,9 +60,40 @@ def test_passages_are_computed_once_whatever_their_order(
     reports = [started(fusion, *order).cache for order in ((0, 1, 2), (2, 0), (1, 3, 0), (3, 2))]
     assert [r.computed for r in reports] == [3, 0, 1, 0]
     assert [r.hits for r in reports] == [0, 2, 2, 2]
-    question = len(runtime.prompt.conversation((Message("user", QUESTIONS[0]),))[1])
+    question = len(runtime.prompt.conversation((Message("user", QUESTIONS[0]),)).tail)
     assert reports[1].tokens_computed == question
     assert store.check().ok
+
+
+def talk(*order: int) -> GenerateRequest:
+    """The same question behind an exchange of a conversation."""
+    exchange = (Message("user", QUESTIONS[1]), Message("assistant", "By the del statement."))
+    asked = request(*order)
+    return replace(asked, messages=(*exchange, *asked.messages))
+
+
+def test_passages_behind_a_history_are_those_of_any_other_question(
+    runtime: Runtime, client: LocalStoreClient, store: KVStore
+) -> None:
+    fusion = engine(runtime, client, 0.0)
+    started(fusion, 0, 1, 2)
+    found = [fusion.start(talk(2, 1), time.monotonic() + 60).cache for _ in range(2)]
+    tail = len(runtime.prompt.conversation(talk().messages).tail)
+    assert [report.computed for report in found] == [1, 0], "the exchange, once"
+    assert found[1].tokens_computed == tail and found[1].mode == "fusion"
+    assert store.check().ok
+
+
+@pytest.mark.parametrize("order", [(3, 1), (2,)])
+def test_all_tokens_recomputed_behind_a_history_is_full_attention(
+    runtime: Runtime, client: LocalStoreClient, order: tuple[int, ...]
+) -> None:
+    full, fusion = exact(runtime), engine(runtime, client, 1.0)
+    expected = full.start(talk(*order), time.monotonic() + 60)
+    for _ in range(2):
+        found = fusion.start(talk(*order), time.monotonic() + 60)
+        assert kv_error(found, expected) < 1e-3
+    assert decoded(fusion, found) == decoded(full, expected)
 
 
 def test_the_same_passage_may_stand_twice(runtime: Runtime, client: LocalStoreClient) -> None:
@@ -86,7 +120,7 @@ def test_the_share_recomputed_is_reported(runtime: Runtime, client: LocalStoreCl
     started(fusion, *MANY)
     sequence = started(fusion, *MANY)
     passages = sum(len(runtime.prompt.passage(PASSAGES[i])) for i in MANY)
-    question = len(runtime.prompt.conversation((Message("user", QUESTIONS[0]),))[1])
+    question = len(runtime.prompt.conversation((Message("user", QUESTIONS[0]),)).tail)
     assert sequence.cache.tokens_computed == int(0.2 * passages) + question
     assert sequence.cache.tokens_reused == passages - int(0.2 * passages)
 

@@ -44,14 +44,14 @@ class _Piece:
 class PassageSplitter:
     """Cuts texts with a private copy of a fast tokenizer, so that its truncation never acts.
 
-    Accepts a `tokenizers.Tokenizer` or a transformers fast tokenizer. Thread-safe.
+    Accepts a `tokenizers.Tokenizer`, a transformers fast tokenizer, or what has been made of one.
+    Thread-safe.
     """
 
     def __init__(self, tokenizer: Any, passage_tokens: int) -> None:
         if passage_tokens < 1:
             raise ValueError(f"passage_tokens is {passage_tokens}, must be 1 or more")
-        serialized = getattr(tokenizer, "backend_tokenizer", tokenizer).to_str()
-        self._plain = PlainText(serialized)
+        self._plain = _plain(tokenizer)
         self.passage_tokens = passage_tokens
         seed = f"{passage_tokens}\n{self._plain.serialized}"
         self.fingerprint = blake2b(seed.encode(), digest_size=16).hexdigest()
@@ -136,6 +136,12 @@ class PassageSplitter:
             borders.append(_last_blank(text, (borders[-1] + cut) // 2, cut))
         kept = [border for border in borders if border < end]
         return list(zip(kept, [*kept[1:], end], strict=True))
+
+
+def _plain(tokenizer: Any) -> PlainText:
+    if isinstance(tokenizer, PlainText):
+        return tokenizer
+    return PlainText(getattr(tokenizer, "backend_tokenizer", tokenizer).to_str())
 
 
 def _take_block(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from actors.engine.config import ModelConfig, PromptConfig
 from actors.engine.prompt import Prompt
 from actors.engine.weights import load_tokenizer
-from actors.retrieval.passages import PassageSplitter, Span
+from actors.passages import PassageSplitter, Span
 from tests.actors.engine import speaking
 from tests.actors.retrieval.support import byte_tokenizer
 
