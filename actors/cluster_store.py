@@ -130,7 +130,7 @@ class ClusterStoreClient:
         self._local.abort(acquired, tickets)
 
     def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
-        arguments.require_keys("keys", keys)
+        keys = arguments.taken_keys("keys", keys)
         arguments.require_seconds("deadline_s", deadline_s)
         give_up = time.monotonic() + deadline_s
         elsewhere = defaultdict[str, list[SegmentKey]](list)
@@ -157,10 +157,10 @@ class ClusterStoreClient:
         self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey] = ()
     ) -> None:
         """What is on its way to other nodes stays pinned until it got there."""
-        arguments.require_kept("kept", kept)
-        arguments.require_keys("used", used)
-        self._leave(kept)
-        self._local.trim(self._deliveries.protect(kept), used)
+        taken = arguments.taken_kept("kept", kept)
+        used = arguments.taken_keys("used", used)
+        self._leave(taken)
+        self._local.trim(self._deliveries.protect(taken), used)
 
     def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
         """To this node, and to the first owner of each run of every chain."""
@@ -192,7 +192,7 @@ class ClusterStoreClient:
     def remove_tags(self, tags: Collection[bytes]) -> int:
         """On every node. Raises RemovalError for those that cannot be reached or failed, and where
         the directory does not say which there are: they may have what was removed."""
-        arguments.require_tags("tags", tags)
+        tags = arguments.taken_tags("tags", tags)
         removing = Removing(self._peers, self._view, tags, self._remove_timeout_s)
         return removing.run(lambda removal: self._local.remove_tags(tags, removal))
 

@@ -89,7 +89,7 @@ class NodeRemovals:
 
     def remove_tags(self, tags: Collection[bytes], removal: bytes) -> int:
         """As `KVStore.remove_tags`; remembered for nodes that are away."""
-        arguments.require_tags("tags", tags)
+        tags = arguments.taken_tags("tags", tags)
         arguments.require_removal("removal", removal)
         removal = removal or os.urandom(16)
         self._log.note(removal, tags)

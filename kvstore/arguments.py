@@ -1,9 +1,17 @@
-"""What callers may hand in: checked before anything changes, and refused by the argument's name."""
+"""What callers may hand in: checked before anything changes, and refused by the argument's name.
+
+What another thread may change during the call is copied at its entry (`taken_*`), so that the
+store works on what was checked.
+"""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from kvstore.types import HolderId, LeaseId, Lineage, SegmentKey, TicketId
+
+T = TypeVar("T")
+Id = TypeVar("Id", LeaseId, TicketId)
 
 MAX_SECONDS = 7 * 86_400.0
 """Of any wait."""
@@ -20,6 +28,14 @@ _REMOVAL_BYTES = 16
 _PLACEMENT_BYTES, _DIGEST_BYTES = 8, 32
 
 
+class Result(NamedTuple):
+    """What `commit` is told of one ticket."""
+
+    ticket_id: TicketId
+    crcs: tuple[int, ...]
+    lineage: Lineage | None
+
+
 def refused(name: str, value: object, must: str) -> ValueError:
     """Shows no more of the value than fits on a line, and calls nothing of it."""
     return ValueError(f"{name} is {_shown(value)}, must be {must}")
@@ -27,6 +43,8 @@ def refused(name: str, value: object, must: str) -> ValueError:
 
 def require_seconds(name: str, value: float) -> None:
     """Neither negative nor endless; what is no number is neither."""
+    if type(value) is float and 0 <= value <= MAX_SECONDS:
+        return
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise refused(name, value, "a number of seconds")
     if not 0 <= value <= MAX_SECONDS:
@@ -64,19 +82,21 @@ def require_id(name: str, value: LeaseId | TicketId) -> None:
         raise refused(name, value, "a number that the store has given")
 
 
-def require_keys(name: str, keys: Collection[SegmentKey]) -> None:
-    require_items(name, keys)
-    for i, key in enumerate(keys):
+def taken_keys(name: str, keys: Collection[SegmentKey]) -> tuple[SegmentKey, ...]:
+    taken = taken_items(name, keys)
+    for i, key in enumerate(taken):
         if not is_key(key):
             must = f"a SegmentKey of {_PLACEMENT_BYTES} and {_DIGEST_BYTES} bytes"
             raise refused(f"{name}[{i}]", key, must)
+    return taken
 
 
-def require_tags(name: str, tags: Collection[bytes]) -> None:
-    require_items(name, tags)
-    for i, tag in enumerate(tags):
+def taken_tags(name: str, tags: Collection[bytes]) -> tuple[bytes, ...]:
+    taken = taken_items(name, tags)
+    for i, tag in enumerate(taken):
         if not is_bytes(tag, _TAG_BYTES):
             raise refused(f"{name}[{i}]", tag, f"{_TAG_BYTES} bytes")
+    return taken
 
 
 def require_removal(name: str, removal: bytes) -> None:
@@ -89,52 +109,67 @@ def require_tenant(name: str, tenant: bytes) -> None:
         raise refused(name, tenant, f"{_TENANT_BYTES} bytes")
 
 
-def require_ids(name: str, ids: Collection[LeaseId | TicketId]) -> None:
-    require_items(name, ids)
-    for i, one in enumerate(ids):
+def taken_ids(name: str, ids: Collection[Id]) -> tuple[Id, ...]:
+    taken = taken_items(name, ids)
+    for i, one in enumerate(taken):
         require_id(f"{name}[{i}]", one)
+    return taken
 
 
-def require_kept(name: str, kept: Mapping[LeaseId, Collection[SegmentKey]]) -> None:
+def taken_kept(
+    name: str, kept: Mapping[LeaseId, Collection[SegmentKey]]
+) -> dict[LeaseId, tuple[SegmentKey, ...]]:
     """What `trim` keeps under each lease."""
     if not isinstance(kept, Mapping):
         raise refused(name, kept, "a mapping of leases to keys")
-    require_ids(name, kept)
-    for lease_id, keys in kept.items():
-        require_keys(f"{name}[{lease_id}]", keys)
+    require_items(name, kept)
+    taken = dict(kept)
+    taken_ids(name, taken)
+    return {lease_id: taken_keys(f"{name}[{lease_id}]", keys) for lease_id, keys in taken.items()}
 
 
-def require_results(
+def taken_results(
     ticket_ids: Sequence[TicketId],
     crcs: Sequence[Sequence[int]],
     lineages: Sequence[Lineage | None],
-) -> None:
+) -> list[Result]:
     """What `commit` is told: each ticket once, checksums for each, and a lineage for each or for
     none."""
-    require_items("lineages", lineages)
-    if lineages and len(lineages) != len(ticket_ids):
-        raise ValueError(f"lineages has {len(lineages)} entries, must have none or one a ticket")
-    for i, lineage in enumerate(lineages):
-        if lineage is not None:
-            _require_lineage(f"lineages[{i}]", lineage)
-    require_ids("ticket_ids", ticket_ids)
-    require_items("crcs", crcs)
-    if len(crcs) != len(ticket_ids):
-        raise ValueError(f"crcs has {len(crcs)} entries, must have one for each of the tickets")
-    if len(set(ticket_ids)) != len(ticket_ids):
+    ids = taken_ids("ticket_ids", ticket_ids)
+    of_lineages = taken_items("lineages", lineages)
+    if of_lineages and len(of_lineages) != len(ids):
+        raise ValueError(f"lineages has {len(of_lineages)} entries, must have none or one a ticket")
+    of_crcs = taken_items("crcs", crcs)
+    if len(of_crcs) != len(ids):
+        raise ValueError(f"crcs has {len(of_crcs)} entries, must have one for each of the tickets")
+    if len(set(ids)) != len(ids):
         raise refused("ticket_ids", ticket_ids, "each ticket once")
-    for i, layers in enumerate(crcs):
-        require_items(f"crcs[{i}]", layers)
-        for layer, crc in enumerate(layers):
-            if type(crc) is not int or not 0 <= crc <= _MAX_UINT32:
-                raise refused(f"crcs[{i}][{layer}]", crc, f"a number from 0 to {_MAX_UINT32}")
+    return [
+        Result(
+            ticket_id,
+            _taken_crcs(f"crcs[{i}]", of_crcs[i]),
+            _taken_lineage(f"lineages[{i}]", of_lineages[i]) if of_lineages else None,
+        )
+        for i, ticket_id in enumerate(ids)
+    ]
+
+
+def _taken_crcs(name: str, crcs: Sequence[int]) -> tuple[int, ...]:
+    taken = taken_items(name, crcs)
+    for layer, crc in enumerate(taken):
+        if type(crc) is not int or not 0 <= crc <= _MAX_UINT32:
+            raise refused(f"{name}[{layer}]", crc, f"a number from 0 to {_MAX_UINT32}")
+    return taken
 
 
 def is_key(key: object) -> bool:
+    if type(key) is not SegmentKey or len(key) != 2:
+        return False
+    placement, digest = key
     return (
-        type(key) is SegmentKey
-        and is_bytes(key.placement, _PLACEMENT_BYTES)
-        and is_bytes(key.digest, _DIGEST_BYTES)
+        type(placement) is type(digest) is bytes
+        and len(placement) == _PLACEMENT_BYTES
+        and len(digest) == _DIGEST_BYTES
     )
 
 
@@ -162,9 +197,17 @@ def require_items(name: str, items: Collection[object]) -> None:
         raise ValueError(f"{name} has {len(items)} entries, must have {MAX_ITEMS} or less")
 
 
-def _require_lineage(name: str, lineage: Lineage) -> None:
+def taken_items(name: str, items: Collection[T]) -> tuple[T, ...]:
+    require_items(name, items)
+    return tuple(items)
+
+
+def _taken_lineage(name: str, lineage: Lineage | None) -> Lineage | None:
+    if lineage is None:
+        return None
     if not isinstance(lineage, Lineage):
         raise refused(name, lineage, "a lineage")
-    require_items(f"{name}.removals", lineage.removals)
-    for removal in lineage.removals:
+    removals = taken_items(f"{name}.removals", lineage.removals)
+    for removal in removals:
         require_removal(f"{name}.removals", removal)
+    return Lineage(frozenset(removals))

@@ -7,7 +7,6 @@ without the lock, from copies that were made at one moment.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from typing import TypeVar
 
 from kvstore.books import Books
@@ -115,10 +114,10 @@ class _Balance:
         """Reservations are those of open tickets and reads."""
         books = self._books
         with books.lock:
-            reserved = books.dram.reserved()
-            filled = {t.extent for t in books.claims.tickets()}
-            filled |= {load.extent for load in self._loads}
-        if reserved == filled:
+            reserved, tickets = books.dram.reserved(), books.claims.tickets()
+            filled = [load.extent for load in self._loads]
+        filled += [ticket.extent for ticket in tickets]
+        if set(reserved) == set(filled):
             return []
         return [
             f"dram: {len(reserved)} extents are reserved, {len(filled)} by open tickets and reads"
@@ -154,7 +153,7 @@ class _Balance:
         with self._books.lock:
             groups = shelf.groups()
         with self._books.lock:
-            orders = shelf.policy.leaves()
+            tenants = shelf.policy.tenants()
 
         def look(entry: Entry) -> Iterator[str]:
             if shelf.entry(entry.key) is entry:
@@ -166,14 +165,15 @@ class _Balance:
             if key not in shelf:
                 yield f"{name}: {key} is among children or tags, and not on the shelf"
 
-        def look_at_leaf(leaf: Leaf) -> Iterator[str]:
-            if shelf.policy.is_stale(leaf):
-                yield f"{name}: {leaf[1]} is in the order of eviction, and should not be"
+        def look_at_leaf(one: tuple[bytes, Leaf]) -> Iterator[str]:
+            if shelf.policy.is_stale(*one):
+                yield f"{name}: {one[1][1]} is in the order of eviction, and should not be"
 
         problems = copy.check(name) + self._each(copy.entries, look)
         members = (key for group in groups for key in list(group))
         problems += self._each(members, look_at_member)
-        return problems + self._each(chain.from_iterable(orders), look_at_leaf)
+        leaves = ((tenant, leaf) for tenant in tenants for leaf in shelf.policy.leaves(tenant))
+        return problems + self._each(leaves, look_at_leaf)
 
     def _level(self, level: Level) -> list[str]:
         """A tier's shelves against its ledger, which each follows the other by a moment."""

@@ -7,7 +7,7 @@ that makes it right is the same: under the lock nothing waits, reads a payload o
 
 import itertools
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
 from pathlib import Path
 
 from kvstore.arena import granules
@@ -34,8 +34,11 @@ from kvstore.tiers import create_dram_tier, create_files, create_remote_tier, cr
 from kvstore.tiers.dram import Slot
 from kvstore.tiers.files import Files
 from kvstore.tiers.slow import SlowTier
-from kvstore.turns import in_turns
+from kvstore.turns import at_once, in_turns
 from kvstore.types import Extent, SegmentKey, SegmentSpec
+
+_ATTEMPTS = 3
+"""At making room for one segment: others may take what came free."""
 
 
 class Books:
@@ -89,6 +92,8 @@ class Books:
         asked for it even before they were listed."""
         self.removing: list[Family] = []
         """What is being taken out of sight, by removals under way."""
+        self.num_removal_events = 0
+        """How often one of them began or ended."""
         self.copies = Copies(int(config.copies_share * config.dram_bytes))
         self.dram.holds.follow(self.copies.shelf.policy)
         self._eviction = Eviction(
@@ -112,18 +117,33 @@ class Books:
             raise StoreUnavailableError("the store is closed")
 
     def reserve(self, spec: SegmentSpec, ahead_for: int | None = None) -> Extent | None:
+        """`reserving`, at once."""
+        return at_once(self.reserving(spec, ahead_for))
+
+    def reserving(
+        self, spec: SegmentSpec, ahead_for: int | None = None
+    ) -> Generator[None, None, Extent | None]:
         """Room for a segment, as far as `Promises` lets its tenant hold more; what goes for it
         `Eviction` says. `ahead_for`: the rank of the queued request that needs it, which takes
-        nothing from those before it."""
+        nothing from those before it. In steps: nothing is reserved before the last."""
         if spec.is_too_deep:
             return None
         nbytes, rank = spec.layout.nbytes, -1 if ahead_for is None else ahead_for
-        if self.dram.may_reserve(spec):
-            if not self.dram.can_reserve(nbytes):
-                for key in self._eviction.victims(granules(nbytes), spec.tenant, rank):
-                    self._evict(key)
+        for attempts_left in reversed(range(_ATTEMPTS + 1)):
+            if not self.dram.may_reserve(spec):
+                break
             if self.dram.can_reserve(nbytes):
                 return self.reserve_again(spec)
+            if not attempts_left:
+                break
+            going = yield from self._eviction.choosing(granules(nbytes), spec.tenant, rank)
+            for key in going:
+                if self._eviction.may_go(key):
+                    self._evict(key)
+                if key is not going[-1]:
+                    yield
+            if not going:
+                break
         self.counters.no_room += ahead_for is None
         return None
 
@@ -230,11 +250,15 @@ class Books:
 
     def end_ticket(self, ticket: OpenTicket) -> None:
         """Nothing comes of it, and nobody writes into its extent any more."""
+        self.give_back(ticket)
+        self.counters.aborts += 1
+        self.changed.notify_all()
+
+    def give_back(self, ticket: OpenTicket) -> None:
+        """As if it had never been opened: nobody was told of it."""
         self.claims.detach(ticket)
         self.claims.land(ticket)
         self.dram.abort(ticket.extent)
-        self.counters.aborts += 1
-        self.changed.notify_all()
 
     def end_lease(self, lease: Lease) -> None:
         """A small one: see `kvstore.releasing`."""

@@ -11,9 +11,7 @@ from kvstore.codec import MAX_LAYERS
 from kvstore.types import ITEMSIZE, MARK_NBYTES, MAX_FOLLOWED, Layout, Path, SegmentSpec
 
 MAX_SEGMENTS = 16_384
-"""In the paths of one call, each as often as it stands in one. They are matched and claimed in one
-hold of the metadata lock, at 10 us a segment: two callers that claimed in turns could each wait for
-what the other computes."""
+"""In the paths of one call, each as often as it stands in one."""
 _MAX_UINT32 = 2**32 - 1  # what the header of a segment's file can say
 _LAYOUT_BOUNDS = {
     "num_layers": MAX_LAYERS,
@@ -25,37 +23,49 @@ _MAX_MARKS_NBYTES = MARK_NBYTES * (MAX_FOLLOWED + 1)
 _SPEC_BYTES = {"parent": 32, "tag": 8, "tenant": 8}
 
 
-def require_chains(paths: Sequence[Path]) -> None:
-    """Raises ValueError that names the first argument that is wrong."""
+def taken_chains(paths: Sequence[Path]) -> list[Path]:
+    """The paths as they are now, whatever another thread does to the lists that they came in.
+    Raises ValueError that names the first argument that is wrong."""
     if type(paths) not in (list, tuple):
         raise refused("paths", paths, "a list or tuple of paths")
-    by_digest: dict[bytes, SegmentSpec] = {}
-    heads, num_segments = [], 0
-    for i, path in enumerate(paths):
+    taken: list[Path] = []
+    num_segments = 0
+    for i, path in enumerate(tuple(paths)):
         if type(path) not in (list, tuple):
             raise refused(f"paths[{i}]", path, "a tuple of segment specs")
-        if not path:
-            continue
-        num_segments += len(path)
+        taken.append(tuple(path))
+        num_segments += len(taken[-1])
         if num_segments > MAX_SEGMENTS:
             raise ValueError(f"paths has over {MAX_SEGMENTS} segments, must have that or less")
-        if not _is_chain(path, by_digest):
-            raise ValueError(next(_faults(paths)))
-        heads.append(path[0].parent)
-    _require_beginnings(heads, by_digest)
+    by_digest: dict[bytes, SegmentSpec] = {}
+    if not _are_chains(taken, by_digest):
+        raise ValueError(next(_faults(taken)))
+    _require_ends(taken, by_digest)
+    return taken
 
 
-def _is_chain(path: Path, by_digest: dict[bytes, SegmentSpec]) -> bool:
-    before: SegmentSpec | None = None
-    for spec in path:
-        if not _is_spec(spec):
-            return False
-        known = by_digest.setdefault(spec.key.digest, spec)
-        if known is not spec and known != spec:
-            return False
-        if before is not None and not _is_next(spec, before):
-            return False
-        before = spec
+def _are_chains(paths: Sequence[Path], by_digest: dict[bytes, SegmentSpec]) -> bool:
+    """Whether each segment is sound, one spec, and behind the one before it."""
+    sound_layout: Layout | None = None  # most calls have one
+    for path in paths:
+        before: SegmentSpec | None = None
+        for spec in path:
+            if type(spec) is not SegmentSpec or not is_key(key := spec.key):
+                return False
+            if (known := by_digest.get(key.digest)) is not spec:
+                layout = spec.layout
+                if layout is not sound_layout and not _is_layout(layout):
+                    return False
+                if not (
+                    _are_sound(spec.parent, spec.tag, spec.tenant) and _are_marks(spec.follows)
+                ):
+                    return False
+                if known is not None and known != spec:
+                    return False
+                sound_layout, by_digest[key.digest] = layout, spec
+            if before is not None and not _is_next(spec, before):
+                return False
+            before = spec
     return True
 
 
@@ -63,16 +73,11 @@ def _is_next(spec: SegmentSpec, before: SegmentSpec) -> bool:
     return spec.parent == before.key.digest and spec.follows == before.followed_by
 
 
-def _is_spec(spec: object) -> bool:
+def _are_sound(parent: object, tag: object, tenant: object) -> bool:
     return (
-        type(spec) is SegmentSpec
-        and is_key(spec.key)
-        and type(spec.parent) is bytes
-        and len(spec.parent) == 32
-        and is_bytes(spec.tag, 8)
-        and is_bytes(spec.tenant, 8)
-        and _is_layout(spec.layout)
-        and _are_marks(spec.follows)
+        type(parent) is type(tag) is type(tenant) is bytes
+        and len(parent) == 32
+        and len(tag) == len(tenant) == 8
     )
 
 
@@ -97,15 +102,19 @@ def _is_layout(layout: object) -> bool:
     )
 
 
-def _require_beginnings(heads: Sequence[bytes], by_digest: dict[bytes, SegmentSpec]) -> None:
+def _require_ends(paths: Sequence[Path], by_digest: dict[bytes, SegmentSpec]) -> None:
     """A path may begin behind a segment of another; going back from there comes to an end."""
-    for parent in heads:
-        behind = {parent}
-        while (spec := by_digest.get(parent)) is not None:
-            parent = spec.parent
-            if parent in behind:
+    end_well = set[bytes]()
+    for path in paths:
+        if not path or (at := path[0].parent) not in by_digest:
+            continue
+        behind = set[bytes]()
+        while at not in end_well and (spec := by_digest.get(at)) is not None:
+            behind.add(at)
+            at = spec.parent
+            if at in behind:
                 raise ValueError(f"paths: segment {spec.key} precedes itself")
-            behind.add(parent)
+        end_well |= behind
 
 
 def _faults(paths: Sequence[Path]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kvstore.arguments import require_results
+from kvstore.arguments import Result, taken_results
 from kvstore.books import Books
 from kvstore.errors import CorruptSegmentError, StoreUnavailableError
 from kvstore.scrub import damage_of
@@ -27,19 +27,11 @@ class Commits:
         that do not fit together, StoreUnavailableError when a ticket is not open here under
         the holder. Raises CorruptSegmentError when bytes and checksums differ; the sound ones are
         published."""
-        require_results(ticket_ids, crcs, lineages)
-        books = self._books
-        with books.lock:
-            books.require_open()
-            tickets = [self._find(ticket_id, holder) for ticket_id in ticket_ids]
-            for lease in {ticket.lease for ticket in tickets}:
-                books.claims.renew(lease)
-            for ticket, lineage in zip(tickets, lineages, strict=False):
-                self._note(ticket, lineage)
-            pairs = zip(tickets, crcs, strict=True)
-            taken = [(ticket, self._take(ticket, crc)) for ticket, crc in pairs]
+        results = taken_results(ticket_ids, crcs, lineages)
+        taken = self._take_all(results, holder)
         damaged: dict[Slot, CorruptSegmentError] = {}
         verified = set[Slot]()
+        books = self._books
 
         def land(one: tuple[OpenTicket, Slot]) -> None:
             books.require_open()  # with the store all of it is gone
@@ -58,6 +50,30 @@ class Commits:
         for error in damaged.values():
             raise error
 
+    def _take_all(
+        self, results: Sequence[Result], holder: HolderId
+    ) -> list[tuple[OpenTicket, Slot]]:
+        """In turns; where one of the tickets is not open, what was taken is given back."""
+        books, taken = self._books, list[tuple[OpenTicket, Slot]]()
+
+        def take(result: Result) -> None:
+            books.require_open()
+            ticket = self._find(result.ticket_id, holder)
+            taken.append((ticket, self._take(ticket, result.crcs)))
+
+        def note(one: tuple[OpenTicket, Lineage | None]) -> None:
+            self._note(*one)
+
+        books.require_open()
+        try:
+            in_turns(books.lock, results, take)
+        except BaseException:
+            in_turns(books.lock, taken, self._give_back)
+            raise
+        pairs = zip(taken, results, strict=True)
+        in_turns(books.lock, [(t, r.lineage) for (t, _), r in pairs if r.lineage], note)
+        return taken
+
     def _find(self, ticket_id: TicketId, holder: HolderId) -> OpenTicket:
         ticket = self._books.claims.find(ticket_id, holder)
         if ticket is None:
@@ -73,11 +89,26 @@ class Commits:
         """From now on the extent is the lease's and, while it is verified, ours: a release or the
         holder's end cannot give it to anybody else under our hands."""
         books = self._books
+        books.claims.renew(ticket.lease)
         books.claims.detach(ticket)
         slot = books.dram.complete(ticket.spec, ticket.extent, crcs)
         books.dram.borrow(slot)
         books.leases.pin(ticket.lease, slot)
         return slot
+
+    def _give_back(self, one: tuple[OpenTicket, Slot]) -> None:
+        """The reverse of `_take`, as far as the lease is still open."""
+        books, (ticket, slot) = self._books, one
+        if books.closed:
+            return
+        if ticket.lease.open:
+            books.dram.reopen(slot)
+            books.leases.unpin(ticket.lease, slot)
+            books.claims.reopen(ticket)
+        else:
+            books.claims.land(ticket)
+            books.dram.give_back(slot)
+            books.changed.notify_all()
 
     def _land(self, ticket: OpenTicket, slot: Slot, sound: bool) -> None:
         books = self._books

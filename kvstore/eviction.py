@@ -5,7 +5,7 @@ tier, dearer yet what queued requests need (most of all what they need first), a
 tenants have within their share. What somebody holds stays.
 """
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
 from typing import Protocol
 
 from kvstore.arena import GRANULE
@@ -14,6 +14,7 @@ from kvstore.pending import PendingWindow
 from kvstore.policies import NextUse
 from kvstore.shares import Shares, Tenants
 from kvstore.shelf import Shelf
+from kvstore.turns import at_once
 from kvstore.types import SegmentKey
 from kvstore.windows import Weigh, WindowSearch
 
@@ -50,8 +51,15 @@ class Eviction:
         self._in_vain_at: tuple[int, ...] = ()
 
     def victims(self, length: int, tenant: bytes, sooner: int = -1) -> list[SegmentKey]:
+        """`choosing`, at once."""
+        return at_once(self.choosing(length, tenant, sooner))
+
+    def choosing(
+        self, length: int, tenant: bytes, sooner: int = -1
+    ) -> Generator[None, None, list[SegmentKey]]:
         """What to evict for a tenant's run of `length` granules; none where that cannot be. What
-        queued requests up to the rank `sooner` need stays."""
+        queued requests up to the rank `sooner` need stays. In steps: each of them `may_go` or not
+        when it is its turn."""
         if self._was_in_vain(length, tenant, sooner):
             return []
         needed = self._window.next_use(self._lookahead_requests)
@@ -66,10 +74,15 @@ class Eviction:
         elif self._is_enough(seed, length, needed):
             found = [seed]
         else:
-            found = self._search(length, needed, sooner, turns)
+            found = yield from self._search(length, needed, sooner, turns)
         if not found:
             self._in_vain[tenant, sooner] = length
         return found
+
+    def may_go(self, key: SegmentKey) -> bool:
+        """Whether it is still there, nobody holds it and nothing follows it."""
+        is_there = self._occupants.has(key) and not self._shelf.has_children(key)
+        return is_there and not self._shelf.policy.is_held(key.digest)
 
     def _is_enough(self, seed: SegmentKey, length: int, needed: NextUse) -> bool:
         """The first in the order is a leaf; nothing is cheaper when it alone makes the room."""
@@ -78,10 +91,10 @@ class Eviction:
 
     def _search(
         self, length: int, needed: NextUse, sooner: int, turns: Sequence[Tenants]
-    ) -> list[SegmentKey]:
+    ) -> Generator[None, None, list[SegmentKey]]:
         weigh = self._weigher(needed, sooner, turns)
         search = WindowSearch(self._occupants, self._shelf, weigh, length, _UNWRITTEN)
-        return search.victims(self._seeds(needed, turns))
+        return (yield from search.choosing(lambda: self._seeds(needed, turns)))
 
     def _seeds(self, needed: NextUse, turns: Sequence[Tenants]) -> Iterator[SegmentKey]:
         first, *rest = turns

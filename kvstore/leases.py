@@ -1,5 +1,6 @@
 """Who holds what: a lease pins slots for one `acquire`; its holder is a process of the node."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from kvstore.tiers.dram import DramTier, Slot
@@ -12,6 +13,8 @@ class Lease:
     holder: HolderId
     slots: set[Slot] = field(default_factory=set)
     tickets: set[TicketId] = field(default_factory=set)
+    claims_end_at: float = 0.0
+    """Monotonic time at which the claims of its tickets end, unless it gives a sign of life."""
     open: bool = True
 
 
@@ -21,12 +24,13 @@ class Leases:
     def __init__(self, tier: DramTier) -> None:
         self._tier = tier
         self._open: dict[LeaseId, Lease] = {}
+        self._of: defaultdict[HolderId, dict[LeaseId, Lease]] = defaultdict(dict)
 
     def __len__(self) -> int:
         return len(self._open)
 
     def open(self, lease_id: LeaseId, holder: HolderId) -> Lease:
-        lease = self._open[lease_id] = Lease(lease_id, holder)
+        lease = self._open[lease_id] = self._of[holder][lease_id] = Lease(lease_id, holder)
         return lease
 
     def find(self, lease_id: LeaseId, holder: HolderId) -> Lease | None:
@@ -35,7 +39,8 @@ class Leases:
         return lease if lease is not None and lease.holder == holder else None
 
     def of(self, holder: HolderId) -> list[Lease]:
-        return [lease for lease in self._open.values() if lease.holder == holder]
+        """Its open ones."""
+        return list(self._of[holder].values()) if holder in self._of else []
 
     def pin(self, lease: Lease, slot: Slot) -> None:
         """Once per lease, however often it is asked for."""
@@ -47,7 +52,10 @@ class Leases:
     def close(self, lease: Lease) -> None:
         """Unpin all. Its tickets are the caller's to end."""
         lease.open = False
-        self._open.pop(lease.lease_id, None)
+        if self._open.pop(lease.lease_id, None):
+            del self._of[lease.holder][lease.lease_id]
+            if not self._of[lease.holder]:
+                del self._of[lease.holder]
         for slot in lease.slots:
             self._tier.unpin(slot)
         lease.slots.clear()

@@ -1,7 +1,7 @@
 """Reads from the slow tiers into the arena, each segment once at a time, and who gets them."""
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator, Iterator
 
 from kvstore.books import Books
 from kvstore.leases import Lease
@@ -46,19 +46,15 @@ class Loads:
         assert level is not None, f"{spec.key} is read ahead from nowhere"
         self._start(level, spec, extent).ahead = True
 
-    def join(self, spec: SegmentSpec, lease: Lease, streamed: bool) -> Load | None:
+    def join(
+        self, spec: SegmentSpec, lease: Lease, streamed: bool
+    ) -> Generator[None, None, Load | None]:
         """Wait along with a read in flight, or start one; None when no tier can have it, or it
-        hangs, or DRAM has no room. Called with the lock held."""
+        hangs, or DRAM has no room, or has it by now. In steps, called with the lock held."""
+        if spec.key not in self._flying and self._next_level(spec) is not None:
+            yield from self._begin(spec)
         load = self._flying.get(spec.key)
-        if load is None:
-            level = self._next_level(spec)
-            if level is None:
-                return None
-            extent = self._books.reserve(spec)
-            if extent is None:
-                return None
-            load = self._start(level, spec, extent)
-        if load.late:
+        if load is None or load.late:
             return None
         if load.is_unasked:
             self._books.counters.prefetch_late += 1
@@ -67,6 +63,17 @@ class Loads:
         load.leases.add(lease)
         load.takes_turns |= streamed
         return load
+
+    def _begin(self, spec: SegmentSpec) -> Generator[None, None, None]:
+        """A read, unless another has begun it while room was made."""
+        extent = yield from self._books.reserving(spec)
+        if extent is None:
+            return
+        level, is_here = self._next_level(spec), self._books.dram.contains(spec.key)
+        if level is None or is_here or spec.key in self._flying:
+            self._books.dram.abort(extent)
+        else:
+            self._start(level, spec, extent)
 
     def _is_in_use(self, level: Level) -> bool:
         """Whether somebody waits for a read of this tier. Called with the lock held."""

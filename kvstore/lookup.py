@@ -1,7 +1,8 @@
 """Questions about keys that change nothing and count as no use."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from itertools import takewhile
 
 from kvstore.books import Books
 from kvstore.errors import DeadlineError
@@ -53,11 +54,27 @@ def lineages(books: Books, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lin
 
 def wait(books: Books, keys: Collection[SegmentKey], deadline_s: float) -> None:
     """Until none of the keys is being computed; raises DeadlineError."""
-    give_up = time.monotonic() + deadline_s
-    with books.lock:
-        while not books.closed and (expiry := books.claims.next_expiry(keys)) is not None:
-            left = min(give_up, expiry) - time.monotonic()
-            if time.monotonic() >= give_up:
-                raise DeadlineError(f"{len(keys)} segments not computed after {deadline_s} s")
-            books.changed.wait(max(0.0, left))
+    give_up, rest = time.monotonic() + deadline_s, iter(keys)
+    books.require_open()
+    while (key := _first_flying(books, rest)) is not None:
+        with books.lock:
+            while not books.closed and (expiry := books.claims.expiry(key)) is not None:
+                left = min(give_up, expiry) - time.monotonic()
+                if time.monotonic() >= give_up:
+                    raise DeadlineError(f"{len(keys)} segments not computed after {deadline_s} s")
+                books.changed.wait(max(0.0, left))
         books.require_open()
+
+
+def _first_flying(books: Books, keys: Iterator[SegmentKey]) -> SegmentKey | None:
+    """The next that is being computed."""
+    found: list[SegmentKey] = []
+
+    def is_before(key: SegmentKey) -> bool:
+        books.require_open()
+        if books.claims.is_flying(key):
+            found.append(key)
+        return not found
+
+    in_turns(books.lock, takewhile(is_before, keys), bool)
+    return found[0] if found else None

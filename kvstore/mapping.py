@@ -9,16 +9,16 @@ from kvstore.arguments import (
     refused,
     require_flag,
     require_id,
-    require_items,
-    require_kept,
-    require_keys,
     require_name,
     require_removal,
     require_seconds,
-    require_tags,
+    taken_items,
+    taken_kept,
+    taken_keys,
+    taken_tags,
 )
 from kvstore.calls import StoreCalls
-from kvstore.chains import require_chains
+from kvstore.chains import taken_chains
 from kvstore.checksum import segment_crcs
 from kvstore.errors import StoreUnavailableError
 from kvstore.holders import Holder
@@ -89,7 +89,7 @@ class MappedClient(StoreCalls):
         require_seconds("deadline_s", deadline_s)
         if type(stall_s) is not float or stall_s != math.inf:
             require_seconds("stall_s", stall_s)
-        require_items("extents", extents)
+        extents = taken_items("extents", extents)
         if type(layer) is not int or layer < 0:
             raise refused("layer", layer, "a whole number, 0 or more")
         arena, now = self._maps.of(acquired), time.monotonic()
@@ -116,7 +116,7 @@ class MappedClient(StoreCalls):
         return self._maps.of(acquired).view(extent)
 
     def writable(self, acquired: Acquired, ticket: Ticket) -> memoryview:
-        _require_tickets([ticket])
+        _taken_tickets([ticket])
         if ticket.extent is None:
             raise ValueError(f"ticket {ticket.ticket_id} has no extent: there was no room")
         arena = self._maps.of(acquired)
@@ -129,11 +129,11 @@ class MappedClient(StoreCalls):
 
     def unchanged(self, acquired: Acquired, extents: Collection[Extent]) -> bool:
         arena = self._maps.of(acquired)
-        require_items("extents", extents)
+        extents = taken_items("extents", extents)
         return all(arena.unchanged(extent) for extent in extents)
 
     def commit(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
-        _require_tickets(tickets)
+        tickets = _taken_tickets(tickets)
         crcs = [segment_crcs(t.spec, self.writable(acquired, t)) for t in tickets]
         self.publish(tickets, crcs)
 
@@ -146,7 +146,7 @@ class MappedClient(StoreCalls):
         """Commit what was written with checksums that came with it, and from other nodes with its
         lineage: what was removed since it left them is only for its caller. Raises
         CorruptSegmentError when some of it is not what they say; the rest is published."""
-        _require_tickets(tickets)
+        tickets = _taken_tickets(tickets)
         self._require_open()
         if tickets:
             ticket_ids = [ticket.ticket_id for ticket in tickets]
@@ -161,7 +161,7 @@ class MappedClient(StoreCalls):
 
     def abort(self, acquired: Acquired, tickets: Sequence[Ticket]) -> None:
         """Of tickets of an incarnation that is gone nothing is left to give back."""
-        _require_tickets(tickets)
+        tickets = _taken_tickets(tickets)
         claimed = [ticket.ticket_id for ticket in tickets if ticket.extent is not None]
         self._tickets.end(claimed)
         if claimed and self._is_open:
@@ -177,22 +177,21 @@ class MappedClient(StoreCalls):
     def trim(
         self, kept: Mapping[LeaseId, Collection[SegmentKey]], used: Sequence[SegmentKey] = ()
     ) -> None:
-        require_kept("kept", kept)
-        require_keys("used", used)
-        self._maps.end([lease_id for lease_id, keys in kept.items() if not keys])
-        self._tickets.end_leases(kept)
+        taken, used = taken_kept("kept", kept), taken_keys("used", used)
+        self._maps.end([lease_id for lease_id, keys in taken.items() if not keys])
+        self._tickets.end_leases(taken)
         if self._is_open:
-            self._trim(kept, used)
+            self._trim(taken, used)
 
     def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
-        require_keys("keys", keys)
+        keys = taken_keys("keys", keys)
         require_seconds("deadline_s", deadline_s)
         self._require_open()
         self._wait(keys, deadline_s)
 
     def announce(self, request_id: str, paths: Sequence[Path], deadline_s: float) -> None:
         require_name("request_id", request_id)
-        require_chains(paths)
+        paths = taken_chains(paths)
         require_seconds("deadline_s", deadline_s)
         self._require_open()
         specs = [spec for path in paths for spec in path]
@@ -206,26 +205,26 @@ class MappedClient(StoreCalls):
             self._retire(request_id)
 
     def locate(self, keys: Collection[SegmentKey]) -> Mapping[SegmentKey, TierName]:
-        require_keys("keys", keys)
+        keys = taken_keys("keys", keys)
         self._require_open()
         return self._locate(keys)
 
     def remove_tags(self, tags: Collection[bytes], removal: bytes = b"") -> int:
         """`removal`: its id, where other nodes make it too."""
-        require_tags("tags", tags)
+        tags = taken_tags("tags", tags)
         require_removal("removal", removal)
         self._require_open()
         return self._remove_tags(tags, removal)
 
     def lineages(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]:
         """Of what is in DRAM, to travel with it: asked for before its checksums."""
-        require_keys("keys", keys)
+        keys = taken_keys("keys", keys)
         self._require_open()
         return self._lineages(keys)
 
     def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         """Of the layers of what is in DRAM, as it came there."""
-        require_keys("keys", keys)
+        keys = taken_keys("keys", keys)
         self._require_open()
         return self._checksums(keys)
 
@@ -272,9 +271,11 @@ class MappedClient(StoreCalls):
             raise StoreUnavailableError("the store's client is closed")
 
 
-def _require_tickets(tickets: Sequence[Ticket]) -> None:
+def _taken_tickets(tickets: Sequence[Ticket]) -> tuple[Ticket, ...]:
     if isinstance(tickets, str | bytes) or not isinstance(tickets, Sequence):
         raise refused("tickets", tickets, "a sequence of tickets")
-    for i, ticket in enumerate(tickets):
+    taken = tuple(tickets)
+    for i, ticket in enumerate(taken):
         if type(ticket) is not Ticket:
             raise refused(f"tickets[{i}]", ticket, "a ticket that acquire has given")
+    return taken

@@ -19,6 +19,9 @@ class Occupants:
     def leave(self, key: SegmentKey) -> None:
         del self._key[self._start.pop(key)]
 
+    def has(self, key: SegmentKey) -> bool:
+        return key in self._start
+
     def at(self, start: int) -> SegmentKey | None:
         return self._key.get(start)
 

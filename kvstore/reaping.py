@@ -1,5 +1,6 @@
 """What ends by itself: processes, silent computations, announcements, waits for reads that hang."""
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -21,8 +22,11 @@ def reaping(books: Books, loads: Loads) -> Sequence[Callable[[], None]]:
 
     def expire_claims() -> None:
         with books.lock:
-            if books.claims.expire():
-                books.changed.notify_all()
+            flying = books.claims.flying()
+        silent = [t for t in flying if t.lease.claims_end_at <= time.monotonic()]
+        in_turns(books.lock, silent, books.claims.expire)
+        with books.lock:
+            books.changed.notify_all()
 
     def expire_announcements() -> None:
         in_turns(books.lock, iter(books.window.expire_one, False), bool)

@@ -70,7 +70,8 @@ def note_uses(books: Books, used: Sequence[SegmentKey]) -> None:
 
 def _ending(books: Books, lease: Lease) -> Iterator[None]:
     """What was pinned or claimed under it meanwhile ends with it."""
-    yield from _unpinning(books, lease, frozenset())
+    while lease.open and not books.closed and (lease.slots or lease.tickets):
+        yield from _unpinning(books, lease, frozenset())
     if lease.open and not books.closed:
         books.end_lease(lease)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kvstore.books import Books
-from kvstore.garbage import put_off
+from kvstore.garbage import uninterrupted
 from kvstore.policies import EvictionPolicy
 from kvstore.policies.nodes import Learned
 from kvstore.tiers.files import Files
@@ -88,7 +88,7 @@ class Remembering:
 
     def _learned(self, policy: EvictionPolicy) -> Learned:
         """A copy of references: milliseconds for a few hundred thousand segments."""
-        with put_off(), self._books.lock:
+        with uninterrupted(self._books.lock):
             return policy.learned()
 
     def _give(self, policy: EvictionPolicy, remembered: Sequence[Remembered]) -> None:

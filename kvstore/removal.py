@@ -72,6 +72,7 @@ class Removal:
         with books.lock:
             books.require_open()
             books.removing.append(family)
+            books.num_removal_events += 1
         begun: list[_Begun] = []
         try:
             for remover in self._removers:
@@ -80,6 +81,7 @@ class Removal:
         finally:
             with books.lock:
                 books.removing.remove(family)
+                books.num_removal_events += 1
                 begun = [b for b in begun if b.remover.end(b.version, family, b.num_hidden)]
         with books.lock:
             books.require_open()

@@ -17,6 +17,9 @@ from kvstore.types import SegmentKey, SegmentSpec
 
 NOTHING: NextUse = {}
 
+Group = dict[SegmentKey, None]
+"""A set of keys. A dict without values is copied three times as fast as a set."""
+
 
 class Shelf:
     """Not thread-safe: the store's metadata lock guards it."""
@@ -27,8 +30,8 @@ class Shelf:
         self.policy = policy
         """The order of eviction; changed through the shelf, but for what is held."""
         self._entries: dict[SegmentKey, Entry] = {}
-        self._children: dict[bytes, set[SegmentKey]] = defaultdict(set)  # of a parent's digest
-        self._tagged: dict[bytes, set[SegmentKey]] = defaultdict(set)
+        self._children: dict[bytes, Group] = defaultdict(dict)  # of a parent's digest
+        self._tagged: dict[bytes, Group] = defaultdict(dict)
         self._digests: dict[bytes, SegmentKey] = {}
         self._gaps: set[bytes] = set()  # of parents that have children here, and are not here
         self.nbytes = 0
@@ -96,8 +99,8 @@ class Shelf:
         if spec.parent not in self._digests:
             self._gaps.add(spec.parent)
         self.nbytes += entry.nbytes
-        self._children[spec.parent].add(spec.key)
-        self._tagged[spec.tag].add(spec.key)
+        self._children[spec.parent][spec.key] = None
+        self._tagged[spec.tag][spec.key] = None
         if self._shares is not None:
             self._shares.take(spec.tenant, entry.nbytes)
         self.policy.on_insert(entry, cost, recovered)
@@ -109,7 +112,7 @@ class Shelf:
         self.policy.on_remove(entry, evicted)
         self.evictions += evicted
         for groups, name in ((self._children, entry.spec.parent), (self._tagged, entry.spec.tag)):
-            groups[name].remove(key)
+            del groups[name][key]
             if not groups[name]:
                 del groups[name]
         if key.digest in self._children:
@@ -165,8 +168,11 @@ class Shelf:
             todo += children
         return found[::-1]
 
+    def has_children(self, key: SegmentKey) -> bool:
+        return key.digest in self._children
+
     def children(self, digest: bytes) -> list[SegmentKey]:
-        """One copy of a set of keys, at a few nanoseconds each."""
+        """One copy of a dict's keys, at a few nanoseconds each."""
         return list(self._children.get(digest, ()))
 
     def gaps(self) -> list[bytes]:
@@ -187,7 +193,7 @@ class Shelf:
         shares = None if self._shares is None else self._shares.counted()
         return ShelfCopy(self.entries(), self.nbytes, len(self.policy), shares)
 
-    def groups(self) -> list[set[SegmentKey]]:
+    def groups(self) -> list[Group]:
         """The children of each parent, and the segments of each tag."""
         return [*self._children.values(), *self._tagged.values()]
 

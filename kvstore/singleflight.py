@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kvstore.arena import taken_bytes
@@ -19,7 +19,6 @@ class OpenTicket:
     spec: SegmentSpec
     extent: Extent
     lease: Lease
-    expires_at: float
     cost: float
     """Of computing it, in seconds per token, as the profile has it."""
     doomed: bool = False
@@ -59,13 +58,15 @@ class Claims:
     def open(
         self, ticket_id: TicketId, spec: SegmentSpec, extent: Extent, lease: Lease, cost: float
     ) -> OpenTicket:
-        """Claim a key that is not flying."""
-        assert not self.is_flying(spec.key), f"{spec.key} is claimed twice"
-        ticket = OpenTicket(ticket_id, spec, extent, lease, time.monotonic() + self._ttl_s, cost)
-        self._tickets[ticket_id] = self._flying[spec.key] = ticket
-        lease.tickets.add(ticket_id)
-        self._reserved[lease.holder] += taken_bytes(extent.nbytes)
+        """It has no claim on its key yet."""
+        ticket = OpenTicket(ticket_id, spec, extent, lease, cost)
+        self._open(ticket)
         return ticket
+
+    def claim(self, tickets: Mapping[SegmentKey, OpenTicket], lease: Lease) -> None:
+        """Others wait for these keys from now on: none of them is flying. One copy of a dict."""
+        self._flying.update(tickets)
+        self.renew(lease)
 
     def find(self, ticket_id: TicketId, holder: HolderId) -> OpenTicket | None:
         """If it is open, and the holder's: nobody else may say that its extent is written."""
@@ -83,18 +84,15 @@ class Claims:
     def is_flying(self, key: SegmentKey) -> bool:
         """Whether somebody computes it and has not been silent for too long."""
         ticket = self._flying.get(key)
-        return ticket is not None and ticket.expires_at > time.monotonic()
+        return ticket is not None and ticket.lease.claims_end_at > time.monotonic()
 
-    def next_expiry(self, keys: Collection[SegmentKey]) -> float | None:
-        """When the first of these claims that still stand will end by itself; None: none stands."""
-        return min((self._flying[k].expires_at for k in keys if self.is_flying(k)), default=None)
+    def expiry(self, key: SegmentKey) -> float | None:
+        """When the claim on the key ends by itself; None where none stands."""
+        return self._flying[key].lease.claims_end_at if self.is_flying(key) else None
 
     def renew(self, lease: Lease) -> None:
-        """A sign of life: the other computations of this lease go on."""
-        for ticket_id in lease.tickets:
-            ticket = self._tickets[ticket_id]
-            if self._flying.get(ticket.spec.key) is ticket:
-                ticket.expires_at = time.monotonic() + self._ttl_s
+        """A sign of life: all computations of this lease go on, as far as their claims stand."""
+        lease.claims_end_at = time.monotonic() + self._ttl_s
 
     def detach(self, ticket: OpenTicket) -> None:
         """No longer open; its claim stands until `land`, its extent is the caller's."""
@@ -105,16 +103,32 @@ class Claims:
         self._landing.add(ticket)
         ticket.lease.tickets.discard(ticket.ticket_id)
 
+    def reopen(self, ticket: OpenTicket) -> None:
+        """What was detached is as it was before."""
+        self._landing.discard(ticket)
+        self._open(ticket)
+
     def land(self, ticket: OpenTicket) -> None:
         """The claim ends, if it was not lost to another before."""
         self._landing.discard(ticket)
         if self._flying.get(ticket.spec.key) is ticket:
             del self._flying[ticket.spec.key]
 
-    def expire(self) -> bool:
-        """End the claims of silent tickets; whether there were any."""
-        now = time.monotonic()
-        silent = [t for t in self._flying.values() if t.expires_at <= now]
-        for ticket in silent:
+    @property
+    def all_flying(self) -> Mapping[SegmentKey, OpenTicket]:
+        """With those that have been silent for too long, until somebody notices."""
+        return self._flying
+
+    def flying(self) -> list[OpenTicket]:
+        """Those on whose result others wait. One copy of a dict's values."""
+        return list(self._flying.values())
+
+    def expire(self, ticket: OpenTicket) -> None:
+        """Its claim ends, if it was silent for too long."""
+        if ticket.lease.claims_end_at <= time.monotonic():
             self.land(ticket)
-        return bool(silent)
+
+    def _open(self, ticket: OpenTicket) -> None:
+        self._tickets[ticket.ticket_id] = ticket
+        ticket.lease.tickets.add(ticket.ticket_id)
+        self._reserved[ticket.lease.holder] += taken_bytes(ticket.extent.nbytes)

@@ -107,8 +107,8 @@ class KVStore:
         streamed: bool = False,
         claim: bool = True,
     ) -> Acquired:
-        """Match, pin and claim in one step; SSD hits are in the arena on return, of streamed ones
-        the first layer at least.
+        """Match and pin, then claim in one moment; SSD hits are in the arena on return, of streamed
+        ones the first layer at least.
 
         A read that is not done, or streamed has not begun, after `deadline_s` is left behind and
         its segment becomes a ticket: running late is no error here. Raises ValueError for paths
@@ -143,9 +143,9 @@ class KVStore:
     def abort(self, ticket_ids: Collection[TicketId], holder: HolderId) -> None:
         """Nothing comes of these; nobody writes into their extents any more. Tickets of others, who
         may be writing, stay as they are. Idempotent."""
-        arguments.require_ids("ticket_ids", ticket_ids)
+        taken = arguments.taken_ids("ticket_ids", ticket_ids)
         arguments.require_holder("holder", holder)
-        abort(self._books, ticket_ids, holder)
+        abort(self._books, taken, holder)
 
     def release(self, lease_id: LeaseId, holder: HolderId) -> None:
         """Unpin everything under this holder's lease and abort its open tickets. Idempotent."""
@@ -162,21 +162,21 @@ class KVStore:
         """Unpin all but these keys under each lease of this holder and abort its open tickets; a
         lease of which nothing is kept ends. Idempotent. `used`, leaf first, counts as a use of
         each."""
-        arguments.require_kept("kept", kept)
+        kept_keys = arguments.taken_kept("kept", kept)
         arguments.require_holder("holder", holder)
-        arguments.require_keys("used", used)
-        trim(self._books, self._loads, kept, holder)
-        note_uses(self._books, used)
+        used_keys = arguments.taken_keys("used", used)
+        trim(self._books, self._loads, kept_keys, holder)
+        note_uses(self._books, used_keys)
 
     def note_uses(self, keys: Sequence[SegmentKey]) -> None:
         """They were read without asking, leaf first: eviction is to know."""
-        arguments.require_keys("keys", keys)
+        keys = arguments.taken_keys("keys", keys)
         self._books.require_open()
         note_uses(self._books, keys)
 
     def wait(self, keys: Collection[SegmentKey], deadline_s: float) -> None:
         """Until none of the keys is being computed; raises DeadlineError."""
-        arguments.require_keys("keys", keys)
+        keys = arguments.taken_keys("keys", keys)
         arguments.require_seconds("deadline_s", deadline_s)
         wait(self._books, keys, deadline_s)
 
@@ -186,7 +186,7 @@ class KVStore:
         """What a tenant's queued request will need, most urgent first, for at most `deadline_s`."""
         arguments.require_name("request_id", request_id)
         arguments.require_tenant("tenant", tenant)
-        arguments.require_keys("keys", keys)
+        keys = arguments.taken_keys("keys", keys)
         arguments.require_seconds("deadline_s", deadline_s)
         with self._books.lock:
             self._books.require_open()
@@ -203,7 +203,7 @@ class KVStore:
 
     def locate(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, TierName]:
         """The fastest tier that is known to have each of the keys; counts as no use."""
-        arguments.require_keys("keys", keys)
+        keys = arguments.taken_keys("keys", keys)
         self._books.require_open()
         return locate(self._books, keys)
 
@@ -215,19 +215,19 @@ class KVStore:
         sight then, but a restart may bring it back. `removal`: its id, where other nodes make it
         too: what left them before does not come back from them.
         """
-        arguments.require_tags("tags", tags)
+        tags = arguments.taken_tags("tags", tags)
         arguments.require_removal("removal", removal)
         return self._removal.remove_tags(tags, removal or os.urandom(16))
 
     def checksums(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
         """Of the layers of what is in DRAM, as it came there."""
-        arguments.require_keys("keys", keys)
+        keys = arguments.taken_keys("keys", keys)
         self._books.require_open()
         return checksums(self._books, keys)
 
     def lineages(self, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]:
         """Of what is in DRAM, to travel with it: asked for before its checksums."""
-        arguments.require_keys("keys", keys)
+        keys = arguments.taken_keys("keys", keys)
         self._books.require_open()
         return lineages(self._books, keys)
 
@@ -249,13 +249,13 @@ class KVStore:
 
     def kept(self, keys: Collection[SegmentKey]) -> set[SegmentKey]:
         """Of these what is this node's own and will stay, as far as eviction lets it."""
-        arguments.require_keys("keys", keys)
+        keys = arguments.taken_keys("keys", keys)
         self._books.require_open()
         return kept(self._books, keys)
 
     def let_go(self, keys: Collection[SegmentKey]) -> None:
         """Another node has them: off this node's slow tiers. In DRAM they are copies."""
-        arguments.require_keys("keys", keys)
+        keys = arguments.taken_keys("keys", keys)
         self._books.require_open()
         let_go(self._books, keys)
 

@@ -6,10 +6,10 @@ whether the item is still there.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
-from kvstore.garbage import put_off
+from kvstore.garbage import uninterrupted
 
 T = TypeVar("T")
 
@@ -35,9 +35,19 @@ def in_turns(lock: threading.Lock, items: Iterable[T], work: Callable[[T], objec
         pass
 
 
+def at_once(steps: Generator[None, None, T]) -> T:
+    """What comes of all the steps, in the hold of the lock that the caller has."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+
 def _turn(lock: threading.Lock, rest: Iterator[T], work: Callable[[T], object]) -> bool:
     """Whether there may be more."""
-    with put_off(), lock:
+    with uninterrupted(lock):
         end = time.monotonic() + _TURN_S
         for item in rest:
             work(item)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NewType
+from typing import Literal, NamedTuple, NewType
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 ITEMSIZE: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -22,9 +22,12 @@ MAX_FOLLOWED = 128
 """Segments before one that is kept."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SegmentKey:
-    """Names one immutable segment: what it holds, for which model, after what, for which tenant."""
+class SegmentKey(NamedTuple):
+    """Names one immutable segment: what it holds, for which model, after what, for which tenant.
+
+    A tuple, because the store looks a key up some twenty times per request, and a tuple is hashed
+    and compared without a call of Python code.
+    """
 
     placement: bytes
     """8 bytes; decides which nodes own it. A chain shares the placement of its first passage,
@@ -116,9 +119,9 @@ class ArenaRef:
     incarnation: str
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """Bytes [offset, offset + nbytes) of the arena, valid while its generation stands."""
+class Extent(NamedTuple):
+    """Bytes [offset, offset + nbytes) of the arena, valid while its generation stands. A tuple for
+    the same reason as `SegmentKey`."""
 
     offset: int
     nbytes: int

@@ -6,8 +6,9 @@ with it: its segments, and all that follows them in their chains, which nobody c
 them. What may not go ends a window.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from kvstore.allocator import Run
 from kvstore.occupants import Occupants
@@ -17,6 +18,9 @@ from kvstore.types import SegmentKey
 Weigh = Callable[[SegmentKey], int | None]
 """What the eviction of one segment costs, above 0; None: it may not go. Whole numbers, so that
 what comes into a sum and goes out of it again leaves nothing behind."""
+
+Seeds = Callable[[], Iterator[SegmentKey]]
+"""Begins with the first segment in the order of eviction, as it is now."""
 
 _MAX_SEEDS = 16
 _MAX_DEAR_SEEDS = 256
@@ -52,25 +56,43 @@ class WindowSearch:
         self._length, self._dear = length, dear
         share = length / occupants.allocator.num_granules
         self._visits_left = _MAX_VISITS + int(4 * share * len(shelf))
+        self._seeds: list[SegmentKey] = []
         self._costs: dict[SegmentKey, int | None] = {}
         self._families: dict[SegmentKey, Sequence[SegmentKey]] = {}
         self._weights: dict[SegmentKey, int] = {}
 
-    def victims(self, seeds: Iterable[SegmentKey]) -> list[SegmentKey]:
-        """What goes, each before its parent; empty where no window was found."""
+    def choosing(self, seeds: Seeds) -> Generator[None, None, list[SegmentKey]]:
+        """What goes, each before its parent; empty where no window was found. A step is one seed or
+        neighbour. What changes between two steps makes the window worse, or not one that can go:
+        the caller looks at each of its segments again."""
         best: _Window | None = None
-        for num_before, seed in enumerate(seeds):
+        num_before = 0
+        while (seed := self._next_seed(seeds, num_before)) is not None:
             if self._visits_left <= 0 or (best and num_before >= self._enough(best)):
                 break
+            num_before += 1
+            yield
+            if not self._occupants.has(seed):
+                continue
             if alone := self._alone(seed):
                 if best is None or alone.cost < best.cost:
                     best = alone
                 if alone.cost < self._dear:
                     break
-            elif (found := self._around(seed)) and (best is None or found.cost < best.cost):
+                continue
+            found = yield from self._around(seed)
+            if found and (best is None or found.cost < best.cost):
                 best = found
         keys = best.keys if best else ()
         return list(dict.fromkeys(one for key in keys for one in self._families[key]))
+
+    def _next_seed(self, seeds: Seeds, num_before: int) -> SegmentKey | None:
+        """The order is looked at once for the first few, and once more where these do not do."""
+        if num_before == 0:
+            self._seeds = list(islice(seeds(), _MAX_SEEDS))
+        elif num_before == len(self._seeds) == _MAX_SEEDS:
+            self._seeds += islice(seeds(), _MAX_SEEDS, max(_MAX_SEEDS, _MAX_DEAR_SEEDS))
+        return self._seeds[num_before] if num_before < len(self._seeds) else None
 
     def _enough(self, best: _Window) -> int:
         """How many seeds are looked at once there is this window."""
@@ -83,31 +105,34 @@ class WindowSearch:
         cost = self._cost(seed)
         return None if cost is None else _Window((seed,), cost)
 
-    def _around(self, seed: SegmentKey) -> _Window | None:
+    def _around(self, seed: SegmentKey) -> Generator[None, None, _Window | None]:
         """The cheapest window that holds the seed."""
         if self._cost(seed) is None:
             return None
         start, length = self._occupants.start_of(seed), self._occupants.length_of(seed)
-        before, behind = self._before(start, length), self._behind(start + length, length)
+        before = yield from self._before(start, length)
+        behind = yield from self._behind(start + length, length)
         pieces = [*reversed(before), _Piece(length, seed), *behind]
-        return self._slide(pieces, len(before))
+        return (yield from self._slide(pieces, len(before)))
 
-    def _before(self, end: int, length: int) -> list[_Piece]:
+    def _before(self, end: int, length: int) -> Generator[None, None, list[_Piece]]:
         pieces: list[_Piece] = []
         while length < self._length and (run := self._occupants.allocator.run_before(end)):
             if (piece := self._piece(run)) is None:
                 break
             pieces.append(piece)
             length, end = length + run.length, run.start
+            yield
         return pieces
 
-    def _behind(self, start: int, length: int) -> list[_Piece]:
+    def _behind(self, start: int, length: int) -> Generator[None, None, list[_Piece]]:
         pieces: list[_Piece] = []
         while length < self._length and (run := self._occupants.allocator.run_from(start)):
             if (piece := self._piece(run)) is None:
                 break
             pieces.append(piece)
             length, start = length + run.length, start + run.length
+            yield
         return pieces
 
     def _piece(self, run: Run) -> _Piece | None:
@@ -117,7 +142,9 @@ class WindowSearch:
         key = self._occupants.at(run.start)
         return None if key is None or self._cost(key) is None else _Piece(run.length, key)
 
-    def _slide(self, pieces: Sequence[_Piece], seed_at: int) -> _Window | None:
+    def _slide(
+        self, pieces: Sequence[_Piece], seed_at: int
+    ) -> Generator[None, None, _Window | None]:
         """Of the windows that hold the seed, and no piece more than they need."""
         best: tuple[int, int, int] | None = None
         going, length, stop = _Going(self._weights), 0, 0
@@ -127,10 +154,12 @@ class WindowSearch:
                     return self._window(pieces, best)
                 going.add(self._going_with(pieces[stop]))
                 length, stop = length + pieces[stop].length, stop + 1
+                yield
             if best is None or going.cost < best[0]:
                 best = going.cost, start, stop
             going.remove(self._going_with(pieces[start]))
             length -= pieces[start].length
+            yield
         return self._window(pieces, best)
 
     def _going_with(self, piece: _Piece) -> Sequence[SegmentKey]:

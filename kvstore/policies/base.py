@@ -64,12 +64,16 @@ class EvictionPolicy(Protocol):
         """What does not fit an entry that is here."""
         ...
 
-    def leaves(self) -> list[list[Leaf]]:
-        """Copies of the orders in which leaves may go."""
+    def tenants(self) -> list[bytes]:
+        """Those that have an order of their own."""
         ...
 
-    def is_stale(self, leaf: Leaf) -> bool:
-        """Whether it stands in an order, and should not."""
+    def leaves(self, tenant: bytes) -> list[Leaf]:
+        """A copy of the order in which this tenant's leaves may go."""
+        ...
+
+    def is_stale(self, tenant: bytes, leaf: Leaf) -> bool:
+        """Whether the leaf stands in the tenant's order, and should not."""
         ...
 
     def learned(self) -> Learned:

@@ -34,9 +34,13 @@ class Leaves:
             del self._of[tenant]
         self._changed.add(tenant)
 
-    def copies(self) -> list[list[Leaf]]:
-        """Of the order of each tenant."""
-        return [list(order) for order in self._of.values()]
+    def tenants(self) -> list[bytes]:
+        """Those that have any."""
+        return list(self._of)
+
+    def copy(self, tenant: bytes) -> list[Leaf]:
+        """A tenant's order, as it is now."""
+        return list(self._of.get(tenant, ()))
 
     def has(self, tenant: bytes, leaf: Leaf) -> bool:
         return leaf in self._of.get(tenant, ())

@@ -128,6 +128,14 @@ class DramTier(Tier):
         self._unreserve(extent)
         return slot
 
+    def reopen(self, slot: Slot) -> None:
+        """The reverse of `complete`: the caller alone holds the slot."""
+        assert slot.held and not slot.published, f"{slot.spec.key} is in use"
+        self._withdrawn.remove(slot)
+        holder = holder_of(slot.spec)
+        self._reserved[slot.extent] = slot.spec.tenant, holder
+        self.promises.hold(holder, slot.taken)
+
     def publish(self, slot: Slot) -> None:
         assert slot.spec.key not in self._published, f"{slot.spec.key} is published twice"
         self._withdrawn.remove(slot)
@@ -184,14 +192,18 @@ class DramTier(Tier):
     def is_reserved(self, extent: Extent) -> bool:
         return extent in self._reserved
 
-    def reserved(self) -> set[Extent]:
-        return set(self._reserved)
+    def reserved(self) -> list[Extent]:
+        return list(self._reserved)
 
     def view(self, extent: Extent) -> memoryview:
         return self._arena.view(extent)
 
     def contains(self, key: SegmentKey) -> bool:
         return key in self._published
+
+    def missing(self, keys: set[SegmentKey]) -> set[SegmentKey]:
+        """Those that are not published, at a few nanoseconds each."""
+        return keys.difference(self._published)
 
     def put(self, spec: SegmentSpec, data: memoryview, crcs: Sequence[int]) -> None:
         verify_segment(spec, data, crcs)

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from types import FrameType, SimpleNamespace
 from unittest import mock
 
+from kvstore import garbage
+from kvstore.checksum import segment_crcs
 from kvstore.config import StoreConfig
 from kvstore.keys import extend, make_path
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from kvstore.types import Layout, Path
+from kvstore.types import Layout, Path, SegmentSpec
 from tests.kvstore.segments import ROOT
 
 _LAYOUT = Layout(1, 1, 0, 1, "float16")
 _AT_ONCE = 256
 _Lock = threading.Lock
+_OF_LOCKS = (__file__, threading.__file__, garbage.__file__)
 
 
 @dataclass(slots=True)
@@ -140,6 +143,11 @@ def tiny_family(num: int) -> tuple[Path, list[Path]]:
     return head, [extend(ROOT, head, [n >> 16, n & 0xFFFF], _LAYOUT) for n in range(num)]
 
 
+def crcs_of_zeros(spec: SegmentSpec) -> tuple[int, ...]:
+    """Of a segment that nobody has written into an arena that is new."""
+    return segment_crcs(spec, memoryview(bytes(spec.layout.nbytes)))
+
+
 def store_all(store: KVStore, config: StoreConfig, paths: Sequence[Path]) -> None:
     client = LocalStoreClient(store, config.dram_dir)
     for start in range(0, len(paths), _AT_ONCE):
@@ -151,6 +159,6 @@ def store_all(store: KVStore, config: StoreConfig, paths: Sequence[Path]) -> Non
 
 def _outside(frame: FrameType) -> FrameType:
     """The caller, past locks and conditions."""
-    while frame.f_back and frame.f_code.co_filename in (__file__, threading.__file__):
+    while frame.f_back and frame.f_code.co_filename in _OF_LOCKS:
         frame = frame.f_back
     return frame

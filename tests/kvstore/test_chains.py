@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kvstore.chains import MAX_SEGMENTS, require_chains
+from kvstore.chains import MAX_SEGMENTS, taken_chains
 from kvstore.codec import MAX_HEADER_NBYTES, MAX_LAYERS, header_nbytes
 from kvstore.types import SegmentSpec
 from tests.kvstore.segments import chain_of
@@ -23,7 +23,7 @@ def with_layout(spec: SegmentSpec, **changes: Any) -> SegmentSpec:
 
 
 def with_key(spec: SegmentSpec, **changes: Any) -> SegmentSpec:
-    return replace(spec, key=replace(spec.key, **changes))
+    return replace(spec, key=spec.key._replace(**changes))
 
 
 @pytest.mark.parametrize(
@@ -56,21 +56,21 @@ def with_key(spec: SegmentSpec, **changes: Any) -> SegmentSpec:
 )
 def test_a_wrong_field_is_named(spec: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
-        require_chains([(ONE,), (ONE, spec)])
+        taken_chains([(ONE,), (ONE, spec)])
     assert str(caught.value).startswith("paths[1][1]")
 
 
 @pytest.mark.parametrize("paths", [None, {1: 2}, "paths", b"paths", iter([(ONE,)]), [None], ["a"]])
 def test_what_is_no_list_of_paths_is_named(paths: Any) -> None:
     with pytest.raises(ValueError, match="^paths"):
-        require_chains(paths)
+        taken_chains(paths)
 
 
 def test_good_chains_pass() -> None:
-    require_chains([])
-    require_chains([(), (ONE,), (ONE, TWO, THREE), [ONE, TWO]])  # type: ignore[list-item]
-    require_chains([(TWO, THREE), (ONE, TWO)])  # a tail of another path
-    require_chains([(with_layout(ONE, num_layers=MAX_LAYERS),)])
+    taken_chains([])
+    taken_chains([(), (ONE,), (ONE, TWO, THREE), [ONE, TWO]])  # type: ignore[list-item]
+    taken_chains([(TWO, THREE), (ONE, TWO)])  # a tail of another path
+    taken_chains([(with_layout(ONE, num_layers=MAX_LAYERS),)])
 
 
 def test_the_largest_number_of_layers_fits_a_header() -> None:
@@ -80,7 +80,7 @@ def test_the_largest_number_of_layers_fits_a_header() -> None:
 
 def test_a_segment_that_is_its_own_parent_is_refused() -> None:
     with pytest.raises(ValueError, match="precedes itself"):
-        require_chains([(replace(ONE, parent=ONE.key.digest),)])
+        taken_chains([(replace(ONE, parent=ONE.key.digest),)])
 
 
 def test_cycles_are_refused_within_a_path_and_over_several() -> None:
@@ -88,27 +88,27 @@ def test_cycles_are_refused_within_a_path_and_over_several() -> None:
     around = replace(ONE, parent=THREE.key.digest)
     for paths in ([(back, TWO)], [(back,), (TWO,)], [(TWO,), (back,)], [(around,), (TWO, THREE)]):
         with pytest.raises(ValueError, match=r"precedes itself|elsewhere|follow"):
-            require_chains(paths)
+            taken_chains(paths)
 
 
 def test_a_digest_means_one_segment() -> None:
     moved = with_key(TWO, placement=b"elsewher")
     for other in (moved, replace(TWO, tag=b"another!"), replace(TWO, parent=THREE.key.digest)):
         with pytest.raises(ValueError, match=r"^paths\[1\]\[0\] is .*elsewhere in paths"):
-            require_chains([(TWO,), (other,)])
+            taken_chains([(TWO,), (other,)])
 
 
 def test_a_segment_follows_the_one_before_it() -> None:
     with pytest.raises(ValueError, match=r"paths\[0\]\[1\].parent does not follow"):
-        require_chains([(ONE, THREE)])
+        taken_chains([(ONE, THREE)])
 
 
 def test_the_segments_of_a_call_are_bounded() -> None:
     specs = [
-        replace(ONE, key=replace(ONE.key, digest=i.to_bytes(32, "little")))
+        replace(ONE, key=ONE.key._replace(digest=i.to_bytes(32, "little")))
         for i in range(MAX_SEGMENTS + 1)
     ]
-    require_chains([(spec,) for spec in specs[:-1]])
+    taken_chains([(spec,) for spec in specs[:-1]])
     for paths in ([(spec,) for spec in specs], [(ONE,)] * (MAX_SEGMENTS + 1)):
         with pytest.raises(ValueError, match=f"over {MAX_SEGMENTS} segments"):
-            require_chains(paths)
+            taken_chains(paths)

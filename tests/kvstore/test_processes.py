@@ -95,7 +95,7 @@ def test_an_expired_ticket_keeps_its_extent_until_its_process_ends(
     claimed = store.acquire([path], process.holder, 1)
     with store._books.lock:  # sixty seconds of silence
         for silent in store._books.claims.tickets():
-            silent.expires_at = 0.0
+            silent.lease.claims_end_at = 0.0
     compute(client, path)
     (ticket,) = claimed.tickets.values()
     assert ticket.extent in store._books.dram.reserved()

@@ -70,3 +70,26 @@ def test_a_collection_of_garbage_waits_for_the_end_of_a_turn() -> None:
     finally:
         gc.callbacks.remove(collects)
     assert held and not any(held) and gc.isenabled()
+
+
+def test_no_collection_begins_in_a_turn_that_waited_for_another() -> None:
+    lock, was_on = threading.Lock(), list[bool]()
+    holds, may_end = threading.Event(), threading.Event()
+
+    def hold(_: int) -> None:
+        holds.set()
+        may_end.wait(60)
+
+    first = threading.Thread(target=in_turns, args=(lock, [1], hold))
+    second = threading.Thread(
+        target=in_turns, args=(lock, range(50_000), lambda _: was_on.append(gc.isenabled()))
+    )
+    first.start()
+    assert holds.wait(60)
+    second.start()
+    time.sleep(0.1)  # it waits for the lock
+    may_end.set()
+    first.join(60)
+    second.join(60)
+    assert len(was_on) == 50_000 and not any(was_on)
+    assert gc.isenabled()

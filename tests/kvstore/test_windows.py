@@ -13,6 +13,7 @@ from kvstore.occupants import Occupants
 from kvstore.policies import create_policy
 from kvstore.shelf import Shelf
 from kvstore.tiers.base import Entry
+from kvstore.turns import at_once
 from kvstore.types import SegmentKey
 from kvstore.windows import WindowSearch
 from tests.kvstore.segments import chain_of, passage
@@ -51,7 +52,7 @@ class Filled:
 
     def chosen(self, length: int) -> list[SegmentKey]:
         search = WindowSearch(self.occupants, self.shelf, self.weights.__getitem__, length, DEAR)
-        return search.victims(self.shelf.policy.order({}))
+        return at_once(search.choosing(lambda: self.shelf.policy.order({})))
 
     def cost(self, keys: set[SegmentKey]) -> int:
         return sum(self.weights[key] or 0 for key in keys)

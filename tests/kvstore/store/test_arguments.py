@@ -170,12 +170,12 @@ def test_an_extent_that_nobody_gave_reaches_nothing(
     extent = right[KEY].extent
     wrong = [
         Extent(0, 4096, 0),
-        replace(extent, offset=-extent.offset),
-        replace(extent, offset=extent.offset + 1),
-        replace(extent, offset=float(extent.offset)),  # type: ignore[arg-type]
-        replace(extent, nbytes=0),
-        replace(extent, nbytes=2**62),
-        replace(extent, offset=2**62),
+        extent._replace(offset=-extent.offset),
+        extent._replace(offset=extent.offset + 1),
+        extent._replace(offset=float(extent.offset)),  # type: ignore[arg-type]
+        extent._replace(nbytes=0),
+        extent._replace(nbytes=2**62),
+        extent._replace(offset=2**62),
         None,
     ]
     for one in wrong:

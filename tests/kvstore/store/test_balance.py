@@ -47,12 +47,12 @@ def lose_run(store: KVStore) -> None:
 
 
 def forget_child(store: KVStore) -> None:
-    store._books.dram_shelf._children[PATH[0].key.digest].discard(KEY)
+    del store._books.dram_shelf._children[PATH[0].key.digest][KEY]
 
 
 def stray_child(store: KVStore) -> None:
     stray = SegmentKey(bytes(8), bytes(32))
-    store._books.dram_shelf._children[PATH[0].key.digest].add(stray)
+    store._books.dram_shelf._children[PATH[0].key.digest][stray] = None
 
 
 def stale_leaf(store: KVStore) -> None:

@@ -4,6 +4,7 @@ Measured in processor time, which a busy machine does not lengthen.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path as FilePath
 
 import pytest
@@ -15,7 +16,7 @@ from kvstore.membership import Member, Membership
 from kvstore.ownership import Ownership
 from kvstore.store import KVStore
 from kvstore.types import Acquired, HolderId, Path, SegmentKey
-from tests.kvstore.held import HeldLock, store_all, tiny_family, tiny_paths, watched
+from tests.kvstore.held import HeldLock, crcs_of_zeros, store_all, tiny_family, tiny_paths, watched
 from tests.kvstore.segments import assert_balanced, small_config
 
 NUM = 12_000
@@ -64,6 +65,7 @@ CALLS: dict[str, Callable[[KVStore, list[Path]], object]] = {
     "locate": lambda store, paths: store.locate(keys_of(paths)),
     "checksums": lambda store, paths: store.checksums(keys_of(paths)),
     "lineages": lambda store, paths: store.lineages(keys_of(paths)),
+    "wait": lambda store, paths: store.wait(keys_of(paths), 5),
     "note_uses": lambda store, paths: store.note_uses(keys_of(paths)),
     "let_go": let_go,
 }
@@ -160,5 +162,50 @@ def test_tickets_that_end_together(tmp_path: FilePath) -> None:
         store.abort(ids, client.holder_id)
         assert store.stats().open_tickets == 0
         assert lock.longest_cpu_s < _MAX_S, lock.longest_by
+        client.close()
+        assert_balanced(store)
+
+
+def test_a_commit_of_many_tickets(tmp_path: FilePath) -> None:
+    num = 8_000
+    config = small_config(tmp_path, dram_bytes=(NUM + 100) * 4096, ssd_dir="")
+    with watched(config) as (store, lock):
+        client = LocalStoreClient(store, config.dram_dir)
+        tickets = list(client.acquire(tiny_paths(num), 5).tickets.values())
+        crcs = [crcs_of_zeros(ticket.spec) for ticket in tickets]
+        lock.reset()
+        store.commit([ticket.ticket_id for ticket in tickets], crcs, client.holder_id)
+        assert lock.longest_cpu_s < _MAX_S, lock.longest_by
+        assert store.stats().commits == num
+        client.close()
+        assert_balanced(store)
+
+
+@pytest.mark.parametrize("what", ["hits", "misses", "both"])
+def test_one_request_for_much(tmp_path: FilePath, paths: list[Path], what: str) -> None:
+    config = small_config(tmp_path, dram_bytes=(NUM + 100) * 4096, ssd_dir="")
+    stored = {"hits": NUM, "misses": 0, "both": NUM // 2}[what]
+    with watched(config) as (store, lock):
+        store_all(store, config, paths[:stored])
+        client = LocalStoreClient(store, config.dram_dir)
+        lock.reset()
+        acquired = store.acquire(paths, client.holder_id, 5)
+        assert (len(acquired.hits), len(acquired.tickets)) == (stored, NUM - stored)
+        assert all(ticket.extent for ticket in acquired.tickets.values())
+        assert lock.longest_cpu_s < _MAX_S, lock.longest_by
+        assert_balanced(store)
+        client.close()
+
+
+def test_room_for_a_large_segment(config: StoreConfig, paths: list[Path]) -> None:
+    with watched(config) as (store, lock):
+        store_all(store, config, paths)
+        client, (spec,) = LocalStoreClient(store, config.dram_dir), tiny_paths(1, first=NUM)[0]
+        large = replace(spec, layout=replace(spec.layout, head_dim=NUM // 20 * 512))
+        lock.reset()
+        acquired = store.acquire([(large,)], client.holder_id, 5)
+        assert acquired.tickets[large.key].extent is not None
+        assert lock.longest_cpu_s < _MAX_S, lock.longest_by
+        assert store.stats().dram.evictions <= NUM // 20
         client.close()
         assert_balanced(store)

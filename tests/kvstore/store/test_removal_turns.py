@@ -1,15 +1,14 @@
 """A removal lets others have the lock in between: whatever they do there, nothing comes back."""
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kvstore import turns
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.types import Acquired
+from tests.kvstore.between import Between
 from tests.kvstore.segments import (
     TRUNK,
     assert_balanced,
@@ -29,32 +28,6 @@ TAG = LONG[1].tag
 GONE = list({spec.key for path in (NEW, NEW_BESIDE, OTHER) for spec in path[1:]})
 
 
-class Between:
-    """Does something once, before the turn of that number, of this thread."""
-
-    def __init__(self) -> None:
-        self._thread = threading.current_thread()
-        self._do: Callable[[], object] | None = None
-        self._turns_left = 0
-
-    def arm(self, turn: int, do: Callable[[], object]) -> None:
-        self._do, self._turns_left = do, turn
-
-    def disarm(self) -> bool:
-        """Whether it was done."""
-        do, self._do = self._do, None
-        return do is None
-
-    def __call__(self, _: float) -> None:
-        if threading.current_thread() is not self._thread or self._do is None:
-            return
-        if self._turns_left > 0:
-            self._turns_left -= 1
-        else:
-            do, self._do = self._do, None
-            do()
-
-
 def finish(client: LocalStoreClient, acquired: Acquired) -> None:
     tickets = [t for t in acquired.tickets.values() if t.extent is not None]
     fill(client, acquired, tickets)
@@ -68,10 +41,8 @@ def test_nothing_between_two_turns_brings_it_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tier: str, what: str
 ) -> None:
     config = small_config(tmp_path, **({"ssd_dir": ""} if tier == "dram" else {}))
-    store, between = KVStore(config, "node"), Between()
+    store, between = KVStore(config, "node"), Between(monkeypatch)
     client = LocalStoreClient(store, config.dram_dir)
-    monkeypatch.setattr(turns, "_TURN_S", 0.0)
-    monkeypatch.setattr("kvstore.turns.time.sleep", between)
     open_: list[Acquired] = []
     actions: dict[str, Callable[[], object]] = {
         "commits": lambda: finish(client, open_.pop()),

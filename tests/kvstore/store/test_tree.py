@@ -53,7 +53,7 @@ def test_calls_that_contradict_each_other_leave_a_tree(
     one, two = chain_of(passage(1), passage(2))
     store_path(client, (two,))
     around = replace(one, parent=two.key.digest)
-    moved = replace(two, key=replace(two.key, placement=b"elsewher"))
+    moved = replace(two, key=two.key._replace(placement=b"elsewher"))
     for strange in (around, moved):
         store_path(client, (strange,))
         assert list(client.acquire([(strange,)], 1).tickets) == [strange.key]

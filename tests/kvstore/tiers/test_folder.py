@@ -1,7 +1,6 @@
 """The SSD's folder, while others write and delete in it."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 from kvstore.tiers.folder import Folder
@@ -12,7 +11,7 @@ KEY = chain_of(passage(1))[0].key
 
 def test_what_is_deleted_during_a_listing_hides_nothing_else(tmp_path: Path) -> None:
     folder = Folder(tmp_path, 0)
-    keys = [replace(KEY, digest=KEY.digest[:1] + bytes([n]) * 31) for n in range(5)]
+    keys = [KEY._replace(digest=KEY.digest[:1] + bytes([n]) * 31) for n in range(5)]
     names = [folder.write(key, b"header", memoryview(b"payload")).name for key in keys]
     below = os.path.dirname(names[0])
     first, second, *others = (f"{below}/{name}" for name in os.listdir(tmp_path / below))

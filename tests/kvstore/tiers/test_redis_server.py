@@ -95,7 +95,7 @@ def test_an_answer_that_is_too_long_is_an_error(
 
 def test_a_long_listing_shows_each_object_once(server: RedisServer, medium: RedisMedium) -> None:
     head = header_of(SPEC)
-    keys = [replace(SPEC.key, digest=number.to_bytes(32, "big")) for number in range(2000)]
+    keys = [SPEC.key._replace(digest=number.to_bytes(32, "big")) for number in range(2000)]
     headers = {key: header_of(replace(SPEC, key=key)) for key in keys}
     assert {len(header) for header in headers.values()} == {len(head)}
     with Redis(port=server.port) as client:
