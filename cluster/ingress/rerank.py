@@ -26,6 +26,9 @@ from cluster.query import Truncated
 
 router = APIRouter()
 
+MAX_CHARS = 4_000_000
+"""Of all documents of a request: they are tokenized in one go, while others wait."""
+
 
 def _plain_texts(value: Any) -> Any:
     """Strings, or objects with a `text`; a single one stands for a list of one."""
@@ -119,6 +122,8 @@ def _texts(body: RerankBody, max_candidates: int) -> list[str]:
         raise invalid(name, f"is needed: 1 to {max_candidates} texts to rank")
     if len(texts) > max_candidates:
         raise invalid(name, f"has {len(texts)} entries, at most {max_candidates} are allowed")
+    if (chars := sum(map(len, texts))) > MAX_CHARS:
+        raise invalid(name, f"has {chars} characters, at most {MAX_CHARS} are allowed")
     return texts
 
 

@@ -117,6 +117,18 @@ async def test_a_bad_value_is_a_422_in_three_dialects(
     assert param in data["detail"]
 
 
+@pytest.mark.parametrize("field", ["documents", "texts"])
+async def test_documents_have_so_many_characters_together(
+    client: httpx.AsyncClient, field: str
+) -> None:
+    """Else the reranker tokenizes for minutes, whoever waits behind."""
+    fits = ["x" * 1_000_000] * 4
+    assert (await rerank(client, **{field: fits})).status_code == 200
+    response = await rerank(client, **{field: [*fits, "x"]})
+    assert response.status_code == 422
+    assert f"{field}: has 4000001 characters" in response.json()["message"]
+
+
 @pytest.mark.parametrize(
     "body",
     [
