@@ -26,7 +26,7 @@ from cluster.query import Truncated
 
 router = APIRouter()
 
-MAX_CHARS = 4_000_000
+MAX_BYTES = 4_000_000
 """Of all documents of a request: they are tokenized in one go, while others wait."""
 
 
@@ -122,8 +122,8 @@ def _texts(body: RerankBody, max_candidates: int) -> list[str]:
         raise invalid(name, f"is needed: 1 to {max_candidates} texts to rank")
     if len(texts) > max_candidates:
         raise invalid(name, f"has {len(texts)} entries, at most {max_candidates} are allowed")
-    if (chars := sum(map(len, texts))) > MAX_CHARS:
-        raise invalid(name, f"has {chars} characters, at most {MAX_CHARS} are allowed")
+    if (size := sum(len(text.encode()) for text in texts)) > MAX_BYTES:
+        raise invalid(name, f"has {size} bytes of text, at most {MAX_BYTES} are allowed")
     return texts
 
 
