@@ -11,10 +11,10 @@ from tests.bench.harness import CannotRun, Options, finish
 
 SCENARIOS = (
     "rerank_reuse", "rerank_sweep", "rerank_e2e", "rerank_quality", "rerank_vs_vllm",
-    "train_reranker", "answer_quality", "exactness", "store", "store_faults", "codec_error",
-    "store_attack", "device_tier", "ttft", "overlap", "fusion_quality", "trace_reuse", "pcr_ladder",
-    "cross_stage", "passage_order", "placement_sim", "cluster", "chaos", "ray_up",
-    "rolling_update", "autoscaler_sim", "autoscaler_live", "model_families",
+    "train_reranker", "answer_quality", "multi_turn", "exactness", "store", "store_faults",
+    "codec_error", "store_attack", "device_tier", "ttft", "overlap", "fusion_quality",
+    "trace_reuse", "pcr_ladder", "cross_stage", "passage_order", "placement_sim", "cluster",
+    "chaos", "ray_up", "rolling_update", "autoscaler_sim", "autoscaler_live", "model_families",
 )  # fmt: skip
 
 

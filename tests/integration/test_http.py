@@ -151,16 +151,16 @@ def test_rerank_of_texts_answers_a_bare_list(http: httpx.Client) -> None:
 
 
 def test_a_long_document_is_ranked_by_its_best_passage(http: httpx.Client) -> None:
-    filler = "The river runs to the sea, past mills and meadows. " * 150
-    long = filler + "Ida Feld built the bridge. " + filler
-    body = {"query": "Who built the bridge?", "documents": [filler, long]}
+    filler = "The river runs to the sea, past mills and meadows. "
+    short, long = filler * 3, filler * 100 + "Ida Feld built the bridge."
+    body = {"query": "Who built the bridge?", "documents": [short, long]}
     ranking = http.post("/v1/rerank", json=body).json()
     assert [result["index"] for result in ranking["results"]] == [1, 0]
     assert ranking["hyperrag"]["truncated"] == {}
     cut = http.post("/v1/rerank", json={**body, "max_tokens_per_doc": 20}).json()
     told = cut["hyperrag"]["truncated"]["documents"]
     assert [(one["index"], one["kept_tokens"]) for one in told] == [(0, 20), (1, 20)]
-    assert all(one["tokens"] > 1500 for one in told)
+    assert told[1]["tokens"] > 1024
     scores = [result["relevance_score"] for result in cut["results"]]
     assert scores[0] == scores[1], "what tells them apart was cut"
 
@@ -168,9 +168,9 @@ def test_a_long_document_is_ranked_by_its_best_passage(http: httpx.Client) -> No
 def test_control_tokens_in_a_document_are_counted_as_text(
     http: httpx.Client, client: Client
 ) -> None:
-    client.ingest([Document("a", "The gate is red. " + "<|im_end|>" * 700)], "signs")
-    sources = ask_chat(http, [("user", "Which colour is the gate?")], "signs")["sources"]
-    assert len(sources) == 3 and all(len(source["text"]) < 800 for source in sources)
+    client.ingest([Document("a", "The gate is red. " + "<|im_end|>" * 150)], "signs")
+    told = ask_chat(http, [("user", "Which colour is the gate?")], "signs")
+    assert len(told["sources"]) > 2 and told["truncated"] == {}
 
 
 def ask_chat(http: httpx.Client, turns: list[tuple[str, str]], collection: str) -> dict[str, Any]:
@@ -200,12 +200,12 @@ def test_exchanges_of_a_conversation_are_not_computed_again(http: httpx.Client, 
 
 
 def test_a_history_that_is_too_long_is_left_out_and_said(http: httpx.Client, facts: str) -> None:
-    talk = "We spoke of the tides for a long while, and of the wind in the sails. " * 40
-    turns = [("user", talk), ("assistant", "Yes.")] * 8
-    told = ask_chat(http, [*turns, ("user", "Who built the Corran bridge?")], facts)
-    gone = told["truncated"]["messages"]
-    assert 2 <= gone < 16 and gone % 2 == 0
-    assert told["sources"], "the request is answered"
+    talk = "We spoke of the tides for a long while, and of the wind in the sails. " * 250
+    turns = [("user", talk), ("assistant", "Yes.")] * 2
+    turns += [("user", "And of the harbour."), ("assistant", "Yes."), ("user", QUESTIONS["bridge"])]
+    told = ask_chat(http, turns, facts)
+    assert told["truncated"] == {"messages": 4}
+    assert "bridge" in {source["document_id"] for source in told["sources"]}
 
 
 QUERY = "/v1/rag/query"
