@@ -2,13 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from actors.engine.candidates import Candidate
 from actors.engine.documents import Document
 from actors.engine.plain_text import Tokens
 from actors.engine.scoring import Suffix
+from actors.engine.segments import remaining
 from actors.errors import ActorError, ExpiredError, UnavailableError
 from actors.messages import CacheReport, Cut, RerankResult, Scale
 
@@ -36,6 +37,16 @@ class Ask:
     earlier: tuple[str, ...] = ()
     max_document_tokens: int | None = None
     """See RerankRequest."""
+
+
+def wanted(ask: Ask) -> Iterator[str]:
+    """Its texts, while somebody waits: what is done with one can take a while. Raises
+    ExpiredError."""
+    for text in ask.texts:
+        if ask.abandoned():
+            raise nobody_waits()
+        remaining(ask.deadline)
+        yield text
 
 
 @dataclass(eq=False, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from actors.engine.asking import Abandoned, Ask, cuts_of, nobody_waits
+from actors.engine.asking import Abandoned, Ask, cuts_of, nobody_waits, wanted
 from actors.engine.config import RerankerConfig
 from actors.engine.documents import Documents
 from actors.engine.families import Family, query_first_family
@@ -63,7 +63,7 @@ class QueryFirst:
         """
         start = time.monotonic()
         shared = self.pieces.shared(ask.question)
-        documents = [self._documents.of(text, ask.max_document_tokens) for text in ask.texts]
+        documents = [self._documents.of(text, ask.max_document_tokens) for text in wanted(ask)]
         lanes = [lane for document in documents for lane in document.passages]
         distinct = list(dict.fromkeys(lanes))
         scores = self._scores(shared, distinct, start + timeout_s, ask.abandoned) if lanes else {}

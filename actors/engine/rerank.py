@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import groupby
 
 from actors.conversation import joined
-from actors.engine.asking import Abandoned, Ask, Job, Row, never, rows_of
+from actors.engine.asking import Abandoned, Ask, Job, Row, never, rows_of, wanted
 from actors.engine.candidates import Candidate, CandidateSegments, Group, Stage
 from actors.engine.config import RerankerConfig
 from actors.engine.device import create_device_tier
@@ -27,7 +27,7 @@ from actors.engine.query_first import QueryFirst, create_query_first
 from actors.engine.runtime import Runtime
 from actors.engine.scoring import create_scoring_rule
 from actors.engine.segments import Segments, remaining
-from actors.errors import ActorError, RequestError
+from actors.errors import ActorError, ExpiredError, RequestError
 from actors.messages import CacheReport, RerankResult
 from kvstore.client import StoreClient
 from kvstore.keys import make_root, tag
@@ -86,7 +86,7 @@ class RerankEngine:
         for index, ask in enumerate(asks):
             try:
                 jobs.append(self._job(index, ask))
-            except RequestError as error:
+            except (RequestError, ExpiredError) as error:
                 yield index, error
         score = self._score_reusing if self._segments.on else self._score_in_full
         for group in self._groups(tenant, jobs):
@@ -171,7 +171,7 @@ class RerankEngine:
     def _job(self, index: int, ask: Ask) -> Job:
         self._validate(ask)
         suffix = self._rule.suffix(self._question(ask))
-        documents = [self._documents.of(text, ask.max_document_tokens) for text in ask.texts]
+        documents = [self._documents.of(text, ask.max_document_tokens) for text in wanted(ask)]
         report = CacheReport() if self._segments.on else CacheReport(store="off")
         num_prefix, scale = len(self._prompt.prefix), self._rule.scale
         return Job(index, ask.deadline, suffix, documents, num_prefix, scale, report, ask.abandoned)

@@ -1,7 +1,8 @@
 """The queue over the real engine: cancelled work gives its place back, failing work fails alone."""
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -97,6 +98,43 @@ def test_precomputing_ends_when_nobody_waits_for_it(runtime: Runtime, client: An
     assert report.computed == 1
     again = engine.precompute("t", PASSAGES[:4], 60)
     assert (again.dram_hits, again.computed) == (1, 3)
+
+
+class Read(list[str]):
+    """Texts that count who reads them, and call `then` behind the third."""
+
+    def __init__(self, texts: Sequence[str], then: Callable[[], None]) -> None:
+        super().__init__(texts)
+        self.num, self._then = 0, then
+
+    def __iter__(self) -> Iterator[str]:
+        for text in super().__iter__():
+            self.num += 1
+            if self.num == 3:
+                self._then()
+            yield text
+
+
+@pytest.mark.parametrize("end", ["gone", "late"])
+def test_texts_are_tokenized_while_somebody_waits(engine: RerankEngine, end: str) -> None:
+    """The others of the batch have their answers."""
+    gone = threading.Event()
+    deadline = time.monotonic() + (2 if end == "late" else 60)
+
+    def ended() -> None:
+        if end == "gone":
+            gone.set()
+        else:
+            time.sleep(max(0, deadline - time.monotonic()))
+
+    texts = Read(PASSAGES, ended)
+    asks = [
+        Ask(QUESTIONS[0], texts, deadline, gone.is_set),
+        Ask(QUESTIONS[1], PASSAGES[:2], time.monotonic() + 60),
+    ]
+    outcomes = dict(engine.score_batch("t", asks))
+    assert isinstance(outcomes[0], ExpiredError) and texts.num == 3 < len(PASSAGES)
+    assert isinstance(outcomes[1], RerankResult) and len(outcomes[1].log_likelihoods) == 2
 
 
 class Spoilt(RerankEngine):
