@@ -8,11 +8,12 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 from actors.engine.config import GeneratorConfig
 from actors.engine.generate import GenerateEngine, Sequence
+from actors.engine.jobs import Aside, CancelledError, Emit, Job
 from actors.engine.waiting import WaitingQueue
 from actors.errors import ActorError, ExpiredError, OverloadedError, UnavailableError
 from actors.messages import FinishReason, GenerateChunk, GenerateRequest
@@ -23,42 +24,25 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-Emit = Callable[[GenerateChunk | Exception], object]
-"""Called on the engine thread: chunks, the last with a finish_reason, or one exception."""
 
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """The batch, as the prefill of an item sees it (`chunks.Others`)."""
 
-@dataclass(slots=True)
-class Job:
-    request: GenerateRequest
-    emit: Emit
-    begin: Callable[[], None] = lambda: None
-    """Called on the engine thread when the job leaves the queue, whatever comes of it."""
-    submitted: float = field(default_factory=time.monotonic)
-    cancelled: bool = False
-    ttft_s: float = 0.0
-    unsent: str = ""
-    """Text that waits for its piece of the stream."""
-    sent_at: float = 0.0
-    """When the last piece left, on the monotonic clock."""
+    batcher: "Batcher"
+    item: Job | Aside
 
     @property
-    def deadline(self) -> float:
-        return self.submitted + self.request.timeout_s
+    def decoding(self) -> bool:
+        return self.batcher.num_active > 0
 
+    def step(self) -> bool:
+        return self.batcher.advance()
 
-@dataclass(slots=True)
-class _Aside:
-    """Work of the engine thread that is no request."""
-
-    work: Callable[[], object]
-    done: Future[Any]
-
-    def run(self) -> None:
-        if self.done.set_running_or_notify_cancel():
-            try:
-                self.done.set_result(self.work())
-            except Exception as error:  # who waits for it is told, the thread goes on
-                self.done.set_exception(error)
+    def check(self) -> None:
+        self.batcher.check_stopped()
+        if isinstance(self.item, Job):
+            self.item.check("its prompt was computed")
 
 
 class Batcher:
@@ -68,7 +52,7 @@ class Batcher:
         self, engine: GenerateEngine, config: GeneratorConfig, threads: Supervisor
     ) -> None:
         self._engine, self._config = engine, config
-        self._waiting = WaitingQueue[Job | _Aside](config.max_waiting, "the generator's queue")
+        self._waiting = WaitingQueue[Job | Aside](config.max_waiting, "the generator's queue")
         self._active: list[tuple[Job, Sequence]] = []
         self._admitting = self._closed = False
         self._stepping_s = 0.0
@@ -113,7 +97,7 @@ class Batcher:
         """Do this on the engine thread, between two tokens, when its turn in the queue comes.
         Raises as `submit`."""
         done: Future[T] = Future()
-        self._put(_Aside(work, done))
+        self._put(Aside(work, done))
         return done
 
     def cancel(self, job: Job) -> None:
@@ -136,31 +120,31 @@ class Batcher:
                 item.done.cancel()
         self._engine.close()
 
-    def _put(self, item: Job | _Aside) -> None:
+    def _put(self, item: Job | Aside) -> None:
         if not self.alive:
             raise UnavailableError("the generator's engine thread has ended")
         self._waiting.put(item)
 
     def _turn(self) -> bool:
-        """Admit what there is room for, then one more token for all; False at the end."""
-        while not self._closed and len(self._active) < self._config.max_batch:
+        """Admit who comes next, if there is room, then one more token for all; False at the end."""
+        if not self._closed and len(self._active) < self._config.max_batch:
             item = self._waiting.get(block=not self._active)
-            if item is None:
-                break
-            self._take(item)
+            if item is not None:
+                self._take(item)
         if not self._closed:
-            self._advance()
+            self.advance()
         return not self._closed
 
-    def _take(self, item: Job | _Aside) -> None:
+    def _take(self, item: Job | Aside) -> None:
         self._admitting = True
         started = time.monotonic() - self._stepping_s
         try:
-            if isinstance(item, _Aside):
-                item.run()
-            else:
-                self.meter.begin(1)
-                self._admit(item)
+            with self._engine.chunks.beside(_Beside(self, item)):
+                if isinstance(item, Aside):
+                    item.run()
+                else:
+                    self.meter.begin(1)
+                    self._admit(item)
         finally:
             self._admitting = False
             self.meter.work(time.monotonic() - self._stepping_s - started)
@@ -168,11 +152,10 @@ class Batcher:
     def _admit(self, job: Job) -> None:
         try:
             job.begin()
-            if job.cancelled:
-                return
-            if time.monotonic() > job.deadline:
-                raise ExpiredError("the request's time was up while it waited for the generator")
-            sequence = self._engine.start(job.request, job.deadline, self._advance)
+            job.check("it waited for the generator")
+            sequence = self._engine.start(job.request, job.deadline)
+        except CancelledError:
+            return
         except Exception as error:  # a request's failure must not end the engine's thread
             self._fail(job, error)
             return
@@ -180,8 +163,13 @@ class Batcher:
         if not self._deliver(job, sequence):
             self._active.append((job, sequence))
 
-    def _advance(self) -> bool:
-        """One more token for all; False where nobody waits for one."""
+    def check_stopped(self) -> None:
+        """Raises UnavailableError after `close`."""
+        if self._closed:
+            raise UnavailableError("the generator was stopped")
+
+    def advance(self) -> bool:
+        """One more token for all; False where nobody waits for one. For the engine thread."""
         self._active = [(job, s) for job, s in self._active if not self._dropped(job)]
         if not self._active:
             return False
@@ -230,11 +218,14 @@ class Batcher:
             return True
 
     def _dropped(self, job: Job) -> bool:
-        if not job.cancelled and time.monotonic() > job.deadline:
-            error = ExpiredError("the request's time was up while its answer was generated")
+        try:
+            job.check("its answer was generated")
+        except CancelledError:
+            return True
+        except ExpiredError as error:
             self._fail(job, error)
             return True
-        return job.cancelled
+        return False
 
     def _emit(self, job: Job, sequence: Sequence) -> bool:
         """Whether the answer is complete."""

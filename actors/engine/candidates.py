@@ -6,8 +6,9 @@ from functools import partial
 
 from torch import Tensor
 
+from actors.engine.chunks import PrefillChunks
 from actors.engine.compute import ComputeSlot
-from actors.engine.lanes import Lane
+from actors.engine.lanes import Lane, cut
 from actors.engine.lease import Lease
 from actors.engine.models import Decoder
 from actors.engine.packed import Batch
@@ -96,10 +97,16 @@ class CandidateSegments:
     """Obtains groups of candidates; what is missing is computed in packed passes and stored."""
 
     def __init__(
-        self, decoder: Decoder, segments: Segments, slot: ComputeSlot, batch_tokens: int
+        self,
+        decoder: Decoder,
+        segments: Segments,
+        slot: ComputeSlot,
+        batch_tokens: int,
+        chunks: PrefillChunks | None = None,
     ) -> None:
         self._decoder, self._segments = decoder, segments
         self._slot, self._batch_tokens = slot, batch_tokens
+        self._chunks = chunks or PrefillChunks()
 
     def candidate(
         self, root: Root, pieces: Sequence[Tokens], own_prefix: bool = False
@@ -197,8 +204,8 @@ class CandidateSegments:
         prefix: Tensor | None,
         lease: Lease,
     ) -> None:
-        """Compute the segments of lanes in one packed pass, into their extents where there is
-        room, and publish those."""
+        """Compute the segments of lanes in one packed pass, unless others have their turns between
+        several, into their extents where there is room, and publish those."""
         extents: dict[SegmentKey, tuple[Tensor, Tensor]] = {}
         for lane, specs in lanes:
             for spec in specs:
@@ -207,10 +214,11 @@ class CandidateSegments:
                 lane.sinks = (*lane.sinks, sink)
                 if extent is not None:
                     extents[spec.key] = extent, sink
+        rows, invariant = [lane for lane, _ in lanes], self._decoder.invariant
         with self._slot.held():
-            invariant = self._decoder.invariant
-            batch = Batch([lane for lane, _ in lanes], prefix, invariant=invariant)
-            self._decoder.forward(batch)
+            for start, end in self._chunks.passes(sum(len(lane.tokens) for lane in rows)):
+                own, arrive = cut(rows, start, end), self._chunks.arrive
+                self._decoder.forward(Batch(own, prefix, arrive=arrive, invariant=invariant))
         written = {key: sink for key, (_, sink) in extents.items()}
         for extent, sink in extents.values():
             if sink is not extent:

@@ -5,7 +5,6 @@ to load by tier, at the rates that loads have had here, and tokens to compute. F
 lossless, so it has to be faster by a factor.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from itertools import takewhile
 
 from torch import Tensor
 
+from actors.engine.chunks import PrefillChunks
 from actors.engine.config import FusionConfig
 from actors.engine.fusion.prefill import FusionPrefill
 from actors.engine.pace import Pace
@@ -46,9 +46,10 @@ class AutoPrefill:
         fusion: FusionPrefill,
         segments: Segments,
         config: FusionConfig,
+        chunks: PrefillChunks,
     ) -> None:
         self._exact, self._fusion, self._segments = exact, fusion, segments
-        self._config, self._pace = config, Pace()
+        self._config, self._pace, self._chunks = config, Pace(), chunks
 
     def paths(self, plan: Plan) -> list[Path]:
         """Of both ways: which one it will be is known when its turn comes."""
@@ -62,10 +63,10 @@ class AutoPrefill:
         exact, fusion = self.forecasts(plan)
         fuse = exact.seconds > self._config.min_gain * fusion.seconds
         chosen, forecast = (self._fusion, fusion) if fuse else (self._exact, exact)
-        started = time.monotonic()
+        started = self._chunks.clock()
         hidden, report = chosen.prefill(plan, kv, deadline)
         load_s = forecast.load_s  # as expected; the rest is what computing took
-        self._pace.learn(forecast.compute_s, max(0.0, time.monotonic() - started - load_s))
+        self._pace.learn(forecast.compute_s, max(0.0, self._chunks.clock() - started - load_s))
         return hidden, replace(report, reason=_reason(plan, exact, fusion))
 
     def forecasts(self, plan: Plan) -> tuple[Forecast, Forecast]:

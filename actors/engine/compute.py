@@ -43,6 +43,8 @@ class ComputeSlot:
     def __init__(self, config: EngineConfig, run_dir: str) -> None:
         self._wait_s = config.compute_wait_s
         self._mutex = threading.Lock()
+        self._holder: int | None = None
+        """Thread of this process that computes."""
         self._files: tuple[int, int] | None = None
         if config.compute_slot:
             folder = Path(run_dir)
@@ -52,8 +54,10 @@ class ComputeSlot:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Compute inside. Raises UnavailableError when the slot stays taken for compute_wait_s."""
-        if self._files is None:
+        """Compute inside. Whoever holds it may hold it again: a prefill keeps it for the tokens of
+        others between its passes. Raises UnavailableError when it stays taken for compute_wait_s.
+        """
+        if self._files is None or self._holder == threading.get_ident():
             yield
             return
         gate, slot = self._files
@@ -66,9 +70,11 @@ class ComputeSlot:
                 self._take(slot, deadline)
             finally:
                 fcntl.flock(gate, fcntl.LOCK_UN)
+            self._holder = threading.get_ident()
             try:
                 yield
             finally:
+                self._holder = None
                 fcntl.flock(slot, fcntl.LOCK_UN)
         finally:
             self._mutex.release()

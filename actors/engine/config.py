@@ -245,6 +245,10 @@ class GeneratorConfig:
     num_replicas: int = 1
     max_batch: int = 8
     """Sequences decoded together."""
+    prefill_chunk_tokens: int = 32
+    """While others decode, a prompt is computed so many tokens at a time, and they get a token
+    between any two passes. Less makes their tokens come sooner, more the first one of the prompt:
+    `isolation` measures both. A prompt that is alone is not cut."""
     max_waiting: int = 64
     """Requests queued in one replica; beyond it 429."""
     max_context_tokens: int = 4096
@@ -261,6 +265,10 @@ class GeneratorConfig:
         for name in ("num_replicas", "max_batch", "max_waiting", "max_context_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"generator.{name} is {getattr(self, name)}, must be 1 or more")
+        if self.prefill_chunk_tokens < 1:
+            raise ValueError(
+                f"generator.prefill_chunk_tokens is {self.prefill_chunk_tokens}, must be 1 or more"
+            )
         if self.stream_interval_s < 0:
             raise ValueError(
                 f"generator.stream_interval_s is {self.stream_interval_s}, must be 0 or more"

@@ -8,6 +8,7 @@ from typing import Protocol, cast
 from torch import Tensor
 
 from actors.engine.choice import AutoPrefill
+from actors.engine.chunks import PrefillChunks
 from actors.engine.config import GeneratorConfig
 from actors.engine.device import DeviceTier, create_device_tier
 from actors.engine.fusion.offline import Fuser
@@ -21,7 +22,6 @@ from actors.engine.prefix import PrefixPrefill
 from actors.engine.runtime import Runtime
 from actors.engine.sampling import Sampler, TextStream, validate
 from actors.engine.segments import Segments
-from actors.engine.start import Meanwhile, nothing
 from actors.errors import RequestError, UnavailableError
 from actors.messages import (
     CacheReport,
@@ -93,25 +93,26 @@ class GenerateEngine:
         tier = tier or create_device_tier(client, self._decoder.device, config.device_tier)
         self._segments = Segments(client, tier)
         self._planner = Planner(self._decoder, self._prompt, config)
-        exact = PrefixPrefill(runtime, self._segments, config.overlap)
+        self.chunks = PrefillChunks(config.prefill_chunk_tokens)
+        """What is computed on this engine's thread, fused segments too, takes turns by these."""
+        exact = PrefixPrefill(runtime, self._segments, config.overlap, self.chunks)
         self._exact, self._prefill = exact, cast(Prefill, exact)
         self._fuser: Fuser | None = None
         if client is not None and config.mode in ("fusion", "auto"):
             room = min(config.max_context_tokens, self._decoder.max_positions)
-            rotation = Rotation.of(self._decoder)
-            self._fuser = Fuser(runtime, self._segments, room, rotation)
-            fusion = FusionPrefill(runtime, self._segments, exact, config.fusion, rotation)
+            rotation, chunks = Rotation.of(self._decoder), self.chunks
+            self._fuser = Fuser(runtime, self._segments, room, rotation, chunks)
+            fusion = FusionPrefill(runtime, self._segments, exact, config.fusion, rotation, chunks)
             self._prefill = fusion
             if config.mode == "auto":
-                self._prefill = AutoPrefill(exact, fusion, self._segments, config.fusion)
+                self._prefill = AutoPrefill(
+                    exact, fusion, self._segments, config.fusion, self.chunks
+                )
         self._tokenizer = self._decoder.tokenizer.backend_tokenizer
 
-    def start(
-        self, request: GenerateRequest, deadline: float, meanwhile: Meanwhile = nothing
-    ) -> Sequence:
-        """Prefill and pick the first token; `meanwhile` is called while stored KV is on its way.
-        Raises RequestError, ExpiredError."""
-        self._exact.meanwhile = meanwhile
+    def start(self, request: GenerateRequest, deadline: float) -> Sequence:
+        """Prefill and pick the first token, in turns with others (`chunks`). Raises RequestError,
+        ExpiredError."""
         validate(request.sampling, self._config.max_new_tokens)
         plan = self._ordered(self._planner.plan(request))
         kv = self._decoder.empty_kv(plan.num_tokens + request.sampling.max_tokens)

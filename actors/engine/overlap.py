@@ -130,8 +130,9 @@ class LayerCopies:
         done: Callable[[bool], None] = lambda whole: None,
     ) -> LayerClock:
         """Copy layer after layer, each once `may_copy(layer)` has returned; it may block, and False
-        ends the copy. `is_valid` has the last word on what was copied; then, whatever happened,
-        `done(whole)` is called, and the clock, which is that of the copies, ends behind it."""
+        ends the copy, as the end of the clock does. `is_valid` has the last word on what was
+        copied; then, whatever happened, `done(whole)` is called, and the clock, which is that of
+        the copies, ends behind it."""
         while len(self._open) >= _MAX_OPEN:
             self._open.popleft().wait_end()
         clock = self.clock()
@@ -167,7 +168,7 @@ class LayerCopies:
                     self._streams.keep(tensor)
                 copies = [move.layer_copy(self._staging) for move in moves]
                 for layer in range(len(moves[0].source)):
-                    if not may_copy(layer):
+                    if clock.ended or not may_copy(layer):
                         return
                     for copy in copies:
                         copy(layer)

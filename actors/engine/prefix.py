@@ -13,12 +13,14 @@ second time on that a history comes.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 
 from torch import Tensor
 
 from actors.engine.cache import LayerLostError
+from actors.engine.chunks import PrefillChunks
 from actors.engine.config import Overlap
-from actors.engine.lanes import Lane
+from actors.engine.lanes import behind
 from actors.engine.lease import Lease
 from actors.engine.overlap import LayerClock, LayerCopies, Move
 from actors.engine.pace import Pace
@@ -26,7 +28,7 @@ from actors.engine.packed import Batch
 from actors.engine.plan import Plan
 from actors.engine.runtime import Runtime
 from actors.engine.segments import Segments, remaining
-from actors.engine.start import Meanwhile, defer, nothing
+from actors.engine.start import defer
 from actors.messages import CacheReport
 from kvstore.types import Path, SegmentKey
 
@@ -34,17 +36,22 @@ Arrive = Callable[[int], bool]
 
 
 class PrefixPrefill:
-    """Without a store, a full prefill in one pass. For one engine thread."""
+    """Without a store, a full prefill. For one engine thread."""
 
-    def __init__(self, runtime: Runtime, segments: Segments, overlap: Overlap = "none") -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        segments: Segments,
+        overlap: Overlap = "none",
+        chunks: PrefillChunks | None = None,
+    ) -> None:
         self._decoder, self._slot = runtime.decoder, runtime.slot
         self._segments = segments
         both, device = overlap in ("both", "request"), runtime.decoder.device
         self._loads = LayerCopies("kv-load", both or overlap == "load", device)
         self._writes = LayerCopies("kv-write", both or overlap == "store", device)
         self._whole, self._pace = overlap == "request", Pace()
-        self.meanwhile: Meanwhile = nothing
-        """What is done while stored KV is on its way: other requests' tokens."""
+        self._chunks = chunks or PrefillChunks()
 
     def paths(self, plan: Plan) -> list[Path]:
         """What the store is asked for."""
@@ -116,8 +123,8 @@ class PrefixPrefill:
         compute_s = self._pace.seconds(first, len(missing) + len(plan.tail))
         if lease.arriving:
             num_layers = self._decoder.layout.num_layers
-            defer(copied, num_layers, compute_s, self._whole, self.meanwhile)
-        began = time.monotonic()
+            defer(copied, num_layers, compute_s, self._whole, self._chunks.step)
+        began = self._chunks.clock()
         try:
             if missing:
                 sinks = self._sinks(plan, kv, lease, len(hits))
@@ -125,8 +132,11 @@ class PrefixPrefill:
             hidden = self._pass(plan.tail, kv, first + len(missing), copied.wait)
         except LayerLostError:
             hidden = None
+        except BaseException:
+            copied.end(whole=False)  # nobody needs what is still on its way
+            raise
         if not lease.arriving:  # else it may have waited
-            self._pace.learn(compute_s, time.monotonic() - began)
+            self._pace.learn(compute_s, self._chunks.clock() - began)
         return hidden if copied.wait_end() else None
 
     def _load(self, hits: Mapping[SegmentKey, Move], lease: Lease) -> LayerClock:
@@ -183,7 +193,7 @@ class PrefixPrefill:
             return copied.wait(layer)
 
         try:
-            self._pass(missing, kv, first, arrive)
+            self._pass(missing, kv, first, copied.wait, arrive)
             computed.reach(num_layers)
         finally:
             computed.end(whole=False)  # nothing more comes: without effect when all has come
@@ -217,11 +227,18 @@ class PrefixPrefill:
         kv: Tensor,
         first: int,
         arrive: Arrive = lambda layer: True,
+        arrive_last: Arrive | None = None,
     ) -> Tensor:
-        """Compute these tokens, if any, behind the first `first`, whose KV is there or arrives."""
-        if not tokens:
-            return kv.new_empty(0)
-        sink = kv[:, :, :, first : first + len(tokens)]
-        lane = Lane(tokens, [kv[:, :, :, :first]], (sink,))
+        """Compute these tokens, if any, behind the first `first`, whose KV is there or arrives, in
+        turns with others; hidden states of the last ones. `arrive_last` is for the last pass."""
+        hidden = kv.new_empty(0)
         with self._slot.held():
-            return self._decoder.forward(Batch([lane], arrive=arrive))
+            for start, end in self._chunks.passes(len(tokens)):
+                last = arrive_last if end == len(tokens) else None
+                lane = behind(kv, first + start, tokens[start:end])
+                batch = Batch([lane], arrive=partial(self._arrive, last or arrive))
+                hidden = self._decoder.forward(batch)
+        return hidden
+
+    def _arrive(self, arrive: Arrive, layer: int) -> bool:
+        return self._chunks.arrive(layer) and arrive(layer)

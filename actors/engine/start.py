@@ -15,10 +15,6 @@ Meanwhile = Callable[[], bool]
 """Does something else, a token of other requests; False where there is nothing to do."""
 
 
-def nothing() -> bool:
-    return False
-
-
 def defer(
     copied: LayerClock, num_layers: int, compute_s: float, whole: bool, meanwhile: Meanwhile
 ) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from actors.engine.candidates import Candidate, CandidateSegments, Group
+from actors.engine.chunks import PrefillChunks
 from actors.engine.fusion.assembled import Assembled
 from actors.engine.fusion.rotation import Rotation
 from actors.engine.plan import Plan
@@ -55,9 +56,18 @@ class Places:
 class Assembler:
     """For one engine thread."""
 
-    def __init__(self, runtime: Runtime, segments: Segments, rotation: Rotation) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        segments: Segments,
+        rotation: Rotation,
+        chunks: PrefillChunks | None = None,
+    ) -> None:
         self._decoder, self._segments, self._rotation = runtime.decoder, segments, rotation
-        self._candidates = CandidateSegments(runtime.decoder, segments, runtime.slot, _PASS_TOKENS)
+        self._chunks = chunks or PrefillChunks()
+        self._candidates = CandidateSegments(
+            runtime.decoder, segments, runtime.slot, _PASS_TOKENS, self._chunks
+        )
 
     def paths(self, plan: Plan) -> list[Path]:
         """What the store will be asked for."""

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from actors.engine.chunks import PrefillChunks
 from actors.engine.fusion.assembly import Assembler, ChangedError
 from actors.engine.fusion.rotation import Rotation
-from actors.engine.lanes import Lane
+from actors.engine.lanes import behind
 from actors.engine.lease import Lease
 from actors.engine.packed import Batch
 from actors.engine.plain_text import Tokens
@@ -23,14 +24,19 @@ class Fuser:
     """Makes fused segments. For the engine thread."""
 
     def __init__(
-        self, runtime: Runtime, segments: Segments, max_tokens: int, rotation: Rotation
+        self,
+        runtime: Runtime,
+        segments: Segments,
+        max_tokens: int,
+        rotation: Rotation,
+        chunks: PrefillChunks | None = None,
     ) -> None:
         """`max_tokens`: of prefix, neighbours and passage together; neighbours beyond are left
         out, the farthest first."""
         self._decoder, self._prompt, self._slot = runtime.decoder, runtime.prompt, runtime.slot
         self._segments, self._max_tokens = segments, max_tokens
-        self._rotation = rotation
-        self._assembler = Assembler(runtime, segments, rotation)
+        self._rotation, self._chunks = rotation, chunks or PrefillChunks()
+        self._assembler = Assembler(runtime, segments, rotation, self._chunks)
 
     def fuse(
         self, tenant: str, text: str, neighbours: Sequence[str], timeout_s: float
@@ -73,7 +79,9 @@ class Fuser:
                 remaining(deadline)
         past, own = kv[:, :, :, :first], kv[:, :, :, first:]
         with self._slot.held():
-            self._decoder.forward(Batch([Lane(passage, [past], (own,))]))
+            for start, end in self._chunks.passes(len(passage)):
+                lane = behind(kv, first + start, passage[start:end])
+                self._decoder.forward(Batch([lane], arrive=self._chunks.arrive))
         num_prefix = len(plan.pieces[0])
         self._rotation.move(own[:, 0], num_prefix - first, out=own[:, 0])
         with self._segments.lease([path], deadline) as lease:

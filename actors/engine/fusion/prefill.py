@@ -1,7 +1,9 @@
 """Prefill over passages in any order, each computed once wherever it stood (FusionRAG)."""
 
+import torch
 from torch import Tensor
 
+from actors.engine.chunks import PrefillChunks
 from actors.engine.config import FusionConfig
 from actors.engine.fusion.assembled import Assembled
 from actors.engine.fusion.assembly import Assembler, ChangedError
@@ -29,11 +31,13 @@ class FusionPrefill:
         exact: PrefixPrefill,
         config: FusionConfig,
         rotation: Rotation,
+        chunks: PrefillChunks | None = None,
     ) -> None:
         self._decoder, self._slot = runtime.decoder, runtime.slot
         self._exact, self._config = exact, config
-        self._selection = create_selection(config, runtime.decoder, rotation)
-        self._assembler = Assembler(runtime, segments, rotation)
+        self._chunks = chunks or PrefillChunks()
+        self._selection = create_selection(config, runtime.decoder, rotation, self._chunks)
+        self._assembler = Assembler(runtime, segments, rotation, self._chunks)
 
     def paths(self, plan: Plan) -> list[Path]:
         """What the store will be asked for."""
@@ -68,5 +72,9 @@ class FusionPrefill:
             tokens = [*assembled.tokens, *plan.tail]
             asked = range(assembled.end, assembled.end + len(plan.tail))
             places = [*picked, *asked]
-            batch = SparseBatch([tokens[p] for p in places], places, assembled.kv)
-            return self._decoder.forward(batch), len(picked)
+            hidden = torch.empty(0)
+            for start, end in self._chunks.passes(len(places)):
+                part = places[start:end]
+                rows, arrive = [tokens[p] for p in part], self._chunks.arrive
+                hidden = self._decoder.forward(SparseBatch(rows, part, assembled.kv, arrive))
+            return hidden, len(picked)

@@ -8,7 +8,12 @@ from torch import Tensor
 
 from actors.engine.attention import How
 from actors.engine.cache import RowBatch
+from actors.engine.chunks import PrefillChunks
+from actors.engine.fusion.sparse import SparseBatch
+from actors.engine.lanes import behind
 from actors.engine.models import Decoder
+from actors.engine.packed import Batch
+from actors.engine.plain_text import Tokens
 
 Look = Callable[[int, Tensor, Tensor, Tensor, How], None]
 """Called in every layer with its number, queries [H, R, dh] after RoPE, new keys and values
@@ -56,3 +61,29 @@ class Probe:
         if layer == self._last:
             raise _EnoughError
         return self._batch.attend(layer, q, k, v, how)
+
+
+class Probes:
+    """Tokens in turns with the decoding of others: `look` is called for a few rows at a time."""
+
+    def __init__(self, decoder: Decoder, chunks: PrefillChunks) -> None:
+        self._decoder, self._chunks = decoder, chunks
+
+    def alone(self, tokens: Tokens, last: int, look: Look) -> None:
+        """Nothing stands before these tokens."""
+        layout, size = self._decoder.layout, len(tokens)
+        shape = (last + 1, 2, layout.num_kv_heads, size, layout.head_dim)
+        kv = self._decoder.empty_kv(0).new_empty(shape)
+        for start, end in self._chunks.passes(size):
+            lane = behind(kv, start, tokens[start:end])
+            self._run(Batch([lane], arrive=self._chunks.arrive), last, look)
+
+    def behind(self, tokens: Tokens, kv: Tensor, first: int, last: int, look: Look) -> None:
+        """These tokens stand at `first` of a buffer, and are written to it as far as they go."""
+        for start, end in self._chunks.passes(len(tokens)):
+            places = range(first + start, first + end)
+            batch = SparseBatch(tokens[start:end], places, kv, self._chunks.arrive)
+            self._run(batch, last, look)
+
+    def _run(self, batch: RowBatch, last: int, look: Look) -> None:
+        Probe(batch, last, look).run(self._decoder)

@@ -1,5 +1,6 @@
 """The selection rule that the configuration names."""
 
+from actors.engine.chunks import PrefillChunks
 from actors.engine.config import FusionConfig
 from actors.engine.fusion.rotation import Rotation
 from actors.engine.fusion.selection import (
@@ -14,14 +15,18 @@ from actors.engine.fusion.selection import (
 from actors.engine.models import Decoder
 
 
-def create_selection(config: FusionConfig, decoder: Decoder, rotation: Rotation) -> Selection:
+def create_selection(
+    config: FusionConfig, decoder: Decoder, rotation: Rotation, chunks: PrefillChunks | None = None
+) -> Selection:
+    """`chunks`: those that a rule's own passes take with the decoding of others."""
+    chunks = chunks or PrefillChunks()
     match config.selection:
         case "mixed":
-            return Both(Heads(), Attended(decoder))
+            return Both(Heads(), Attended(decoder, chunks))
         case "query_guided":
-            return QueryGuided(decoder, rotation)
+            return QueryGuided(decoder, rotation, chunks)
         case "cacheblend":
-            return KVDeviation(decoder)
+            return KVDeviation(decoder, chunks)
         case "epic":
             return Heads()
         case "random":

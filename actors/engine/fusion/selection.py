@@ -11,13 +11,11 @@ import torch
 from torch import Tensor
 
 from actors.engine.attention import How
+from actors.engine.chunks import PrefillChunks
 from actors.engine.fusion.assembled import Assembled
-from actors.engine.fusion.probe import Probe
+from actors.engine.fusion.probe import Probes
 from actors.engine.fusion.rotation import Rotation
-from actors.engine.fusion.sparse import SparseBatch
-from actors.engine.lanes import Lane
 from actors.engine.models import Decoder
-from actors.engine.packed import Batch
 from actors.engine.plain_text import Tokens
 
 _CACHEBLEND_LAYER = 1
@@ -56,21 +54,27 @@ class QueryGuided(Scored):
     """Attention that the question, read alone, pays in the final layer, from each passage apart:
     every passage gets the same mass (FusionRAG 3.2)."""
 
-    def __init__(self, decoder: Decoder, rotation: Rotation) -> None:
-        self._decoder = decoder
+    def __init__(
+        self, decoder: Decoder, rotation: Rotation, chunks: PrefillChunks | None = None
+    ) -> None:
+        self._probes = Probes(decoder, chunks or PrefillChunks())
         self._layer = decoder.layout.num_layers - 1
         self._rotation = rotation.layer(self._layer)
 
     def scores(self, prompt: Assembled, question: Tokens) -> Tensor:
         """Keys lie at their places in the prompt, and queries move along with them: a score does
         not depend on the place."""
-        seen: dict[int, tuple[Tensor, float]] = {}
+        seen: list[Tensor] = []
+        scaling = 1.0
 
         def look(layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> None:
-            seen[layer] = q, how.scaling
+            nonlocal scaling
+            if layer == self._layer:
+                seen.append(q)
+                scaling = how.scaling
 
-        Probe(Batch([Lane(question)]), self._layer, look).run(self._decoder)
-        queries, scaling = seen[self._layer]
+        self._probes.alone(question, self._layer, look)
+        queries = torch.cat(seen, 1)
         moved, found = torch.empty_like(queries[None], dtype=torch.float32), []
         for start, end in prompt.stale:
             self._rotation.move(queries[None], start - len(prompt.prefix), out=moved)
@@ -83,8 +87,8 @@ class Attended(Scored):
     """Attention that the question pays in its place behind the assembled prompt, over the layers
     in which a model looks things up."""
 
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
+    def __init__(self, decoder: Decoder, chunks: PrefillChunks) -> None:
+        self._probes = Probes(decoder, chunks)
         third = decoder.layout.num_layers // 3
         self._layers = range(third, max(third + 1, 2 * third))
 
@@ -96,29 +100,27 @@ class Attended(Scored):
                 keys = prompt.kv[layer, 0, :, : prompt.end]
                 total.add_(_attention(q, keys, how.scaling))
 
-        places = range(prompt.end, prompt.end + len(question))
-        batch = SparseBatch(question, places, prompt.kv)
-        Probe(batch, self._layers[-1], look).run(self._decoder)
+        self._probes.behind(question, prompt.kv, prompt.end, self._layers[-1], look)
         return total[first:]
 
 
 class KVDeviation(Scored):
     """How far values of an early layer are from those of a full pass (CacheBlend)."""
 
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
+    def __init__(self, decoder: Decoder, chunks: PrefillChunks | None = None) -> None:
+        self._probes = Probes(decoder, chunks or PrefillChunks())
 
     def scores(self, prompt: Assembled, question: Tokens) -> Tensor:
-        stale = prompt.kv[_CACHEBLEND_LAYER, 1, :, : prompt.end].float()
-        found = torch.empty(0)
+        values: list[Tensor] = []
 
         def look(layer: int, q: Tensor, k: Tensor, v: Tensor, how: How) -> None:
-            nonlocal found
             if layer == _CACHEBLEND_LAYER:
-                found = (v.float() - stale).square().sum((0, 2))
+                values.append(v)
 
-        Probe(Batch([Lane(prompt.tokens)]), _CACHEBLEND_LAYER, look).run(self._decoder)
-        return found[prompt.stale[0][0] :]
+        self._probes.alone(prompt.tokens, _CACHEBLEND_LAYER, look)
+        stale = prompt.kv[_CACHEBLEND_LAYER, 1, :, : prompt.end]
+        moved = (torch.cat(values, 1).float() - stale.float()).square().sum((0, 2))
+        return moved[prompt.stale[0][0] :]
 
 
 class Heads(Scored):

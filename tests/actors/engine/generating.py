@@ -1,10 +1,39 @@
 """Requests over the sample passages, and the tokens that an engine answers them with."""
 
 import time
+from dataclasses import dataclass
 
 from actors.engine.generate import GenerateEngine, Sequence
 from actors.messages import GenerateRequest, Message, Sampling
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
+
+
+@dataclass(slots=True)
+class Decoding:
+    """Others that decode beside a prefill (`chunks.Others`), and are counted."""
+
+    step_s: float = 0.0
+    decoding_steps: int = 1 << 30
+    """Then their answers are complete."""
+    steps: int = 0
+    checks: int = 0
+    ended: Exception | None = None
+    """What the prefill is told from `ended_after` checks on."""
+    ended_after: int = 0
+
+    @property
+    def decoding(self) -> bool:
+        return self.steps < self.decoding_steps
+
+    def step(self) -> bool:
+        self.steps += 1
+        time.sleep(self.step_s)
+        return True
+
+    def check(self) -> None:
+        self.checks += 1
+        if self.ended is not None and self.checks > self.ended_after:
+            raise self.ended
 
 
 def request(*order: int) -> GenerateRequest:

@@ -66,10 +66,30 @@ def tokenizer() -> Any:
     )
 
 
-def facts(family: str) -> Any:
-    """A transformers configuration of the family."""
+@cache
+def byte_fallback() -> Any:
+    """Decodes as the tokenizers of Llama 2, Mistral, Gemma and Phi 3 do: what has no piece of its
+    own is bytes."""
+    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "中", "▁sun", "s"]
+    made = Tokenizer(
+        models.BPE({piece: i for i, piece in enumerate(pieces)}, [], byte_fallback=True)
+    )
+    made.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=made, chat_template=CHAT)
+
+
+def facts(family: str, tokens: Any = None) -> Any:
+    """A transformers configuration of the family, for `tokenizer()` unless `tokens` is given."""
+    known = tokens or tokenizer()
     common = {
-        "vocab_size": len(tokenizer()),
+        "vocab_size": len(known),
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": LAYERS,
@@ -78,28 +98,29 @@ def facts(family: str) -> Any:
         "head_dim": HEAD_DIM,
         "max_position_embeddings": 2048,
         "initializer_range": 0.2,  # scores of random weights then differ visibly
-        "bos_token_id": tokenizer().bos_token_id,
-        "eos_token_id": tokenizer().eos_token_id,
-        "pad_token_id": tokenizer().pad_token_id,
+        "bos_token_id": known.bos_token_id,
+        "eos_token_id": known.eos_token_id,
+        "pad_token_id": known.pad_token_id,
         "tie_word_embeddings": False,
     }
     return AutoConfig.for_model(family, **common | FACTS[family])
 
 
-def speaking(family: str, name: str = "tiny") -> tuple[Decoder, Any]:
+def speaking(family: str, name: str = "tiny", tokens: Any = None) -> tuple[Decoder, Any]:
     """Our decoder in fp32, and a stock model of the same random weights."""
+    known = tokens or tokenizer()
     attention.register()
     torch.manual_seed(7)
-    stock = AutoModelForCausalLM.from_config(facts(family), attn_implementation="eager").eval()
+    stock = AutoModelForCausalLM.from_config(
+        facts(family, known), attn_implementation="eager"
+    ).eval()
     ours = AutoModelForCausalLM.from_config(
-        facts(family), attn_implementation=attention.NAME
+        facts(family, known), attn_implementation=attention.NAME
     ).eval()
     ours.load_state_dict(stock.state_dict())
     layout = Layout(LAYERS, KV_HEADS, 1, HEAD_DIM, "float32")
     cpu = torch.device("cpu")
-    decoder = Decoder(
-        name, ours, tokenizer(), cpu, "float32", layout, b"\0" * 32, frozenset(), 2048
-    )
+    decoder = Decoder(name, ours, known, cpu, "float32", layout, b"\0" * 32, frozenset(), 2048)
     return decoder, stock
 
 

@@ -1,4 +1,5 @@
 import multiprocessing
+import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -75,3 +76,29 @@ def test_configured_threads_reach_torch() -> None:
         assert use_threads(1) == 1
     finally:
         assert use_threads(0) >= 1
+
+
+def test_who_holds_the_slot_may_hold_it_again_and_nobody_else(tmp_path: Path) -> None:
+    slot, other = (ComputeSlot(EngineConfig(compute_wait_s=0.05), str(tmp_path)) for _ in range(2))
+    refused: list[str] = []
+
+    def hold() -> None:
+        try:
+            with slot.held():
+                pass
+        except UnavailableError as error:
+            refused.append(str(error))
+
+    with slot.held():
+        with slot.held():
+            pass
+        thread = threading.Thread(target=hold)
+        thread.start()
+        thread.join(10)
+        assert "another thread" in refused[0]
+        with pytest.raises(UnavailableError), other.held():
+            pass
+    with other.held():
+        pass
+    slot.close()
+    other.close()

@@ -2,12 +2,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Tokenizer
 
 from actors.engine.models import Decoder
 from actors.engine.sampling import Sampler, TextStream, validate
 from actors.errors import RequestError, UnavailableError
 from actors.messages import Sampling
+from tests.actors.engine.speaking import byte_fallback
 
 
 @pytest.mark.parametrize(
@@ -71,23 +72,6 @@ def test_streamed_text_is_the_text_before_the_first_stop(
     assert sent == (whole[: min(cut)] if cut else whole)
 
 
-def _byte_fallback() -> Tokenizer:
-    """Decodes as the tokenizers of Llama 2, Mistral, Gemma and Phi 3 do."""
-    pieces = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), "中", "▁sun", "s"]
-    tokenizer = Tokenizer(
-        models.BPE({piece: i for i, piece in enumerate(pieces)}, [], byte_fallback=True)
-    )
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(" ", 1, 0),
-        ]
-    )
-    return tokenizer
-
-
 def _streamed(tokenizer: Tokenizer, ids: list[int]) -> str:
     stream = TextStream(tokenizer, ())
     return "".join(stream.push(token) for token in ids) + stream.flush()
@@ -95,21 +79,21 @@ def _streamed(tokenizer: Tokenizer, ids: list[int]) -> str:
 
 def test_bytes_that_are_no_text_are_replaced_and_the_text_goes_on() -> None:
     """C3 98 is a letter; with 9F behind it the decoder takes all three for broken."""
-    tokenizer = _byte_fallback()
+    tokenizer = byte_fallback().backend_tokenizer
     ids = [1 + 0xC3, 1 + 0x98, 1 + 0x9F, 257, 258, 259]
     assert _streamed(tokenizer, ids) == "Ø\ufffd\ufffd中 suns"
 
 
 @given(st.lists(st.integers(1, 259), max_size=30))
 def test_any_bytes_can_be_streamed_and_what_follows_is_read(ids: list[int]) -> None:
-    tokenizer = _byte_fallback()
+    tokenizer = byte_fallback().backend_tokenizer
     assert _streamed(tokenizer, [*ids, 257, 258, 259]).endswith("中 suns")
 
 
 @given(st.text(max_size=30))
 def test_text_in_bytes_is_the_text(text: str) -> None:
     ids = [1 + byte for byte in text.encode()]
-    assert _streamed(_byte_fallback(), ids) == text.removeprefix(" ")
+    assert _streamed(byte_fallback().backend_tokenizer, ids) == text.removeprefix(" ")
 
 
 @pytest.mark.parametrize("temperature", [1e-45, 3.1e-38, 1e-6, 1e-4, 0.01])

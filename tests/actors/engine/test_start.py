@@ -17,7 +17,7 @@ from actors.engine.overlap import LayerClock
 from actors.engine.runtime import Runtime
 from actors.engine.start import defer, needed
 from kvstore.supervised import Supervisor
-from tests.actors.engine.generating import request, started
+from tests.actors.engine.generating import Decoding, request, started
 from tests.actors.engine.test_overlap import over_disk
 
 LAYERS = 10
@@ -80,25 +80,20 @@ def test_the_pass_that_begins_then_waits_for_no_layer(a: float, b: float, done: 
     assert all((layer + 1) * a <= begin + layer * b + 1e-9 for layer in range(LAYERS))
 
 
-@pytest.mark.parametrize(("overlap", "others"), [("both", True), ("request", True)])
+@pytest.mark.parametrize("overlap", ["both", "request"])
 def test_others_decode_while_a_prompt_comes_from_a_slow_disk(
-    runtime: Runtime, tmp_path: Path, overlap: Overlap, others: bool
+    runtime: Runtime, tmp_path: Path, overlap: Overlap
 ) -> None:
     with over_disk(tmp_path) as (store, client):
         expected = started(GenerateEngine(runtime, GeneratorConfig(), client), 0, 1).last
         assert store.flush(10)
     with over_disk(tmp_path, "read rate 3e7") as (_, client):
         engine = GenerateEngine(runtime, GeneratorConfig(overlap=overlap), client)
-        steps: list[float] = []
-
-        def meanwhile() -> bool:
-            steps.append(time.monotonic())
-            time.sleep(0.01)
-            return others
-
-        sequence = engine.start(request(0, 1), time.monotonic() + 60, meanwhile)
+        others = Decoding(step_s=0.01)
+        with engine.chunks.beside(others):
+            sequence = started(engine, 0, 1)
         assert sequence.last == expected and sequence.cache.ssd_hits == 3
-        assert len(steps) > 5
+        assert others.steps > 5
         engine.close()
 
 
@@ -107,7 +102,7 @@ def test_the_batcher_gives_the_tokens_of_others(runtime: Runtime, tmp_path: Path
     with over_disk(tmp_path) as (store, client):
         started(GenerateEngine(runtime, GeneratorConfig(), client), 0, 1)
         assert store.flush(10)
-    with over_disk(tmp_path, "read rate 3e7") as (_, client):
+    with over_disk(tmp_path, "read rate 5e6") as (_, client):
         config = GeneratorConfig(overlap="request", stream_interval_s=0)
         batcher = Batcher(GenerateEngine(runtime, config, client), config, Supervisor())
         order: list[str] = []

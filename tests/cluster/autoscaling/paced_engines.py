@@ -14,7 +14,7 @@ from ray.serve import Application
 from actors.corpus_writer import CorpusService
 from actors.engine.asking import Ask
 from actors.engine.generate import Sequence
-from actors.engine.start import Meanwhile, nothing
+from actors.engine.start import Meanwhile
 from actors.errors import ActorError
 from actors.generator import Generator
 from actors.messages import GenerateRequest, RerankResult
@@ -51,13 +51,11 @@ class PacedGenerator(Generator):
     def __init__(self, *settings: Any) -> None:
         Holding("generate", settings[-1])
         super().__init__(*settings)
-        begin = self._engine.start
+        begin, chunks = self._engine.start, self._engine.chunks
 
-        def start(
-            request: GenerateRequest, deadline: float, meanwhile: Meanwhile = nothing
-        ) -> Sequence:
-            with _taking(write_s(request.messages[-1].content), meanwhile):
-                return begin(request, deadline, meanwhile)
+        def start(request: GenerateRequest, deadline: float) -> Sequence:
+            with _taking(write_s(request.messages[-1].content), chunks.step):
+                return begin(request, deadline)
 
         self._engine.start = start  # type: ignore[method-assign]  # see above
 
@@ -70,7 +68,7 @@ def build(args: dict[str, Any]) -> Application:
 
 
 @contextmanager
-def _taking(seconds: float, meanwhile: Meanwhile = nothing) -> Iterator[None]:
+def _taking(seconds: float, meanwhile: Meanwhile = lambda: False) -> Iterator[None]:
     """At least so long."""
     end = time.monotonic() + seconds
     yield

@@ -1,0 +1,185 @@
+"""Running streams go on while the batcher admits a long prompt, and whatever becomes of it."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from actors.engine.batcher import Batcher
+from actors.engine.cache import RowBatch
+from actors.engine.config import GeneratorConfig
+from actors.engine.generate import GenerateEngine
+from actors.engine.jobs import Job
+from actors.engine.models import Decoder
+from actors.engine.packed import Batch
+from actors.errors import UnavailableError
+from actors.messages import GenerateChunk, GenerateRequest, Sampling
+from kvstore.supervised import Supervisor
+from tests.actors.engine.speaking import runtime_of, speaking
+
+CHUNK = 50
+PROMPT = 8 * CHUNK
+TOKEN = 0
+STREAMED = 40
+"""Tokens of the running stream: more than it gets while a prompt is admitted."""
+
+
+class Bench:
+    """A batcher over a tiny model, and what its engine did, in order: the rows of each pass over a
+    prompt, and TOKEN for each token of the streams."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.passes: list[int] = []
+        self.goes_on = threading.Event()
+        """Streams have no token but the first before it is set."""
+        self.goes_on.set()
+        self.decodes = threading.Event()
+        """One has come so far."""
+        self.before: Callable[[list[int]], None] = lambda passes: None
+        """Called before each pass, on the engine's thread, with those so far and this one."""
+        forward = Decoder.forward
+
+        def counted(decoder: Decoder, batch: RowBatch) -> torch.Tensor:
+            assert isinstance(batch, Batch)
+            decodes = batch.lanes[0].joined is not None
+            if decodes:
+                self.decodes.set()
+                assert self.goes_on.wait(60)
+            self.passes.append(TOKEN if decodes else batch.num_new)
+            self.before(self.passes)
+            return forward(decoder, batch)
+
+        monkeypatch.setattr(Decoder, "forward", counted)
+        runtime = runtime_of(speaking("llama")[0], folder)
+        config = GeneratorConfig(mode="full", prefill_chunk_tokens=CHUNK, stream_interval_s=0)
+        self.batcher = Batcher(GenerateEngine(runtime, config, None), config, Supervisor())
+
+    def ask(self, name: str, num_prompt: int, max_tokens: int) -> tuple[Job, "Answer"]:
+        answer = Answer()
+        sampling = Sampling(max_tokens=max_tokens)
+        word = " the"  # one token
+        prompt = (name + word * num_prompt) if num_prompt else name
+        asked = GenerateRequest(name, "t", (), (), sampling, 60, raw_prompt=prompt)
+        return self.batcher.submit(asked, answer.items.put), answer
+
+    def chunks(self) -> list[int]:
+        """Rows of the passes over prompts."""
+        return [rows for rows in self.passes if rows is not TOKEN]
+
+    def in_turns(self) -> bool:
+        """Whether streams had a token between any two passes over prompts."""
+        pairs = list(zip(self.passes, self.passes[1:], strict=False))
+        return bool(pairs) and all(TOKEN in pair for pair in pairs)
+
+
+class Answer:
+    def __init__(self) -> None:
+        self.items: queue.Queue[GenerateChunk | Exception] = queue.Queue()
+
+    def text(self) -> str:
+        found = ""
+        while True:
+            item = self.items.get(timeout=60)
+            if isinstance(item, Exception):
+                raise item
+            found += item.text
+            if item.finish_reason is not None:
+                return found
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    made = Bench(tmp_path, monkeypatch)
+    yield made
+    made.batcher.close()
+
+
+def alone(bench: Bench) -> str:
+    """What the stream says when nothing is admitted meanwhile."""
+    return bench.ask("stream", 0, STREAMED)[1].text()
+
+
+def streaming(bench: Bench) -> Answer:
+    """The same, when it has begun; it goes on when the test has asked for more."""
+    bench.passes.clear()
+    bench.goes_on.clear()
+    bench.decodes.clear()
+    _, stream = bench.ask("stream", 0, STREAMED)
+    assert bench.decodes.wait(60)
+    return stream
+
+
+def test_a_stream_has_a_token_between_any_two_passes_of_a_prompt(bench: Bench) -> None:
+    expected = alone(bench)
+    prompt = bench.ask("prompt", PROMPT, 3)[1].text()
+    assert max(bench.passes) > PROMPT, "nobody else decodes: one pass"
+    stream = streaming(bench)
+    _, answer = bench.ask("prompt", PROMPT, 3)
+    bench.goes_on.set()
+    assert answer.text() == prompt
+    assert stream.text() == expected
+    first, *passes = bench.passes
+    assert first < CHUNK and sum(bench.chunks()) > PROMPT + first
+    assert max(passes) == CHUNK and bench.in_turns()
+
+
+def test_prompts_that_wait_together_are_admitted_with_tokens_in_between(bench: Bench) -> None:
+    stream = streaming(bench)
+    answers = [bench.ask(f"prompt {i}", 0, 3)[1] for i in range(4)]
+    bench.goes_on.set()
+    assert all(answer.text() for answer in [*answers, stream])
+    assert len(bench.chunks()) == 5 and bench.in_turns()
+
+
+def test_a_prompt_that_is_cancelled_between_two_passes_is_left_there(bench: Bench) -> None:
+    expected = alone(bench)
+    stream = streaming(bench)
+    jobs: list[Job] = []
+
+    def cancel(passes: list[int]) -> None:
+        if passes.count(CHUNK) == 2:
+            bench.batcher.cancel(jobs[0])
+
+    bench.before = cancel
+    job, answer = bench.ask("prompt", PROMPT, 3)
+    jobs.append(job)
+    bench.goes_on.set()
+    assert stream.text() == expected
+    assert bench.passes.count(CHUNK) == 2 and answer.items.empty()
+    bench.before = lambda passes: None
+    assert alone(bench) == expected and bench.batcher.alive
+
+
+def test_a_pass_that_fails_ends_its_own_request_alone(bench: Bench) -> None:
+    expected = alone(bench)
+    stream = streaming(bench)
+
+    def fail(passes: list[int]) -> None:
+        if passes.count(CHUNK) == 3:
+            passes.append(TOKEN)
+            raise RuntimeError("out of memory")
+
+    bench.before = lambda passes: fail(passes) if passes[-1] == CHUNK else None
+    _, answer = bench.ask("prompt", PROMPT, 3)
+    bench.goes_on.set()
+    with pytest.raises(UnavailableError, match="out of memory"):
+        answer.text()
+    assert stream.text() == expected
+    assert bench.passes.count(CHUNK) == 3 and bench.batcher.alive
+
+
+def test_closing_ends_a_prompt_that_is_being_computed(bench: Bench) -> None:
+    stream = streaming(bench)
+    reached = threading.Event()
+    bench.before = lambda passes: reached.set() if CHUNK in passes else None
+    _, answer = bench.ask("prompt", PROMPT, 3)
+    bench.goes_on.set()
+    assert reached.wait(60)
+    bench.batcher.close()
+    for one in (answer, stream):
+        with pytest.raises(UnavailableError, match="stopped"):
+            one.text()
+    assert len(bench.chunks()) < 1 + PROMPT // CHUNK
