@@ -40,7 +40,8 @@ class _Balance:
 
     def problems(self) -> list[str]:
         books = self._books
-        problems = [*self._arena(), *self._slots(), *self._pins(), *self._in_flight()]
+        problems = [*self._runs(), *self._extents(), *self._slots()]
+        problems += [*self._pins(), *self._in_flight()]
         problems += self._holds()
         problems += self._shelf("dram", books.dram_shelf, self._is_in_dram)
         problems += self._shelf("dram, copies", books.copies.shelf, self._is_in_dram)
@@ -59,16 +60,19 @@ class _Balance:
         in_turns(self._books.lock, items, add)
         return problems
 
-    def _arena(self) -> list[str]:
+    def _runs(self) -> list[str]:
         books = self._books
         with books.lock:
             books.require_open()
             problems = books.dram.runs.miscounts()
             starts = books.dram.runs.starts()
-        problems += self._each(starts, books.dram.runs.problems_of)
+        return problems + self._each(starts, books.dram.runs.problems_of)
+
+    def _extents(self) -> list[str]:
+        books = self._books
         with books.lock:
             extents = books.dram.copy_of_extents()
-        return problems + extents.check()
+        return extents.check()
 
     def _slots(self) -> list[str]:
         books = self._books
