@@ -7,6 +7,7 @@ from functools import partial
 from kvstore.books import Books
 from kvstore.loads import Loads
 from kvstore.releasing import end_leases
+from kvstore.singleflight import OpenTicket
 from kvstore.supervised import each
 from kvstore.turns import in_turns
 from kvstore.types import HolderId
@@ -20,13 +21,19 @@ def reaping(books: Books, loads: Loads) -> Sequence[Callable[[], None]]:
             ended = books.holders.ended()
         each(ended, partial(end_holder, books))
 
+    def expire(ticket: OpenTicket) -> None:
+        with books.lock:
+            books.claims.expire(ticket)
+
     def expire_claims() -> None:
         with books.lock:
             flying = books.claims.flying()
         silent = [t for t in flying if t.lease.claims_end_at <= time.monotonic()]
-        in_turns(books.lock, silent, books.claims.expire)
-        with books.lock:
-            books.changed.notify_all()
+        try:
+            each(silent, expire)
+        finally:
+            with books.lock:
+                books.changed.notify_all()
 
     def expire_announcements() -> None:
         in_turns(books.lock, iter(books.window.expire_one, False), bool)

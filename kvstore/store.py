@@ -92,6 +92,7 @@ class KVStore:
     def withhold_while(self, reason: Callable[[], str]) -> None:
         """`acquire` raises StoreUnavailableError while this gives a reason."""
         arguments.require_callable("reason", reason)
+        self._books.require_open()
         self._acquisitions.reason_to_withhold = reason
 
     def unregister(self, holder: HolderId) -> None:

@@ -43,6 +43,7 @@ STORE: dict[str, Call] = {
     "remove_tags": lambda s, a: s.remove_tags([PATH[0].tag]),
     "checksums": lambda s, a: s.checksums([KEY]),
     "lineages": lambda s, a: s.lineages([KEY]),
+    "withhold_while": lambda s, a: s.withhold_while(lambda: ""),
     "own": lambda s, a: s.own(lambda keys: [False] * len(keys)),
     "holdings": lambda s, a: s.holdings(),
     "kept": lambda s, a: s.kept([KEY]),

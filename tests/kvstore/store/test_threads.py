@@ -60,7 +60,7 @@ PLACES: dict[str, Place] = {
     "listing what to scrub": (lambda s: s._books.dram, "slots"),
     "viewing an extent": (lambda s: s._books.dram, "view"),
     "looking for holders": (lambda s: s._books.holders, "ended"),
-    "expiring claims": (lambda s: s._books.claims, "expire"),
+    "expiring claims": (lambda s: s._books.claims, "flying"),
     "expiring announcements": (lambda s: s._books.window, "expire_one"),
     "giving up reads": (lambda s: s._loads, "give_up_hanging"),
 }
