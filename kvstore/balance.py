@@ -14,7 +14,7 @@ from kvstore.leases import Lease
 from kvstore.levels import Level
 from kvstore.loads import Loads
 from kvstore.policies.base import Leaf
-from kvstore.shelf import Shelf
+from kvstore.shelf import Group, Shelf
 from kvstore.tiers.base import Entry
 from kvstore.tiers.dram import Slot
 from kvstore.turns import in_turns
@@ -165,8 +165,9 @@ class _Balance:
                 if not is_there(entry):
                     yield f"{name}: {entry.key} is on the shelf, and not there"
 
-        def look_at_member(key: SegmentKey) -> Iterator[str]:
-            if key not in shelf:
+        def look_at_member(one: tuple[Group, SegmentKey]) -> Iterator[str]:
+            group, key = one
+            if key in group and key not in shelf:
                 yield f"{name}: {key} is among children or tags, and not on the shelf"
 
         def look_at_leaf(one: tuple[bytes, Leaf]) -> Iterator[str]:
@@ -174,7 +175,7 @@ class _Balance:
                 yield f"{name}: {one[1][1]} is in the order of eviction, and should not be"
 
         problems = copy.check(name) + self._each(copy.entries, look)
-        members = (key for group in groups for key in list(group))
+        members = ((group, key) for group in groups for key in list(group))
         problems += self._each(members, look_at_member)
         leaves = ((tenant, leaf) for tenant in tenants for leaf in shelf.policy.leaves(tenant))
         return problems + self._each(leaves, look_at_leaf)

@@ -1,5 +1,7 @@
 """`check` names every kind of book that is wrong, in turns, and keeps nobody from the arena."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.scrub import damage_of
+from kvstore.shelf import Group
 from kvstore.store import KVStore
 from kvstore.tiers.dram import Slot
 from kvstore.types import Acquired, SegmentKey
@@ -140,6 +143,40 @@ def test_a_full_arena_has_room_while_it_is_checked(
     assert store.check().ok
     assert store.stats().no_room == 0
     assert damage_of is not damage
+
+
+@pytest.mark.parametrize("skipped", [0, 64])
+def test_what_goes_while_it_is_looked_at_is_not_wrong(
+    store: KVStore, client: LocalStoreClient, monkeypatch: pytest.MonkeyPatch, skipped: int
+) -> None:
+    """A passage is removed whenever the look at entries, or at who follows whom, pauses."""
+    paths = [chain_of(TRUNK, passage(n)) for n in range(60)]
+    for path in paths:
+        client.release(compute(client, path).lease_id)
+    checker, tags, paused = threading.get_ident(), [path[-1].tag for path in paths], 0
+
+    def pause(seconds: float) -> None:
+        nonlocal paused
+        if threading.get_ident() != checker:
+            return
+        paused += 1
+        if paused > skipped and tags:
+            tag = tags.pop()
+            monkeypatch.setattr("kvstore.turns.time.sleep", sleep)
+            store.remove_tags([tag])
+            monkeypatch.setattr("kvstore.turns.time.sleep", pause)
+
+    groups = store._books.dram_shelf.groups
+
+    def begin() -> list[Group]:
+        monkeypatch.setattr("kvstore.turns._TURN_S", 0.0)
+        monkeypatch.setattr("kvstore.turns.time.sleep", pause)
+        return groups()
+
+    sleep = time.sleep
+    monkeypatch.setattr(store._books.dram_shelf, "groups", begin)
+    assert store.check().problems == ()
+    assert len(tags) < 30
 
 
 def test_check_holds_the_lock_for_moments(tmp_path_factory: pytest.TempPathFactory) -> None:
