@@ -81,9 +81,9 @@ def run(options: Options) -> Result:
         both = _served(searching, engine, talks, [turns[-config.history_turns :] for turns in said])
     gain, low, _ = bootstrap(both - alone, options.seed)
     figures = {
-        "n_conversations": len(said),
-        "last_turn_alone": float(alone.mean()),
-        "joined_turns": float(both.mean()),
+        "conversations": len(said),
+        "hit3_last_turn": float(alone.mean()),
+        "hit3_joined": float(both.mean()),
         "gain": gain,
         "gain_low": low,
     }
