@@ -109,8 +109,10 @@ def test_time_grows_with_the_text_not_with_its_square(unit: str) -> None:
 
     splitter = PassageSplitter(BYTES, 64)
     seconds(10_000)
-    # Ten times the text: about ten times as long, a hundred times if quadratic.
-    assert seconds(300_000) < 35 * max(seconds(30_000), 0.01)
+    # Ten times the text: about ten times as long, a hundred times if quadratic. The best of three:
+    # others have the cores too.
+    longer = min(seconds(300_000) for _ in range(3))
+    assert longer < 35 * max(seconds(30_000), 0.01)
 
 
 @pytest.mark.slow
