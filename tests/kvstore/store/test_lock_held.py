@@ -20,7 +20,8 @@ from tests.kvstore.held import HeldLock, crcs_of_zeros, store_all, tiny_family, 
 from tests.kvstore.segments import assert_balanced, small_config
 
 NUM = 12_000
-_MAX_S = 0.005
+_MAX_S = 0.010
+"""In one hold, what is done here takes 50 ms to seconds."""
 
 
 @pytest.fixture(scope="module")
