@@ -256,7 +256,7 @@ class ClusterStoreClient:
         streamed: bool,
         claim: bool,
     ) -> Acquired:
-        """What was acquired here, and what came from other nodes."""
+        """Joins what was acquired here with what came from other nodes."""
         heads = placing.found_heads(tails, haul)
         if not claim and not heads:
             return acquired
@@ -278,7 +278,7 @@ class ClusterStoreClient:
     def _matched_again(
         self, acquired: Acquired, paths: Sequence[Path], give_up: float, streamed: bool
     ) -> Acquired:
-        """What is claimed on other nodes is claimed under the new lease."""
+        """Matches again; claims on other nodes go over to the new lease."""
         old = acquired.lease_id
         again = placing.matched_again(self._local, acquired, paths, give_up, streamed)
         self._claims.move(old, again.lease_id)

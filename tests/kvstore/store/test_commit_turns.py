@@ -74,15 +74,21 @@ def test_what_ends_between_two_tickets(
     store.close()
 
 
+def written(folder: FilePath) -> tuple[KVStore, LocalStoreClient, Acquired]:
+    """A store without an SSD, and a client that has written the path and committed none of it."""
+    config = small_config(folder, ssd_dir="")
+    store = KVStore(config, "node")
+    client = LocalStoreClient(store, config.dram_dir)
+    acquired = client.acquire([PATH], 5)
+    fill(client, acquired, list(acquired.tickets.values()))
+    return store, client, acquired
+
+
 def test_what_was_taken_of_a_commit_that_is_refused_is_open_again(
     tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small_config(tmp_path, ssd_dir="")
-    store, between = KVStore(config, "node"), Between(monkeypatch)
-    client = LocalStoreClient(store, config.dram_dir)
-    acquired = client.acquire([PATH], 5)
+    between, (store, client, acquired) = Between(monkeypatch), written(tmp_path)
     tickets = list(acquired.tickets.values())
-    fill(client, acquired, tickets)
     between.arm(1, lambda: end_last(store, client, acquired))
     with pytest.raises(StoreUnavailableError, match="is not open"):
         store.commit(ids_of(acquired), CRCS, client.holder_id)
@@ -98,11 +104,7 @@ def test_results_that_change_during_a_commit(
     tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids and checksums are those of the call's entry."""
-    config = small_config(tmp_path, ssd_dir="")
-    store, between = KVStore(config, "node"), Between(monkeypatch)
-    client = LocalStoreClient(store, config.dram_dir)
-    acquired = client.acquire([PATH], 5)
-    fill(client, acquired, list(acquired.tickets.values()))
+    between, (store, client, acquired) = Between(monkeypatch), written(tmp_path)
     ids, crcs = ids_of(acquired), [list(crc) for crc in CRCS]
 
     def change() -> None:
