@@ -18,6 +18,9 @@ _SEARCHED = 4_000
 takes."""
 _WALKED = 8_200
 _LENGTH = 50
+_EFFECTS = {"commits", "ssd_hits", "dram_evictions", "ssd_evictions"}
+"""What a walk must have made the store do. Removals from disk are rare: a world sees one or none,
+by the times its threads take."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,11 +47,11 @@ def test_ten_thousand_steps_break_nothing() -> None:
 def test_every_action_is_taken() -> None:
     """A walk that could do nothing would break nothing."""
     done = walk(0, 4 * LIFE_STEPS)
-    assert not done.failures, "\n".join(map(str, done.failures))
-    assert done.steps == 4 * LIFE_STEPS
     assert not {action.name for action in ACTIONS} - done.seen.keys()
-    assert done.seen["ssd_hits"] and done.seen["commits"]
-    assert done.seen["dram_evictions"] and done.seen["ssd_evictions"]
+    while missing := _EFFECTS - (+done.seen).keys():
+        assert done.steps < _WALKED, missing
+        done += walk(done.steps, LIFE_STEPS)
+    assert not done.failures, "\n".join(map(str, done.failures))
 
 
 def _search(steps: int) -> int:
