@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 
 from hyperrag.errors import HyperRagError, UnreachableError
+from hyperrag.sse import event_data
 
 Json = dict[str, Any]
-DONE = "[DONE]"
+DONE = b"[DONE]"
 
 
 class Transport:
@@ -40,8 +41,8 @@ class Transport:
             if response.is_error:
                 response.read()
                 _raise_for_error(response)
-            for data in _data_lines(response.iter_lines()):
-                if data == DONE:
+            for data in event_data(response.iter_bytes()):
+                if data.strip() == DONE:
                     return
                 yield _event(data)
         raise UnreachableError("the answer broke off before its end")
@@ -58,9 +59,9 @@ class Transport:
             raise UnreachableError(f"{self.base_url} cannot be reached: {error}") from error
 
 
-def _event(data: str) -> Json:
+def _event(data: bytes) -> Json:
     try:
-        event = json.loads(data)
+        event = json.loads(data.decode())
     except ValueError as error:
         raise HyperRagError("an event of the answer is not JSON") from error
     if not isinstance(event, dict):
@@ -68,12 +69,6 @@ def _event(data: str) -> Json:
     if "error" in event:
         raise _error(event, None)
     return event
-
-
-def _data_lines(lines: Iterator[str]) -> Iterator[str]:
-    for line in lines:
-        if line.startswith("data:"):
-            yield line.removeprefix("data:").strip()
 
 
 def _raise_for_error(response: httpx.Response) -> None:

@@ -88,7 +88,7 @@ def split(examples: Examples, held_out_share: float, seed: int) -> tuple[list[in
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise RequestError(str(path), f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -26,6 +26,9 @@ class IngressConfig:
     """From the request's arrival to the last token; passed down as what is left."""
     ingest_timeout_s: float = 600.0
     """The same for ingestion, precomputation and store checks."""
+    sse_keepalive_s: float = 15.0
+    """A stream in which nothing has come for so long carries a comment: proxies and clients cut
+    connections on which nothing moves."""
     max_queued_requests: int = 256
     """Requests in progress in one ingress replica, waiting ones included; beyond it 429."""
     max_question_chars: int = 20_000
@@ -52,6 +55,7 @@ class IngressConfig:
             "max_body_bytes",
             "request_timeout_s",
             "ingest_timeout_s",
+            "sse_keepalive_s",
             "max_queued_requests",
             "max_question_chars",
             "max_prompt_chars",

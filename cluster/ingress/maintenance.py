@@ -140,7 +140,7 @@ async def _answer(
 ) -> Response:
     """Every event, or the last that came in time."""
     if body.stream:
-        return await event_stream(events, filling.context.usage)
+        return await event_stream(events, filling.context)
     last: dict[str, Any] = {}
     async for event in events:
         last = event

@@ -90,7 +90,7 @@ async def respond(
 ) -> Response:
     if body.stream:
         usage = body.stream_options.include_usage
-        return await event_stream(_chunks(context, query, model, form, usage), context.usage)
+        return await event_stream(_chunks(context, query, model, form, usage), context)
     answer = await collect(context, query)
     choice = {"index": 0, **form.choice(answer.text), "logprobs": None}
     return JSONResponse(

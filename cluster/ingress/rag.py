@@ -50,7 +50,7 @@ async def ask(
     sampling, variables = body.sampling(config.generator), body.chat_template_kwargs
     query = Query(request_id, tenant, retrieval, messages, sampling, chat_template_kwargs=variables)
     if body.stream:
-        return await event_stream(_events(context, query), context.usage)
+        return await event_stream(_events(context, query), context)
     return JSONResponse(_answer_json(query, await collect(context, query)))
 
 

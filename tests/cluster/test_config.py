@@ -109,6 +109,7 @@ def test_given_paths_are_kept(tmp_path: Path) -> None:
         ("ingress.port", "x", ["ingress.port", "'x'", "integer"]),
         ("ingress.port", 70000, ["ingress.port is 70000", "1 to 65535"]),
         ("ingress.host", "0.0.0.0", ["'0.0.0.0'", "ingress.api_keys_file", "--insecure"]),
+        ("ingress.sse_keepalive_s", 0, ["ingress.sse_keepalive_s is 0", "above 0"]),
         ("ingress.default_collection", "a/b", ["ingress.default_collection", "a/b"]),
         ("retrieval.history_turns", 0, ["retrieval.history_turns is 0", "1 to 16"]),
         ("reranker.max_document_passages", 0, ["max_document_passages is 0", "1 or more"]),

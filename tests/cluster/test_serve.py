@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ ASK = {"question": "is the sky blue", "top_k": 1}
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with serving(tmp_path_factory.mktemp("serve")) as service:
+    ingress = {"sse_keepalive_s": 0.4}
+    with serving(tmp_path_factory.mktemp("serve"), ingress=ingress) as service:
         yield service
 
 
@@ -41,6 +43,10 @@ def replica(http: httpx.Client, name: str) -> dict[str, Any]:
     return status
 
 
+def data_lines(response: httpx.Response) -> Iterator[str]:
+    return (line for line in response.iter_lines() if line.startswith("data:"))
+
+
 def test_every_deployment_is_reported_and_ready(running: Running, http: httpx.Client) -> None:
     for name in ("Ingress", "Retriever", "CorpusService", "Reranker", "Generator"):
         assert f"{name}: healthy" in running.lines
@@ -58,10 +64,23 @@ def test_tokens_stream_as_they_are_made(http: httpx.Client) -> None:
     body = {"question": "slowly is the sky blue", "top_k": 1, "stream": True}
     times: list[float] = []
     with http.stream("POST", "/v1/rag/query", json=body) as response:
-        for line in response.iter_lines():
+        for line in data_lines(response):
             times += [time.monotonic()] if '"delta"' in line else []
     assert len(times) == 4
     assert times[-1] - times[0] > 2.5
+
+
+def test_a_stream_that_waits_carries_comments(http: httpx.Client) -> None:
+    """A word takes a second; the headers come without waiting for the first."""
+    body = {"question": "slowly is the sky blue", "top_k": 1, "stream": True}
+    started = time.monotonic()
+    with http.stream("POST", "/v1/rag/query", json=body) as response:
+        headers_after_s = time.monotonic() - started
+        lines = [line for line in response.iter_lines() if line]
+    kinds = "".join("c" if line == ": keep-alive" else "d" for line in lines)
+    assert re.fullmatch(r"(c+d){4}c*dd", kinds), lines
+    assert headers_after_s < 0.9
+    assert lines[-1] == "data: [DONE]"
 
 
 def test_errors_keep_their_fields_across_processes(http: httpx.Client) -> None:
@@ -84,7 +103,7 @@ def test_a_client_that_leaves_cancels_the_generator(http: httpx.Client, stream: 
     body = {"question": "slowly is the sky blue", "top_k": 1, "stream": stream}
     if stream:
         with http.stream("POST", "/v1/rag/query", json=body) as response:
-            assert next(response.iter_lines()).startswith("data:")
+            assert '"delta"' in next(data_lines(response))
     else:
         with pytest.raises(httpx.ReadTimeout):
             http.post("/v1/rag/query", json=body, timeout=1.0)
@@ -114,8 +133,8 @@ def test_a_replica_killed_while_it_streams_is_an_error_event(http: httpx.Client)
     body = {"question": "slowly is the sky blue", "top_k": 1, "stream": True}
     lines: list[str] = []
     with http.stream("POST", "/v1/rag/query", json=body) as response:
-        for line in response.iter_lines():
-            lines += [line] if line else []
+        for line in data_lines(response):
+            lines.append(line)
             if len(lines) == 1:
                 os.kill(pid, signal.SIGKILL)
     assert lines[-1] == "data: [DONE]"

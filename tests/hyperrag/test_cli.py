@@ -134,10 +134,10 @@ def test_fuse_shows_the_sum_of_its_pages(service: Service) -> None:
 def test_rerank_takes_lines_from_standard_input(service: Service) -> None:
     results = [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.1}]
     service.script.reply("POST /v1/rerank", {"results": results})
-    done = run("--url", service.url, "rerank", "q", "--file", "-", stdin="one\n\ntwo\n")
+    done = run("--url", service.url, "rerank", "q", "--file", "-", stdin="one\n\nt\u2028w\u0085o\n")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.index("two") < done.stdout.index("one")
-    assert service.script.asked[0].body["documents"] == ["one", "two"]
+    assert done.stdout.index("t w o") < done.stdout.index("one")
+    assert service.script.asked[0].body["documents"] == ["one", "t\u2028w\u0085o"]
 
 
 @pytest.mark.parametrize(("ok", "status"), [(True, 0), (False, 1)])

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from hyperrag import Answer, Client, Document, HyperRagError, IngestReport, UnreachableError
@@ -37,6 +39,15 @@ def test_a_stream_yields_pieces_then_the_whole_answer(
         *pieces, last = client.ask_stream("why?")
     assert pieces == ["It ", "wraps"]
     assert isinstance(last, Answer) and last.finish_reason == "stop"
+
+
+def test_separators_of_lines_in_a_text_do_not_end_an_event(service: Service) -> None:
+    """JSON may contain them as they are, and other services send them so."""
+    piece = "one\u2028two\u2029three\u0085four\x0bfive"
+    event = json.dumps({"delta": piece}, ensure_ascii=False)
+    service.script.events(QUERY, event, "[DONE]")
+    with Client(service.url) as client:
+        assert list(client.ask_stream("why?")) == [piece]
 
 
 def test_an_error_event_in_a_stream_is_raised(service: Service) -> None:

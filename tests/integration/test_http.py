@@ -54,6 +54,17 @@ def test_a_stream_has_the_wire_form_of_server_sent_events(http: httpx.Client, fa
     assert lines[-1] == "data: [DONE]"
 
 
+def test_a_document_with_separators_of_lines_streams(client: Client, http: httpx.Client) -> None:
+    text = "The kiln is lit in May.\u2028It cools in June.\u2029It is\u0085round."
+    client.ingest([Document("kiln", text)], "kilns")
+    asked = {"collection": "kilns", "max_tokens": 4}
+    *_, last = client.ask_stream("When is the kiln lit?", **asked)
+    assert isinstance(last, Answer) and last.sources[0].text == text
+    body = {"question": "When is the kiln lit?", **asked, "stream": True}
+    lines = http.post("/v1/rag/query", json=body).text.splitlines()
+    assert {line[:6] for line in lines} == {"data: ", ""}
+
+
 def test_ingest_is_idempotent_and_updates(client: Client) -> None:
     first = client.ingest([Document("a", "The gate is green.")], "gates")
     again = client.ingest([Document("a", "The gate is green.")], "gates")

@@ -9,9 +9,13 @@ PASSAGE = '{"id": "p1", "text": "One."}\n{"id": "p2", "text": "Two."}\n'
 QUESTION = '{"question": "What?", "passage_id": "p2"}\n'
 
 
+def _write(folder: Path, questions: str, passages: str) -> None:
+    (folder / "questions.jsonl").write_text(questions, newline="")
+    (folder / "passages.jsonl").write_text(passages, newline="")
+
+
 def _read(folder: Path, questions: str, passages: str) -> None:
-    (folder / "questions.jsonl").write_text(questions)
-    (folder / "passages.jsonl").write_text(passages)
+    _write(folder, questions, passages)
     read_examples(folder / "questions.jsonl", folder / "passages.jsonl")
 
 
@@ -35,6 +39,14 @@ def test_bad_input_names_file_line_and_field(
 ) -> None:
     with pytest.raises(RequestError, match=words):
         _read(tmp_path, questions, passages)
+
+
+def test_only_ends_of_lines_end_a_record(tmp_path: Path) -> None:
+    """JSON may have U+2028 and its like in a text as they are."""
+    text = "one\u2028two\u2029three\u0085four"
+    _write(tmp_path, QUESTION.replace("What?", text), PASSAGE.replace("\n", "\r\n"))
+    read = read_examples(tmp_path / "questions.jsonl", tmp_path / "passages.jsonl")
+    assert [question.text for question in read.questions] == [text]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
