@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
+from actors.engine.marks import ordinary_marks
 from actors.engine.plain_text import PlainText
 
 # A piece ends behind a sentence (perhaps in quotes) or a line, blanks included. Lookbehind and
@@ -141,7 +142,8 @@ class PassageSplitter:
 def _plain(tokenizer: Any) -> PlainText:
     if isinstance(tokenizer, PlainText):
         return tokenizer
-    return PlainText(getattr(tokenizer, "backend_tokenizer", tokenizer).to_str())
+    serialized = getattr(tokenizer, "backend_tokenizer", tokenizer).to_str()
+    return PlainText(serialized, ordinary_marks(tokenizer))
 
 
 def _take_block(

@@ -5,10 +5,16 @@ of them count as special. Here they are taken out of the tokenizer, so that thei
 letters. A vocabulary that has them as ordinary pieces as well (SentencePiece) can still put them
 together from text; such a piece is cut in two, until nothing of the kind is left. Runs of blanks
 and line breaks that a tokenizer adds (Gemma, code models) are text, and stay one token.
+
+Marks that a template writes in ordinary letters are spelled letter by letter: the text is the same,
+its tokens are none of the template's.
 """
 
 import json
+import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 from tokenizers import Encoding, Tokenizer
@@ -19,8 +25,9 @@ Tokens = tuple[int, ...]
 class PlainText:
     """Thread-safe."""
 
-    def __init__(self, serialized: str) -> None:
-        """`serialized` is a tokenizer's JSON. Settings that cut or pad texts are left out."""
+    def __init__(self, serialized: str, marks: Iterable[str] = ()) -> None:
+        """`serialized` is a tokenizer's JSON. Settings that cut or pad texts are left out. `marks`
+        are of a template, in ordinary letters."""
         facts: dict[str, Any] = json.loads(serialized)
         added = facts["added_tokens"]
         unknown = facts["model"].get("unk_token")
@@ -36,38 +43,77 @@ class PlainText:
             if token not in blanks and token["content"] != unknown
         }
         """Pieces of the vocabulary; the others cannot come about."""
+        self.marks = frozenset(filter(None, map(self._written, marks)))
+        """As the pieces of their tokens read."""
 
     @property
     def serialized(self) -> str:
-        """JSON of the tokenizer without its control tokens."""
-        return str(self._tokenizer.to_str())
+        """JSON of the tokenizer without its control tokens, and the marks that it spells."""
+        return "\n".join([str(self._tokenizer.to_str()), *sorted(self.marks)])
 
     def encode(self, text: str) -> Tokens:
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        if self._control.isdisjoint(encoding.ids):
+        if self._holds_none(encoding):
             ids: Iterable[int] = encoding.ids
         else:
-            ids = (token for token, _ in self._cut(encoding, text, 0))
+            ids = (token for token, _ in self._taken_apart(encoding, text))
         return tuple(self._blanks.get(token, token) for token in ids)
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """How many tokens each text has."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        fast = self._tokenizer.encode_batch_fast  # leaves out what the tokens read
+        encode = self._tokenizer.encode_batch if self.marks else fast
+        encodings = encode(list(texts), add_special_tokens=False)
         return [
-            len(encoding) if self._control.isdisjoint(encoding.ids) else len(self.encode(text))
+            len(encoding) if self._holds_none(encoding) else len(self.encode(text))
             for text, encoding in zip(texts, encodings, strict=True)
         ]
 
     def starts(self, text: str) -> list[int]:
-        """At which character each token of the text begins."""
+        """At which character each token of the text begins, or the one that was taken apart."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return [start for _, start in self._cut(encoding, text, 0)]
+        return [start for _, start in self._taken_apart(encoding, text)]
 
     def head(self, text: str, num: int) -> str:
         """A beginning of the text, cut where a token begins, that has at most `num` tokens."""
         while len(starts := self.starts(text)) > num:
             text = text[: starts[num]]
         return text
+
+    def _holds_none(self, encoding: Encoding) -> bool:
+        """Whether no control token is in it, and no mark."""
+        if not self._control.isdisjoint(encoding.ids):
+            return False
+        if not self.marks:
+            return True
+        read = "".join(encoding.tokens)
+        return not any(mark in read for mark in self.marks)
+
+    def _taken_apart(self, encoding: Encoding, text: str) -> list[tuple[int, int]]:
+        tokens = list(self._cut(encoding, text, 0))
+        return list(self._spelled(tokens)) if self.marks else tokens
+
+    def _spelled(self, tokens: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Tokens of one letter each where they read as a mark, as far as the vocabulary has
+        them."""
+        number = self._tokenizer.token_to_id
+        pieces = [self._tokenizer.id_to_token(token) or "" for token, _ in tokens]
+        ends = list(accumulate(map(len, pieces)))
+        read = "".join(pieces)
+        inside: set[int] = set()
+        for mark in self.marks:
+            for match in re.finditer(re.escape(mark), read):
+                last = bisect_left(ends, match.end())
+                inside.update(range(bisect_right(ends, match.start()), last + 1))
+        for i, (token, start) in enumerate(tokens):
+            letters = [number(letter) for letter in pieces[i]] if i in inside else []
+            known = [letter for letter in letters if letter is not None]
+            spelled = known if known and len(known) == len(letters) else [token]
+            yield from ((letter, start) for letter in spelled)
+
+    def _written(self, mark: str) -> str:
+        pieces = self._tokenizer.encode(mark, add_special_tokens=False).tokens
+        return "".join(pieces).lstrip("\u2581\u0120")
 
     def _cut(self, encoding: Encoding, text: str, at: int) -> Iterator[tuple[int, int]]:
         """Tokens and their places, of a text that begins at character `at`."""

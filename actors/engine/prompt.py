@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from actors.conversation import Conversation
 from actors.engine.chat_template import NO_OPTIONS, ChatTemplate, merged
 from actors.engine.config import PromptConfig
+from actors.engine.marks import ordinary_marks
 from actors.engine.plain_text import PlainText, Tokens, unbounded
 from actors.engine.template_options import Options
 from actors.errors import RequestError
@@ -51,7 +52,8 @@ class Prompt:
         self.config = config
         serialized = tokenizer.backend_tokenizer.to_str()
         self._trusted = unbounded(serialized)
-        self.plain = PlainText(serialized)
+        marks = ordinary_marks(tokenizer)
+        self.plain = PlainText(serialized, marks)
         """Tokenizes text that is not ours."""
         self._template = ChatTemplate(tokenizer, config.date, config.chat_template_kwargs)
         if "strftime_now" in (tokenizer.chat_template or ""):
@@ -59,6 +61,8 @@ class Prompt:
         self._cached = lru_cache(_CACHED_TEXTS)(self._passage_ids)
         self._trusted_ids = lru_cache(_CACHED_PIECES)(self._encode_trusted)
         systems = [config.system] if config.system else []
+        if alike := sorted(mark for mark in marks if self.raw(mark) == self.trusted(mark)):
+            _log.warning("text can imitate what the chat template marks turns by: %s", alike)
         *lead, self._tail = self._template.between(len(systems), ["user"])
         self.prefix: Tokens = self._head(self._alternating(lead, systems))
         """P: instruction prefix, the first segment of every chain."""
