@@ -1,7 +1,8 @@
 """What a deployment raises on purpose; everything else is a bug and becomes a 500.
 
 ActorError
-├── RequestError        the caller's input; names the field and what is allowed        -> 4xx
+├── RequestError        the caller's input; names the field and what is allowed        -> 400
+│   └── ContextLengthError  a prompt of more tokens than the model reads               -> 400
 ├── OverloadedError     a bounded queue is full                                        -> 429
 ├── ExpiredError        the request's time is up                                       -> 504
 └── UnavailableError    a medium or model is gone or not ready; says the remedy        -> 503
@@ -20,6 +21,10 @@ class RequestError(ActorError):
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}"
+
+
+class ContextLengthError(RequestError):
+    pass
 
 
 class OverloadedError(ActorError):

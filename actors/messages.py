@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "error"]
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 GeneratorMode = Literal["full", "prefix", "fusion"]
 Scale = Literal["log_probability", "logit"]
 """Of a score: its `exp`, or its logistic function, lies between 0 and 1."""
@@ -261,9 +261,26 @@ class FuseRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the assistant wants called; `arguments` is JSON."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Of an assistant's turn."""
+    tool_call_id: str = ""
+    """Of a tool's turn: the call that it answers."""
+
+    @property
+    def num_chars(self) -> int:
+        return len(self.content) + sum(len(c.name) + len(c.arguments) for c in self.tool_calls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,18 +13,14 @@ import re
 import secrets
 from collections.abc import Sequence
 from datetime import date
-from itertools import groupby
 from typing import Any
 
 from jinja2 import TemplateError
 
 from actors.engine.template_options import Options
+from actors.engine.turns import SEPARATOR, Turn, merged, turn_of
 from actors.errors import RequestError
 from actors.messages import Message, Role
-
-SEPARATOR = "\n\n"
-"""Between a system's text and the user's in one turn, and between turns of one role that follow
-each other."""
 
 NO_OPTIONS: Options = {}
 _FAILURES = (
@@ -83,11 +79,9 @@ class ChatTemplate:
             raise RequestError("messages", "holds a turn that the model's template leaves out")
         return [*pieces[:-1:2], pieces[-1] if ends else ""]
 
-    def taken(self, messages: Sequence[Message]) -> list[Message]:
+    def turns(self, messages: Sequence[Message]) -> list[Turn]:
         """The messages behind the leading system's, in roles that the template has there."""
-        if self.has_later_systems:
-            return list(messages)
-        return [Message("user", m.content) if m.role == "system" else m for m in messages]
+        return merged([turn_of(message, self.has_later_systems) for message in messages])
 
     def _keeps(self, roles: Sequence[Role]) -> bool:
         """Whether texts of systems and users are put once each, in their order."""
@@ -136,11 +130,3 @@ class ChatTemplate:
 
 
 _EXAMPLE: tuple[Role, ...] = ("user", "assistant", "user")
-
-
-def merged(messages: Sequence[Message]) -> list[Message]:
-    """Turns of one role that follow each other are one: templates ask for roles in turn."""
-    return [
-        Message(role, SEPARATOR.join(message.content for message in turns))
-        for role, turns in groupby(messages, key=lambda message: message.role)
-    ]

@@ -254,8 +254,9 @@ class GeneratorConfig:
     max_context_tokens: int = 4096
     """Prompt and answer together."""
     max_new_tokens: int = 512
-    """Largest `max_tokens` a request may ask for."""
-    default_new_tokens: int = 64
+    """Most tokens of an answer; a request that asks for more gets these."""
+    default_new_tokens: int = 512
+    """Of an answer whose request does not say."""
     stream_interval_s: float = 0.1
     """After the first piece of a stream the next follows no sooner: every piece costs the processes
     it passes through some 30 ms of a core, which decoding needs as well."""

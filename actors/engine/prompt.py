@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from actors.conversation import Conversation
-from actors.engine.chat_template import NO_OPTIONS, ChatTemplate, merged
+from actors.engine.chat_template import NO_OPTIONS, ChatTemplate
 from actors.engine.config import PromptConfig
 from actors.engine.marks import ordinary_marks
 from actors.engine.plain_text import PlainText, Tokens, unbounded
@@ -115,12 +115,12 @@ class Prompt:
         said = Conversation.of(messages)
         asked = [message.content for message in said.lead] or [self.config.system]
         systems = [text for text in ["\n".join(asked)] if text]
-        turns = merged(self._template.taken(said.messages[len(said.lead) :]))
+        turns = self._template.turns(said.messages[len(said.lead) :])
         ends = turns[-1].role != "assistant"
         roles = [turn.role for turn in turns]
         pieces = self._template.between(len(systems), roles, ends, options)
         texts = systems + [turn.content for turn in turns]
-        users = [len(systems) + i for i, turn in enumerate(turns) if turn.role == "user"]
+        users = [len(systems) + i for i, turn in enumerate(turns) if turn.asks]
         first, last = users[0], users[-1]
         before, after = self.config.question.split("{question}")
         return Turns(

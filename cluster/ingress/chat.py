@@ -5,19 +5,18 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from actors.conversation import Conversation
 from actors.errors import RequestError
-from actors.messages import Message
 from cluster.ingress.auth import Tenant
+from cluster.ingress.chat_messages import ChatMessage
 from cluster.ingress.config import IngressConfig
 from cluster.ingress.context import ContextDep, RequestId
 from cluster.ingress.errors import invalid
 from cluster.ingress.openai import Form, OpenAiBody, respond
 from cluster.ingress.schemas import (
     ChatTemplateKwargs,
-    Text,
     check_model,
     check_prompt,
     retrieval_of,
@@ -28,27 +27,15 @@ router = APIRouter()
 
 MAX_MESSAGES = 2048
 """Of one conversation, each of which the model's template renders."""
-
-
-class TextPart(BaseModel):
-    type: Literal["text"]
-    text: Text
-
-
-class ChatMessage(BaseModel):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
-
-    def message(self) -> Message:
-        parts = self.content
-        text = parts if isinstance(parts, str) else "\n".join(part.text for part in parts)
-        return Message("system" if self.role == "developer" else self.role, text)
+MAX_TOOLS = 128
 
 
 class ChatBody(OpenAiBody):
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: int | None = Field(None, ge=1)
     chat_template_kwargs: ChatTemplateKwargs = ()
+    tools: list[dict[str, Any]] = Field(default_factory=list, max_length=MAX_TOOLS)
+    tool_choice: Literal["none", "auto"] = "auto"
 
 
 def _delta(text: str) -> dict[str, Any]:
@@ -103,10 +90,10 @@ def _conversation(messages: Sequence[ChatMessage]) -> Conversation:
 def _num_left_out(said: Conversation, ingress: IngressConfig) -> int:
     """How many of the oldest exchanges are more than a prompt may have, whatever the model. Raises
     ApiError where the rest is too long by itself."""
-    chars = sum(len(message.content) for message in (*said.lead, *said.asked))
+    chars = sum(message.num_chars for message in (*said.lead, *said.asked))
     check_prompt(chars, "messages", ingress)
     for num_kept, exchange in enumerate(reversed(said.history)):
-        chars += sum(len(message.content) for message in exchange)
+        chars += sum(message.num_chars for message in exchange)
         if chars > ingress.max_prompt_chars:
             return len(said.history) - num_kept
     return 0

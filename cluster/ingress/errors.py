@@ -6,6 +6,7 @@ with `texts` gets TEI's `{error: str, error_type}` instead of the object.
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from actors.errors import (
     ActorError,
+    ContextLengthError,
     ExpiredError,
     OverloadedError,
     RequestError,
@@ -26,6 +28,7 @@ from cluster.usage import Usage
 _log = logging.getLogger("hyperrag.ingress")
 
 RETRY_AFTER_S = 2.0
+CONTEXT_LENGTH = "context_length_exceeded"
 _TYPES = {
     401: "authentication_error",
     404: "not_found_error",
@@ -39,12 +42,17 @@ _CODES = {
     404: "not_found",
     405: "method_not_allowed",
     413: "body_too_large",
-    422: "invalid_value",
     429: "overloaded",
     500: "internal_error",
     503: "unavailable",
     504: "timeout",
 }
+_VALIDATION_CODES = {
+    "missing": "missing_required_parameter",
+    "unknown_field": "unknown_parameter",
+    "unsupported_field": "unsupported_parameter",
+}
+"""OpenAI's, by the kind of pydantic's error; any other kind is an invalid value."""
 
 
 class ApiError(HTTPException):
@@ -87,7 +95,12 @@ class ApiError(HTTPException):
 
 
 def invalid(param: str, message: str) -> ApiError:
-    return ApiError(422, f"{param}: {message}", param)
+    return ApiError(400, f"{param}: {message}", param, "invalid_value")
+
+
+def too_long(param: str, message: str) -> ApiError:
+    """A prompt of more than can be read."""
+    return ApiError(400, f"{param}: {message}", param, CONTEXT_LENGTH)
 
 
 def as_api_error(error: Exception) -> ApiError:
@@ -97,6 +110,8 @@ def as_api_error(error: Exception) -> ApiError:
             return error
         case NotFoundError():
             return ApiError(404, str(error), error.field)
+        case ContextLengthError():
+            return too_long(error.field, error.message)
         case RequestError():
             return ApiError(400, str(error), error.field, "invalid_value")
         case OverloadedError():
@@ -159,15 +174,30 @@ def _http(error: HTTPException) -> ApiError:
     return ApiError(error.status_code, str(error.detail))
 
 
+def _path(loc: Sequence[int | str], body: Any, missing: bool) -> str:
+    """The field as a client writes it. Behind it pydantic may name a type that the value is not,
+    which shows where the body is known."""
+    if body is None:
+        return ".".join(map(str, loc))
+    path = ""
+    for part in loc:
+        if isinstance(part, int) and isinstance(body, list) and part < len(body):
+            path, body = f"{path}[{part}]", body[part]
+        elif isinstance(body, dict) and (part in body or missing):
+            path, body = f"{path}.{part}" if path else str(part), body.get(part)
+        else:
+            break
+    return path
+
+
 def _validation(error: RequestValidationError) -> ApiError:
     first = error.errors()[0]
     kind, context = first["type"], first.get("ctx", {})
     if kind == "json_invalid":
         return ApiError(400, f"body: malformed JSON: {context.get('error', '')}", "body")
-    path = [str(part) for part in first["loc"][1:]]
-    param = context.get("field") or ".".join(path) or "body"
+    param = context.get("field") or _path(first["loc"][1:], error.body, kind == "missing") or "body"
     value = first.get("input")
     shown = f" (got {str(value)[:32]})" if isinstance(value, (int, float, bool)) else ""
     message = first["msg"].removeprefix("Value error, ")
-    status = 400 if kind in ("unknown_field", "unsupported_field") else 422
-    return ApiError(status, f"{param}: {message}{shown}", param, kind if status == 400 else None)
+    code = _VALIDATION_CODES.get(kind, "invalid_value")
+    return ApiError(400, f"{param}: {message}{shown}", param, code)

@@ -29,17 +29,22 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "logprobs": (False, 0),
     "modalities": (["text"],),
     "n": (1,),
-    "parallel_tool_calls": (True, False),
-    "prediction": (),
     "presence_penalty": (0,),
     "response_format": ({"type": "text"},),
     "suffix": ("",),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "top_logprobs": (0,),
     "web_search_options": (),
 }
 """Fields without an effect here, and the values that ask for none."""
+
+HARMLESS = frozenset(
+    (
+        "include_reasoning", "metadata", "parallel_tool_calls", "prediction", "prompt_cache_key",
+        "prompt_cache_retention", "reasoning", "reasoning_effort", "safety_identifier",
+        "service_tier", "store", "thinking", "user", "verbosity",
+    )
+)  # fmt: skip
+"""Wishes and notes that need no answer of their own: accepted, without an effect."""
 
 
 class StreamOptions(BaseModel):
@@ -47,9 +52,7 @@ class StreamOptions(BaseModel):
 
 
 class OpenAiBody(SamplingOptions):
-    ignored: ClassVar[frozenset[str] | None] = frozenset(
-        ("metadata", "prompt_cache_key", "safety_identifier", "service_tier", "store", "user")
-    )
+    ignored: ClassVar[frozenset[str] | None] = HARMLESS
     model: str | None = None
     stream: bool = False
     stream_options: StreamOptions = Field(default_factory=StreamOptions)

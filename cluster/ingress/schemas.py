@@ -21,7 +21,7 @@ from actors.engine.template_options import MAX_OPTIONS, problem
 from actors.messages import Sampling, TemplateKwargs
 from actors.retrieval.config import RetrievalConfig
 from cluster.ingress.config import NAME, NAME_RULE, IngressConfig
-from cluster.ingress.errors import ApiError, invalid
+from cluster.ingress.errors import ApiError, invalid, too_long
 from cluster.query import Retrieval
 
 M = TypeVar("M", bound="Body")
@@ -102,19 +102,18 @@ class RetrievalOptions(Body):
 
 
 class SamplingOptions(Body):
-    max_tokens: int | None = None
+    max_tokens: int | None = Field(None, ge=1, description="cut to generator.max_new_tokens")
     temperature: float = Field(0.0, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
-    seed: int | None = Field(None, ge=0, lt=2**63)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Text | list[Text] = Field(default_factory=list)
 
     def sampling(self, config: GeneratorConfig, asked: int | None = None) -> Sampling:
-        """Raises ApiError for what the configuration does not allow."""
+        """More tokens than the configuration allows are cut to that. Raises ApiError."""
         max_tokens = asked or self.max_tokens
         if max_tokens is None:
             max_tokens = config.default_new_tokens
-        if not 1 <= max_tokens <= config.max_new_tokens:
-            raise invalid("max_tokens", f"is {max_tokens}, must be 1 to {config.max_new_tokens}")
+        max_tokens = min(max_tokens, config.max_new_tokens)
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         if len(stop) > 4 or not all(0 < len(text) <= 256 for text in stop):
             raise invalid("stop", "must be at most 4 texts of 1 to 256 characters")
@@ -159,7 +158,7 @@ def collection_of(name: str | None, ingress: IngressConfig) -> str:
 
 def check_prompt(chars: int, param: str, ingress: IngressConfig) -> None:
     if chars > ingress.max_prompt_chars:
-        raise invalid(
+        raise too_long(
             param, f"has {chars} characters, at most {ingress.max_prompt_chars} are allowed"
         )
 

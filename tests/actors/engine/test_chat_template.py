@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.engine.chat_template import ChatTemplate, merged
+from actors.engine.chat_template import ChatTemplate
 from actors.engine.config import PromptConfig
 from actors.engine.prompt import Prompt
 from actors.errors import RequestError
@@ -234,11 +234,6 @@ def test_a_template_that_cannot_be_used_is_refused_at_load() -> None:
         prompt_of("{{ raise_exception('never') }}")
     with pytest.raises(ValueError, match="leaves out"):
         prompt_of("{% for m in messages %}x{% endfor %}")
-
-
-def test_turns_of_one_role_are_merged() -> None:
-    turns = [Message("user", "a"), Message("user", "b"), Message("assistant", "c")]
-    assert merged(turns) == [Message("user", "a\n\nb"), Message("assistant", "c")]
 
 
 def test_marks_differ_between_templates() -> None:

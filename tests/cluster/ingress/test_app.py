@@ -91,7 +91,7 @@ async def test_a_body_that_is_no_object_is_refused(client: httpx.AsyncClient) ->
     bodies: list[Any] = [[], "x", 5, None]
     for body in bodies:
         response = await client.post("/v1/rag/query", json=body)
-        assert response.status_code == 422
+        assert response.status_code == 400
         assert response.json()["error"]["param"] == "body"
 
 

@@ -47,7 +47,7 @@ async def test_files_are_read(client: httpx.AsyncClient) -> None:
 async def test_a_form_without_a_file_is_refused(client: httpx.AsyncClient) -> None:
     files = {"collection": (None, b"files")}
     response = await client.post("/v1/documents", files=files)
-    assert response.status_code == 422
+    assert response.status_code == 400
     assert response.json()["error"]["param"] == "file"
 
 
@@ -63,7 +63,7 @@ async def test_the_listing_has_pages(filled: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize("limit", [0, 1001, "x"])
 async def test_a_bad_limit_is_named(client: httpx.AsyncClient, limit: Any) -> None:
     response = await client.get("/v1/documents", params={"limit": limit})
-    assert response.status_code == 422
+    assert response.status_code == 400
     assert response.json()["error"]["param"] == "limit"
 
 
@@ -116,7 +116,7 @@ async def test_a_bad_body_names_the_field(
     client: httpx.AsyncClient, body: dict[str, Any], param: str
 ) -> None:
     response = await client.post("/v1/documents", json=body)
-    assert response.status_code == 422
+    assert response.status_code == 400
     assert response.json()["error"]["param"] == param
 
 

@@ -90,7 +90,7 @@ async def test_fusing_goes_page_by_page_and_drops_what_it_replaces(
 
 async def test_fusing_needs_a_mode_that_uses_it(client: httpx.AsyncClient) -> None:
     response = await client.post("/v1/fuse")
-    assert response.status_code == 422
+    assert response.status_code == 400
     assert "fusion and auto" in response.json()["message"]
 
 

@@ -8,7 +8,7 @@ import httpx
 import openai
 import pytest
 
-from actors.messages import Document, SearchRequest, SearchResult
+from actors.messages import Document, Message, SearchRequest, SearchResult, ToolCall
 from cluster.config import HyperRagConfig
 from cluster.services import Services
 from tests.cluster.ingress.conftest import connect
@@ -86,7 +86,6 @@ async def test_an_unknown_model_is_a_404_with_the_names(sdk: openai.AsyncOpenAI)
     ("field", "value"),
     [
         ("n", 2),
-        ("tools", [{"type": "function"}]),
         ("logprobs", True),
         ("response_format", {"type": "json_object"}),
         ("presence_penalty", 0.5),
@@ -107,6 +106,106 @@ async def test_neutral_values_of_it_are_fine(filled: httpx.AsyncClient) -> None:
         filled, n=1, presence_penalty=0, tools=[], user="u", tool_choice="none", logit_bias={}
     )
     assert response.status_code == 200
+
+
+CLOCK = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object"}}}
+"""A tool, as front ends and agents send some with every request."""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reasoning_effort": "low", "verbosity": "low", "prompt_cache_retention": "24h"},
+        {"store": False, "metadata": {"a": "b"}, "service_tier": "auto", "safety_identifier": "x"},
+        {"tools": [CLOCK], "tool_choice": "auto", "parallel_tool_calls": True},
+        {"tools": [CLOCK], "tool_choice": "none"},
+        {"seed": -1, "prediction": {"type": "content", "content": "x"}},
+        {"stream_options": {"include_usage": True, "include_obfuscation": False}},
+    ],
+)
+async def test_what_clients_send_beside_the_question_is_taken(
+    filled: httpx.AsyncClient, fields: dict[str, Any]
+) -> None:
+    response = await chat(filled, **fields)
+    assert response.status_code == 200, response.text
+    assert response.json()["choices"][0]["message"]["content"]
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+async def test_more_tokens_than_an_answer_may_have_are_cut_to_that(
+    make_app: Any, services: Services, filled: httpx.AsyncClient, field: str
+) -> None:
+    generator = services.generator
+    assert isinstance(generator, NearGenerator)
+    config = HyperRagConfig()
+    short = replace(config.generator, max_new_tokens=3, default_new_tokens=2)
+    async with connect(make_app(config=config.model_copy(update={"generator": short}))) as http:
+        cut = (await chat(http, **{field: 4096})).json()
+        said = (await chat(http)).json()
+    assert (await chat(filled, **{field: 4096})).status_code == 200
+    assert (await chat(filled)).status_code == 200
+    most = [request.sampling.max_tokens for request in generator.requests[-4:]]
+    assert most == [3, 2, config.generator.max_new_tokens, config.generator.default_new_tokens]
+    assert config.generator.default_new_tokens == 512
+    assert cut["choices"][0]["finish_reason"] == "length"
+    assert [a["usage"]["completion_tokens"] for a in (cut, said)] == [3, 2]
+
+
+async def test_tools_and_their_results_are_turns_of_a_conversation(
+    filled: httpx.AsyncClient, services: Services
+) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
+    turns = [
+        {"role": "user", "content": "is the sky blue", "name": "ada"},
+        {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "12:00"}]},
+    ]
+    response = await chat(filled, messages=turns, tools=[CLOCK])
+    assert response.status_code == 200, response.text
+    assert response.json()["hyperrag"]["sources"][0]["document_id"] == "sky"
+    assert isinstance(services.generator, NearGenerator)
+    assert services.generator.requests[-1].messages == (
+        Message("user", "is the sky blue"),
+        Message("assistant", "", (ToolCall("c1", "clock", "{}"),)),
+        Message("tool", "12:00", tool_call_id="c1"),
+    )
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "code"),
+    [
+        ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages[0].content", None),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content", None),
+        ({"messages": [{"role": "judge", "content": "x"}]}, "messages[0].role", None),
+        ({"messages": [{"content": "x"}]}, "messages[0].role", "missing_required_parameter"),
+        ({"messages": ASK, "temperature": 3}, "temperature", None),
+        ({"messages": ASK, "max_tokens": 0}, "max_tokens", None),
+        ({"messages": ASK, "stop": [7]}, "stop", None),
+        ({"messages": ASK, "stop": {"a": 1}}, "stop", None),
+        ({"messages": ASK, "made_up": 7}, "made_up", "unknown_parameter"),
+        ({"messages": ASK, "echo": True}, "echo", "unsupported_parameter"),
+        ({}, "messages", "missing_required_parameter"),
+    ],
+)
+async def test_a_bad_value_is_a_400_that_names_the_clients_field(
+    filled: httpx.AsyncClient, body: dict[str, Any], param: str, code: str | None
+) -> None:
+    response = await filled.post("/v1/chat/completions", json=body)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert (error["param"], error["code"]) == (param, code or "invalid_value")
+    assert error["type"] == "invalid_request_error"
+
+
+async def test_the_official_client_calls_a_prompt_that_is_too_long_by_its_name(
+    make_app: Any,
+) -> None:
+    async with connect(make_app(max_prompt_chars=10)) as http:
+        error = (await chat(http)).json()["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
 
 
 async def test_the_last_user_message_is_searched_for(filled: httpx.AsyncClient) -> None:
@@ -249,7 +348,7 @@ async def test_half_a_character_in_a_name_is_a_bad_name(
 
 async def test_a_number_of_any_length_has_a_short_error(filled: httpx.AsyncClient) -> None:
     response = await filled.post("/v1/rag/query", json={"question": "sky", "seed": 10**4000})
-    assert response.status_code == 422
+    assert response.status_code == 400
     assert len(response.json()["message"]) < 200
 
 
@@ -281,14 +380,14 @@ async def test_a_prompt_without_retrieval_is_continued(
 @pytest.mark.parametrize("prompt", ["", ["a", "b"], []])
 async def test_a_prompt_is_one_text(filled: httpx.AsyncClient, prompt: Any) -> None:
     response = await filled.post("/v1/completions", json={"prompt": prompt})
-    assert response.status_code == 422
+    assert response.status_code == 400
     assert response.json()["error"]["param"] == "prompt"
 
 
-@pytest.mark.parametrize("messages", [[], [{"role": "tool", "content": "x"}], "hi", [{}]])
+@pytest.mark.parametrize("messages", [[], [{"role": "judge", "content": "x"}], "hi", [{}]])
 async def test_bad_messages_are_named(filled: httpx.AsyncClient, messages: Any) -> None:
     response = await chat(filled, messages=messages)
-    assert response.status_code == 422
+    assert response.status_code == 400
     assert response.json()["error"]["param"].startswith("messages")
 
 
@@ -296,7 +395,7 @@ async def test_a_conversation_has_so_many_messages_at_most(filled: httpx.AsyncCl
     turns = [{"role": "assistant", "content": ""}] * 2048
     assert (await chat(filled, messages=turns[1:] + ASK)).status_code == 200
     response = await chat(filled, messages=turns + ASK)
-    assert response.status_code == 422
+    assert response.status_code == 400
     assert response.json()["error"]["param"] == "messages"
 
 
@@ -306,7 +405,7 @@ async def test_a_conversation_has_a_bound_beyond_which_its_history_is_left_out(
     plain = {"retrieve": False}
     async with connect(make_app(max_prompt_chars=10)) as http:
         response = await chat(http)
-    assert response.status_code == 422
+    assert response.status_code == 400
     assert "at most 10" in response.json()["message"]
     for most, gone in ((12, 2), (35, 2), (36, 0)):
         async with connect(make_app(max_prompt_chars=most)) as http:
@@ -316,4 +415,4 @@ async def test_a_conversation_has_a_bound_beyond_which_its_history_is_left_out(
 
 async def test_somebody_has_to_ask(filled: httpx.AsyncClient) -> None:
     response = await chat(filled, messages=[{"role": "system", "content": "be brief"}])
-    assert response.status_code == 422 and response.json()["error"]["param"] == "messages"
+    assert response.status_code == 400 and response.json()["error"]["param"] == "messages"

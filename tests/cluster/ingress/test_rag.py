@@ -63,7 +63,7 @@ async def test_candidates_are_bounded_by_top_n(filled: httpx.AsyncClient) -> Non
     data = (await filled.post("/v1/rag/candidates", json=body)).json()
     assert len(data["sources"]) == 2
     response = await filled.post("/v1/rag/candidates", json=body | {"top_n": 201})
-    assert response.status_code == 422
+    assert response.status_code == 400
     assert response.json()["message"] == "top_n: is 201, must be 1 to 200"
 
 
@@ -90,13 +90,12 @@ async def test_max_tokens_ends_an_answer(filled: httpx.AsyncClient) -> None:
         ("top_k", 0, "must be 1 to 200"),
         ("top_k", 10**9, "must be 1 to 200"),
         ("top_n", 201, "must be 1 to 200"),
-        ("max_tokens", 0, "must be 1 to 512"),
-        ("max_tokens", 513, "must be 1 to 512"),
+        ("max_tokens", 0, "greater than or equal to 1"),
         ("temperature", -1, "greater than or equal to 0"),
         ("top_p", 0, "greater than 0"),
         ("collection", "../etc", "letters, digits"),
         ("stop", ["a"] * 5, "at most 4"),
-        ("seed", -1, "greater than or equal to 0"),
+        ("seed", -(2**63) - 1, "greater than or equal to -9223372036854775808"),
     ],
 )
 async def test_a_bad_value_names_the_field_and_what_is_allowed(
@@ -105,7 +104,7 @@ async def test_a_bad_value_names_the_field_and_what_is_allowed(
     body = json.dumps({"question": "is the sky blue", field: value})
     headers = {"Content-Type": "application/json"}
     response = await filled.post("/v1/rag/query", content=body, headers=headers)
-    assert response.status_code == 422
+    assert response.status_code == 400
     error = response.json()["error"]
     assert error["param"] == field
     assert allowed in error["message"]
@@ -113,7 +112,7 @@ async def test_a_bad_value_names_the_field_and_what_is_allowed(
 
 async def test_top_k_beyond_top_n_is_refused(filled: httpx.AsyncClient) -> None:
     response = await ask(filled, question="sky", top_n=2, top_k=3)
-    assert response.status_code == 422
+    assert response.status_code == 400
     assert response.json()["message"] == "top_k: is 3, must be 1 to top_n, which is 2"
 
 
