@@ -22,8 +22,8 @@ from cluster.config import HyperRagConfig
 from cluster.directory import ensure_directory
 from cluster.handles import remote_services
 from cluster.ingress.app import create_app
-from cluster.ingress.auth import ApiKeys
 from cluster.ingress.context import Context, ParseUpload
+from cluster.ingress.keys import KeyFile
 from cluster.ingress.logline import log_to_stderr
 from cluster.metrics.request import Instruments
 
@@ -119,7 +119,7 @@ class Ingress:
         own = serve.get_deployment_handle(replica.deployment, replica.app_name)
         ensure_directory(config.store)  # whoever deployed: `hyperrag`, `serve deploy`, an operator
         services = remote_services(retriever, corpus, reranker, generator, own)
-        keys = ApiKeys.from_file(config.ingress.api_keys_file)
+        keys = KeyFile(config.ingress.api_keys_file)
         instruments = Instruments(whereabouts()["replica"], config.ingress.max_queued_requests)
         self._context = Context(config, services, keys, parse_upload, instruments)
 

@@ -22,7 +22,7 @@ from ray.serve.schema import (
 from cluster.autoscaler import POLICY, policy_kwargs
 from cluster.config import HyperRagConfig
 from cluster.errors import DeployError
-from cluster.ingress.auth import ApiKeys
+from cluster.ingress.keys import ApiKeys
 from cluster.running import require_same_address, require_same_store
 
 APP_NAME = "hyperrag"

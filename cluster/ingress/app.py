@@ -1,4 +1,4 @@
-"""The ASGI application: all endpoints, inside limits, inside the envelope."""
+"""The ASGI application: all endpoints, behind limits, behind the door, inside the envelope."""
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -15,8 +15,10 @@ from cluster.ingress import (
     rerank,
 )
 from cluster.ingress.context import Context
-from cluster.ingress.envelope import Envelope
-from cluster.ingress.limits import BodyLimit
+from cluster.ingress.cors import Cors
+from cluster.ingress.door import Door
+from cluster.ingress.envelope import Envelope, JsonErrors
+from cluster.ingress.limits import Admission, BodyLimit
 
 
 def create_app(context: Context, echo_request_id: bool = True) -> ASGIApp:
@@ -27,5 +29,8 @@ def create_app(context: Context, echo_request_id: bool = True) -> ASGIApp:
         app.include_router(part.router)
     errors.install(app)
     ingress = context.config.ingress
-    limited = BodyLimit(app, ingress.max_body_bytes)
-    return Envelope(limited, context.instruments, ingress.max_queued_requests, echo_request_id)
+    limited = Admission(BodyLimit(app, ingress.max_body_bytes), ingress.max_queued_requests)
+    answering: ASGIApp = JsonErrors(Door(limited, ingress, context.keys))
+    if ingress.cors_origins:
+        answering = Cors(answering, ingress)
+    return Envelope(answering, context.instruments, echo_request_id)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s]+")
+_HOST = re.compile(r"[a-z0-9._:-]+|\*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +18,17 @@ class IngressConfig:
     """Address to listen on. Other than loopback: one proxy on every node of the cluster."""
     port: int = 8000
     api_keys_file: str = ""
-    """YAML, `keys: [{tenant: NAME, sha256: HEX} or {tenant: NAME, key: TEXT}]`; empty: no keys,
-    and everybody is the tenant "default"."""
+    """YAML, `keys: [{tenant: NAME, sha256: HEX} or {tenant: NAME, key: TEXT}]`, each with `role:
+    admin` if it may look after the whole service; read again when it changes. Empty: no keys, and
+    everybody is the tenant "default" and an admin."""
     insecure: bool = False
     """Allows another host than loopback without keys: whoever reaches it reads and changes all."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call from a browser, such as `https://chat.example.com`; with keys
+    also `*`. The service's own pages always may."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which it may be called, beside loopback's; `*`: any. Empty: any with keys and beyond
+    loopback; without keys on loopback only loopback's, as any name can be made to lead here."""
     max_body_bytes: int = 64 * 2**20
     """Larger request bodies are refused (413) while they are read."""
     request_timeout_s: float = 60.0
@@ -68,6 +77,30 @@ class IngressConfig:
                 raise ValueError(f"ingress.{name} is {getattr(self, name)!r}, must be {NAME_RULE}")
         if self.generator_name == self.reranker_name:
             raise ValueError("ingress.generator_name and reranker_name must differ")
+
+        self._check_callers()
+
+    def _check_callers(self) -> None:
+        for origin in self.cors_origins:
+            if not (_ORIGIN.fullmatch(origin) or origin == "*" and self.api_keys_file):
+                raise ValueError(
+                    f"ingress.cors_origins has {origin!r}; an origin is like https://chat.example"
+                    ".com, without a path, and * is allowed with ingress.api_keys_file alone"
+                )
+        for host in self.allowed_hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(
+                    f"ingress.allowed_hosts has {host!r}; a host is a name or an address in lower "
+                    "case, without a port"
+                )
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Names by which it may be called; empty: any."""
+        open_to_any = bool(self.api_keys_file) or not self.on_loopback
+        if "*" in self.allowed_hosts or (open_to_any and not self.allowed_hosts):
+            return ()
+        return (*LOOPBACK, *self.allowed_hosts)
 
     @property
     def on_loopback(self) -> bool:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
 from actors.messages import Document
 from cluster.config import HyperRagConfig
+from cluster.ingress.door import Keys
 from cluster.metrics.request import Instruments
 from cluster.pipeline import Pipeline
 from cluster.services import Services
@@ -15,12 +16,6 @@ from cluster.usage import Usage
 
 ParseUpload = Callable[[str, bytes, int], list[Document]]
 """(file name, content, largest document in bytes) -> documents; raises RequestError."""
-
-
-class Keys(Protocol):
-    def tenant_of(self, authorization: str) -> str:
-        """Raises ApiError 401."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,4 @@
-"""Around every request: its ids, admission, what is counted and logged, and JSON even for a
-bug."""
+"""Around every request: its ids, what is counted and logged, and JSON even for a bug."""
 
 import asyncio
 import re
@@ -10,8 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cluster.ingress.errors import ApiError, note, respond
-from cluster.ingress.limits import Admission
+from cluster.ingress.errors import note, respond
 from cluster.ingress.logline import write_line
 from cluster.ingress.tracing import RESPONSE_HEADER, Trace
 from cluster.metrics.request import Instruments
@@ -23,11 +21,8 @@ _ID = re.compile(r"[!-~]{1,128}")
 class Envelope:
     """The outermost layer. `echo_id`: return the id as a header, unless a proxy does."""
 
-    def __init__(
-        self, app: ASGIApp, instruments: Instruments, max_requests: int, echo_id: bool
-    ) -> None:
+    def __init__(self, app: ASGIApp, instruments: Instruments, echo_id: bool) -> None:
         self._app, self._instruments, self._echo_id = app, instruments, echo_id
-        self._admission = Admission(max_requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,30 +48,40 @@ class Envelope:
 
         try:
             with self._instruments.in_progress.track_inprogress():
-                await self._admitted(scope, receive, tagged, bool(valid))
+                await self._app(scope, receive, tagged)
         except asyncio.CancelledError:
             status = 499  # the client went away
             raise
-        except Exception as error:  # the process boundary: what nobody handled
-            if status == 0:
-                await respond(Request(scope), error)(scope, receive, tagged)
-            else:
-                usage.broke_off = note(error, usage).status_code
         finally:
             seconds = perf_counter() - started
             method, route = scope["method"], route_of(scope)
             self._instruments.count(method, route, status, seconds, usage)
             write_line(state, method, route, status, seconds)
 
-    async def _admitted(self, scope: Scope, receive: Receive, send: Send, valid_id: bool) -> None:
-        if not valid_id:
-            message = "X-Request-Id: must be 1 to 128 visible ASCII characters"
-            raise ApiError(400, message, "X-Request-Id")
-        self._admission.admit(scope["path"])
+
+class JsonErrors:
+    """Answers what nobody has handled with JSON; where the response has begun, notes it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        has_begun, usage = False, scope["state"]["usage"]
+
+        async def watched(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
-        finally:
-            self._admission.leave()
+            await self._app(scope, receive, watched)
+        except Exception as error:  # the process boundary
+            if has_begun:
+                usage.broke_off = note(error, usage).status_code
+            else:
+                await respond(Request(scope), error)(scope, receive, send)
 
 
 def route_of(scope: Scope) -> str | None:

@@ -31,6 +31,7 @@ RETRY_AFTER_S = 2.0
 CONTEXT_LENGTH = "context_length_exceeded"
 _TYPES = {
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
     429: "rate_limit_error",
     503: "unavailable_error",
@@ -39,9 +40,11 @@ _TYPES = {
 _CODES = {
     400: "invalid_request",
     401: "invalid_api_key",
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     413: "body_too_large",
+    415: "unsupported_media_type",
     429: "overloaded",
     500: "internal_error",
     503: "unavailable",

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 
 from actors.errors import ActorError
 from cluster.errors import ReplicaLostError
-from cluster.ingress.auth import Tenant
+from cluster.ingress.auth import Admin, Tenant
 from cluster.ingress.context import ContextDep
 from cluster.ingress.errors import ApiError
 from cluster.services import Deployment, Services, Status, StoreService
@@ -48,7 +48,7 @@ async def models(tenant: Tenant, context: ContextDep) -> dict[str, Any]:
 
 
 @router.get("/v1/status")
-async def status(tenant: Tenant, context: ContextDep) -> dict[str, Any]:
+async def status(admin: Admin, context: ContextDep) -> dict[str, Any]:
     """Deployments, nodes of the store and its tiers, and how often segments were found."""
     states, store = await asyncio.gather(
         ask_all(context.services), ask_store(context.services.store)

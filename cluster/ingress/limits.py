@@ -6,6 +6,7 @@ from actors.errors import OverloadedError
 from cluster.ingress.errors import ApiError
 
 PROBES = ("/healthz", "/readyz", "/metrics")
+"""Paths that are answered however many requests are in progress, and take none of their slots."""
 
 
 class BodyLimit:
@@ -38,17 +39,19 @@ class BodyLimit:
 
 
 class Admission:
-    """Counts requests in progress; probes are always admitted. Runs on one event loop."""
+    """Bounds how many requests are in progress. Runs on one event loop."""
 
-    def __init__(self, max_requests: int) -> None:
-        self._max_requests = max_requests
-        self.num_requests = 0
+    def __init__(self, app: ASGIApp, max_requests: int) -> None:
+        self._app, self._max_requests = app, max_requests
+        self._num_requests = 0
 
-    def admit(self, path: str) -> None:
-        """Raises OverloadedError. A request that was admitted must be counted out with `leave`."""
-        if self.num_requests >= self._max_requests and path not in PROBES:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in PROBES:
+            return await self._app(scope, receive, send)
+        if self._num_requests >= self._max_requests:
             raise OverloadedError("the ingress")
-        self.num_requests += 1
-
-    def leave(self) -> None:
-        self.num_requests -= 1
+        self._num_requests += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._num_requests -= 1

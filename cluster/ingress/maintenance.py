@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 
 from actors.messages import CacheReport, FuseRequest, PrecomputeRequest
 from cluster.deadline import Deadline
-from cluster.ingress.auth import Tenant
+from cluster.ingress.auth import Admin, Tenant
 from cluster.ingress.context import Context, ContextDep
 from cluster.ingress.errors import invalid
 from cluster.ingress.ingestion import Change, spread
@@ -113,7 +113,7 @@ async def fuse(request: Request, tenant: Tenant, context: ContextDep) -> Respons
 
 
 @router.post("/v1/check")
-async def check(request: Request, tenant: Tenant, context: ContextDep) -> dict[str, Any]:
+async def check(request: Request, admin: Admin, context: ContextDep) -> dict[str, Any]:
     """Read every segment of the store and compare checksums; `repair` removes what is damaged."""
     body = await read_body(request, Check)
     timeout_s = context.config.ingress.ingest_timeout_s
@@ -121,7 +121,7 @@ async def check(request: Request, tenant: Tenant, context: ContextDep) -> dict[s
 
 
 @router.post("/v1/drain")
-async def drain(request: Request, tenant: Tenant, context: ContextDep) -> dict[str, Any]:
+async def drain(request: Request, admin: Admin, context: ContextDep) -> dict[str, Any]:
     """A node gives its segments to the others before it is taken away: `/v1/status` says when it
     has."""
     body = await read_body(request, Drain)

@@ -92,6 +92,19 @@ def test_errors_keep_their_fields_across_processes(http: httpx.Client) -> None:
     assert response.status_code == 404
 
 
+def test_the_door_sees_host_origin_and_kind_behind_serves_proxy(http: httpx.Client) -> None:
+    before = http.get("/v1/documents").json()
+    assert http.get("/v1/documents", headers={"Host": "evil.example"}).status_code == 403
+    body = {"text": "from elsewhere"}
+    foreign = http.post("/v1/documents", json=body, headers={"Origin": "https://evil.example"})
+    assert foreign.json()["error"]["code"] == "origin_not_allowed"
+    own = http.post("/v1/rag/query", json=ASK, headers={"Origin": str(http.base_url).rstrip("/")})
+    assert own.status_code == 200
+    text = http.post("/v1/documents", content=json.dumps(body))
+    assert (text.status_code, text.json()["error"]["code"]) == (415, "unsupported_media_type")
+    assert http.get("/v1/documents").json() == before
+
+
 def test_a_request_id_comes_back_once(http: httpx.Client) -> None:
     response = http.get("/healthz", headers={"X-Request-Id": "abc-1"})
     assert response.headers.get_list("X-Request-Id") == ["abc-1"]

@@ -24,7 +24,7 @@ from tests.infra.hosts import KEY, NETWORK, SHARED, USER, Host, in_lab, open_lab
 from tests.tracked import ROOT
 
 HOSTS = {"head": 10, "one": 11, "two": 12}
-KEYS = "keys: [{tenant: test, key: a-key-of-the-test-hosts}]\n"
+KEYS = "keys: [{tenant: test, key: a-key-of-the-test-hosts, role: admin}]\n"
 SMALL: dict[str, dict[str, Any]] = {
     "models": {"reranker": {}, "generator": {}},
     "engine": {},

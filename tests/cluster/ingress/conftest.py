@@ -11,8 +11,8 @@ from starlette.types import ASGIApp
 
 from cluster.config import HyperRagConfig
 from cluster.ingress.app import create_app
-from cluster.ingress.auth import ApiKeys
 from cluster.ingress.context import Context
+from cluster.ingress.keys import ApiKeys, KeyFile
 from cluster.metrics.request import Instruments
 from cluster.services import Services
 from tests.cluster.near import NearIngress, near_services
@@ -25,6 +25,7 @@ DOCUMENTS = [
 ]
 
 MakeApp = Callable[..., ASGIApp]
+BASE = "http://127.0.0.1"
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def services(tmp_path: Path) -> Services:
 @pytest.fixture
 def make_app(services: Services) -> MakeApp:
     def make(
-        keys: ApiKeys | None = None,
+        keys: ApiKeys | KeyFile | None = None,
         parts: Services = services,
         config: HyperRagConfig | None = None,
         **ingress: Any,
@@ -50,7 +51,7 @@ def make_app(services: Services) -> MakeApp:
 
 
 def connect(app: ASGIApp) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=20)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=BASE, timeout=20)
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ async def test_request_ids_are_taken_made_and_checked(client: httpx.AsyncClient)
 def slow_question(app: ASGIApp, leave: asyncio.Event) -> asyncio.Task[list[Message]]:
     """A streamed question whose client leaves when told to; the messages it got."""
     body = json.dumps({"question": "slowly is the sky blue", "stream": True}).encode()
-    headers = [(b"content-type", b"application/json")]
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
     scope = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from actors.errors import OverloadedError
-from cluster.ingress.auth import ApiKeys
+from cluster.ingress.keys import ApiKeys, Caller
 from cluster.services import Services
 from tests.cluster.ingress.conftest import MakeApp, connect
 from tests.cluster.ingress.test_app import failing
@@ -92,7 +92,7 @@ async def test_an_error_says_its_code_also_behind_a_stream(
 async def test_neither_text_nor_keys_are_logged(
     make_app: MakeApp, log: pytest.LogCaptureFixture
 ) -> None:
-    keys = ApiKeys({sha256(b"secret-key").digest(): "acme"})
+    keys = ApiKeys({sha256(b"secret-key").digest(): Caller("acme")})
     headers = {"Authorization": "Bearer secret-key", "traceparent": "secret"}
     async with connect(make_app(keys=keys)) as http:
         document = {"id": "secret-id", "text": "secret text", "collection": "secret-collection"}

@@ -11,8 +11,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from starlette.types import Message, Receive, Scope, Send
 
 from actors.errors import OverloadedError, UnavailableError
-from cluster.ingress.auth import ApiKeys
-from cluster.ingress.envelope import Envelope
+from cluster.ingress.envelope import Envelope, JsonErrors
+from cluster.ingress.keys import ApiKeys, Caller
 from cluster.metrics.request import Instruments
 from cluster.services import Services
 from tests.cluster.ingress.conftest import MakeApp, connect
@@ -107,7 +107,7 @@ async def test_a_bug_behind_the_headers_is_counted_and_logged(
     async def nothing(*_: Message) -> Message:
         return {"type": "http.disconnect"}
 
-    envelope: Any = Envelope(breaks, instruments, 9, echo_id=True)
+    envelope: Any = Envelope(JsonErrors(breaks), instruments, echo_id=True)
     await envelope({"type": "http", "method": "GET", "path": "/", "headers": []}, nothing, nothing)
     name = 'hyperrag_requests_total{method="GET",replica="1",route="none",status="500"}'
     assert series_of(instruments.families())[name] == 1
@@ -130,7 +130,8 @@ async def test_a_full_ingress_refuses_requests_but_not_the_scrape(make_app: Make
 
 
 async def test_it_takes_a_key_where_there_are_keys_and_names_no_tenant(make_app: MakeApp) -> None:
-    keys = ApiKeys({sha256(b"k1").digest(): "acme", sha256(b"k2").digest(): "prometheus"})
+    names = {b"k1": Caller("acme"), b"k2": Caller("prometheus")}
+    keys = ApiKeys({sha256(key).digest(): caller for key, caller in names.items()})
     async with connect(make_app(keys=keys)) as http:
         assert (await http.get("/metrics")).status_code == 401
         headers = {"Authorization": "Bearer k1", "X-Request-Id": "secret-id"}

@@ -22,7 +22,7 @@ ASK = [{"role": "user", "content": "is the sky blue"}]
 async def sdk(filled: httpx.AsyncClient) -> AsyncIterator[openai.AsyncOpenAI]:
     http: Any = filled  # typed as another HTTP library's client of the same interface
     async with openai.AsyncOpenAI(
-        api_key="none", base_url="http://test/v1", http_client=http, max_retries=0
+        api_key="none", base_url="http://127.0.0.1/v1", http_client=http, max_retries=0
     ) as client:
         yield client
 

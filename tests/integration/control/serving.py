@@ -4,8 +4,6 @@ are the real ones, called without Ray; the models are tiny and random.
 What a model is given is seen where it is given it, so nothing between HTTP and there counts twice.
 """
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,7 +13,6 @@ from typing import Any, cast
 from unittest.mock import patch
 
 import torch
-import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -37,14 +34,15 @@ from actors.retrieval.readers import parse_upload
 from actors.retriever import Retriever
 from cluster.config import HyperRagConfig
 from cluster.ingress.app import create_app
-from cluster.ingress.auth import ApiKeys
 from cluster.ingress.context import Context
+from cluster.ingress.keys import ApiKeys
 from cluster.metrics.request import Instruments
 from cluster.services import Services
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
 from kvstore.supervised import Supervisor
+from tests.cluster.listening import listening
 from tests.cluster.near import Near, NearGenerator, NearIngress, NearStore
 from tests.integration.control.families import MADE, tokenizer
 
@@ -162,27 +160,4 @@ def serving(folder: Path) -> Iterator[str]:
         stack.callback(corpus.close)
         shared = corpus, Retriever(retrieval)
         apps = {name: _app(_services(name, folder, shared, store)) for name in MADE}
-        yield stack.enter_context(_listening(ByFamily(apps)))
-
-
-@contextmanager
-def _listening(app: ASGIApp) -> Iterator[str]:
-    config = uvicorn.Config(app, "127.0.0.1", 0, log_level="warning", lifespan="off", ws="none")
-    server = uvicorn.Server(config)
-    started = threading.Event()
-
-    async def serve() -> None:
-        async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(server.serve())
-            while not server.started and not running.done():
-                await asyncio.sleep(0.01)
-            started.set()
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    try:
-        assert started.wait(30.0) and server.started
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30.0)
+        yield stack.enter_context(listening(ByFamily(apps)))
