@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from kvstore.arena_maps import LOOK_S, ArenaMaps
 from kvstore.arguments import (
+    is_key,
     refused,
     require_flag,
     require_id,
@@ -28,10 +29,12 @@ from kvstore.types import (
     Acquired,
     Extent,
     HolderId,
+    Layout,
     LeaseId,
     Lineage,
     Path,
     SegmentKey,
+    SegmentSpec,
     StoreStats,
     Ticket,
     TierName,
@@ -272,10 +275,15 @@ class MappedClient(StoreCalls):
 
 
 def _taken_tickets(tickets: Sequence[Ticket]) -> tuple[Ticket, ...]:
-    if isinstance(tickets, str | bytes) or not isinstance(tickets, Sequence):
-        raise refused("tickets", tickets, "a sequence of tickets")
-    taken = tuple(tickets)
+    taken = taken_items("tickets", tickets)
     for i, ticket in enumerate(taken):
-        if type(ticket) is not Ticket:
+        if type(ticket) is not Ticket or not _is_whole(ticket):
             raise refused(f"tickets[{i}]", ticket, "a ticket that acquire has given")
     return taken
+
+
+def _is_whole(ticket: Ticket) -> bool:
+    """What `acquire` gives is; a copy with a field of another type is not."""
+    spec, extent = ticket.spec, ticket.extent
+    is_spec = type(spec) is SegmentSpec and type(spec.layout) is Layout and is_key(spec.key)
+    return is_spec and (extent is None or type(extent) is Extent)
