@@ -283,7 +283,7 @@ def _together(ranked: Sequence[Cut], used: Sequence[Cut]) -> tuple[Cut, ...]:
 
 
 def _is_searchable(turn: str) -> bool:
-    return bool(turn.strip()) and "\0" not in turn and len(turn) <= MAX_TURN_CHARS
+    return bool(turn.strip()) and len(turn) <= MAX_TURN_CHARS
 
 
 async def _bounded(

@@ -13,7 +13,7 @@ from kvstore.arena import ArenaMap
 from kvstore.arguments import refused
 from kvstore.errors import StoreUnavailableError
 from kvstore.supervised import SupervisedThread
-from kvstore.types import Acquired, ArenaRef, LeaseId
+from kvstore.types import Acquired, LeaseId
 
 LOOK_S = 0.25
 """How often it is looked whether the owner of an arena lives."""
@@ -59,7 +59,7 @@ class ArenaMaps:
 
     def of(self, acquired: Acquired) -> ArenaMap:
         """Raises StoreUnavailableError when the arena is mapped no more."""
-        if type(acquired) is not Acquired or type(acquired.arena) is not ArenaRef:
+        if type(acquired) is not Acquired:
             raise refused("acquired", acquired, "an answer of acquire")
         with self._lock:
             found = self._maps.get(acquired.arena.incarnation)

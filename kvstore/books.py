@@ -35,10 +35,8 @@ from kvstore.tiers.dram import Slot
 from kvstore.tiers.files import Files
 from kvstore.tiers.slow import SlowTier
 from kvstore.turns import at_once, in_turns
-from kvstore.types import Extent, Lineage, SegmentKey, SegmentSpec
+from kvstore.types import Extent, SegmentKey, SegmentSpec
 
-_OF_ANOTHER = Lineage(frozenset())
-"""Of what another node wrote to a shared tier: it may have left that node before any removal."""
 _ATTEMPTS = 3
 """At making room for one segment: others may take what came free."""
 
@@ -233,11 +231,7 @@ class Books:
 
     def may_have(self, level: Level, spec: SegmentSpec) -> bool:
         """A tier that nodes share is asked by the owner for what it never showed; others ask the
-        owner. What another node wrote there may have left it before a removal that was made here:
-        an object does not say which its writer had made."""
-        is_own = level.tier.exclusive or spec.key in level.shelf
-        if not is_own and self.recent.refuses(spec, _OF_ANOTHER):
-            return False
+        owner."""
         asks = level.tier.exclusive or self.owns((spec.key,))[0]
         return level.may_have(spec) and (asks or spec.key in level)
 

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kvstore.deletion_records import NO_PLACE, Deletion, Found
+from kvstore.deletion_records import Deletion, Found
 from kvstore.deletions import DeletionList
 from kvstore.levels import Level
 from kvstore.tiers.deadline import Deadline
@@ -44,14 +44,12 @@ def _entomb(found: Found, levels: Sequence[Level]) -> list[Deletion]:
     for level in levels:
         if level.tier.exclusive and found.damage:
             level.tombstones.add_all()
-    named = {level.name: level for level in levels}
+    stones = {level.name: level.tombstones for level in levels}
     kept = []
     for deletion in found.deletions:
         version = _NEVER  # a tier that is not used now keeps its deletions
-        if (used := named.get(deletion.tier)) is not None:
-            made = used.tombstones.add(deletion.tags, deletion.keys)
-            if deletion.place in (NO_PLACE, used.tier.place):  # another may be this, renamed
-                version = made
+        if deletion.tier in stones:
+            version = stones[deletion.tier].add(deletion.tags, deletion.keys)
         kept.append(replace(deletion, version=version))
     return kept
 

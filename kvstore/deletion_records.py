@@ -11,7 +11,7 @@
     4           4  size of the body in bytes, u32
     8           4  CRC32C of the bytes before it
     12          1  tier, u8: 0 ssd, 1 remote
-    13          3  place of the remote tier; zero: the one there is
+    13          3  zero
     16          4  number of tags, u32
     20          4  number of keys, u32
     24          8 x tags, then 40 x keys (placement, digest)
@@ -37,9 +37,7 @@ _CRC = struct.Struct("<I")
 _SIZE = struct.Struct("<4sI")
 _RECORD = b"DELR"
 _START_BYTES = _SIZE.size + _CRC.size
-_PLACE_BYTES = 3
-NO_PLACE = bytes(_PLACE_BYTES)
-_BODY = struct.Struct(f"<B{_PLACE_BYTES}sII")
+_BODY = struct.Struct("<B3xII")
 _TAG_BYTES = 8
 _KEY_BYTES = 40
 _TIERS: tuple[TierName, ...] = ("ssd", "remote")
@@ -56,8 +54,6 @@ class Deletion:
     tags: tuple[bytes, ...]
     keys: tuple[SegmentKey, ...]
     """Segments that go with them, as far as they were known."""
-    place: bytes = NO_PLACE
-    """Which remote tier it is, among those that `store.remote` may name one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +73,7 @@ def header() -> bytes:
 def encode(deletion: Deletion) -> bytes:
     """Without the mark."""
     tags, keys = deletion.tags, deletion.keys
-    body = _BODY.pack(_TIERS.index(deletion.tier), deletion.place, len(tags), len(keys))
-    body += b"".join(tags)
+    body = _BODY.pack(_TIERS.index(deletion.tier), len(tags), len(keys)) + b"".join(tags)
     body += b"".join(key.placement + key.digest for key in keys)
     return _checked(_SIZE.pack(_RECORD, len(body))) + _checked(body)
 
@@ -123,13 +118,13 @@ def _deletion(item: bytes) -> Deletion | None:
     is_whole = len(body) == _SIZE.unpack_from(start)[1] >= _BODY.size
     if not is_whole or not _is_checked(item[_START_BYTES:]):
         return None
-    tier, place, num_tags, num_keys = _BODY.unpack_from(body)
+    tier, num_tags, num_keys = _BODY.unpack_from(body)
     keys_at = _BODY.size + num_tags * _TAG_BYTES
     if tier >= len(_TIERS) or len(body) != keys_at + num_keys * _KEY_BYTES:
         return None
     tags = _cut(body[_BODY.size : keys_at], _TAG_BYTES)
     keys = (SegmentKey(key[:8], key[8:]) for key in _cut(body[keys_at:], _KEY_BYTES))
-    return Deletion(_TIERS[tier], 0, tuple(tags), tuple(keys), place)
+    return Deletion(_TIERS[tier], 0, tuple(tags), tuple(keys))
 
 
 def _cut(data: bytes, nbytes: int) -> Iterator[bytes]:

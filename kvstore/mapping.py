@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 
 from kvstore.arena_maps import LOOK_S, ArenaMaps
 from kvstore.arguments import (
-    is_key,
     refused,
     require_flag,
     require_id,
@@ -29,12 +28,10 @@ from kvstore.types import (
     Acquired,
     Extent,
     HolderId,
-    Layout,
     LeaseId,
     Lineage,
     Path,
     SegmentKey,
-    SegmentSpec,
     StoreStats,
     Ticket,
     TierName,
@@ -275,15 +272,10 @@ class MappedClient(StoreCalls):
 
 
 def _taken_tickets(tickets: Sequence[Ticket]) -> tuple[Ticket, ...]:
-    taken = taken_items("tickets", tickets)
+    if isinstance(tickets, str | bytes) or not isinstance(tickets, Sequence):
+        raise refused("tickets", tickets, "a sequence of tickets")
+    taken = tuple(tickets)
     for i, ticket in enumerate(taken):
-        if type(ticket) is not Ticket or not _is_whole(ticket):
+        if type(ticket) is not Ticket:
             raise refused(f"tickets[{i}]", ticket, "a ticket that acquire has given")
     return taken
-
-
-def _is_whole(ticket: Ticket) -> bool:
-    """What `acquire` gives is; a copy with a field of another type is not."""
-    spec, extent = ticket.spec, ticket.extent
-    is_spec = type(spec) is SegmentSpec and type(spec.layout) is Layout and is_key(spec.key)
-    return is_spec and (extent is None or type(extent) is Extent)

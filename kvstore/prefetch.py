@@ -54,7 +54,7 @@ class Prefetcher:
                     continue
                 level = books.stored_in(key)
                 spec = level.spec(key) if level and not level.slow else None
-                if level and spec and not books.may_have(level, spec):
+                if level and spec and level.tombstones.dooms(spec):
                     spec = None
                 if spec and not books.dram.may_reserve(spec):
                     spec = None  # others' reads go on

@@ -16,8 +16,7 @@ the forgotten ones would have expired."""
 class RecentRemovals:
     """A removal has one id on every node that makes it. Who sends a segment says which removals of
     its passages it had made before; who gets it refuses it when it knows of another: the segment
-    may be what was removed. One that is computed again after a removal is sent with its id. What
-    lies on a shared tier has no such list, and is refused.
+    may be what was removed. One that is computed again after a removal is sent with its id.
 
     Not thread-safe: the store's metadata lock guards it.
     """

@@ -154,8 +154,7 @@ class Removal:
         """Raises RemovalError where that fails and the tiers are not done meanwhile."""
         books = self._books
         tags, keys = tuple(family.tags), tuple(family.keys)
-        tiers = [(b.remover.level.tier, b.version) for b in open_]
-        notes = [Deletion(tier.name, version, tags, keys, tier.place) for tier, version in tiers]
+        notes = [Deletion(b.remover.level.name, b.version, tags, keys) for b in open_]
         failure: OSError = OSError(errno.ENXIO, "there is no store.ssd_dir to note it in")
         if (deletions := books.deletions) is not None:
             try:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import Field
 
@@ -14,6 +13,7 @@ from cluster.ingress.chat_messages import ChatMessage
 from cluster.ingress.config import IngressConfig
 from cluster.ingress.context import ContextDep, RequestId
 from cluster.ingress.errors import invalid
+from cluster.ingress.json_body import json_router
 from cluster.ingress.openai import Form, OpenAiBody, respond
 from cluster.ingress.schemas import (
     ChatTemplateKwargs,
@@ -23,7 +23,7 @@ from cluster.ingress.schemas import (
 )
 from cluster.query import Query
 
-router = APIRouter()
+router = json_router()
 
 MAX_MESSAGES = 2048
 """Of one conversation, each of which the model's template renders."""

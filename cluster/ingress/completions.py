@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from actors.messages import Message
 from cluster.ingress.auth import Tenant
 from cluster.ingress.context import ContextDep, RequestId
 from cluster.ingress.errors import invalid
+from cluster.ingress.json_body import json_router
 from cluster.ingress.openai import Form, OpenAiBody, respond
 from cluster.ingress.schemas import Text, check_model, check_prompt, retrieval_of
 from cluster.query import Query
 
-router = APIRouter()
+router = json_router()
 
 
 class CompletionBody(OpenAiBody):

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from hashlib import blake2b
 from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import Field
 from starlette.datastructures import FormData, UploadFile
 
@@ -16,15 +16,16 @@ from cluster.ingress.auth import Tenant
 from cluster.ingress.context import Context, ContextDep
 from cluster.ingress.errors import invalid
 from cluster.ingress.ingestion import Change, spread
-from cluster.ingress.schemas import Body, collection_of, read_body
+from cluster.ingress.json_body import json_router, read_body
+from cluster.ingress.schemas import Body, Text, collection_of
 
-router = APIRouter()
+router = json_router()
 
 
 class NewDocument(Body):
-    id: str | None = None
+    id: Text | None = None
     """Without one, the digest of the text."""
-    text: str
+    text: Text
     metadata: dict[str, Any] = Field(default_factory=dict)
 
     def document(self) -> Document:
@@ -35,8 +36,8 @@ class NewDocument(Body):
 class NewDocuments(Body):
     """One document, or `documents`."""
 
-    id: str | None = None
-    text: str | None = None
+    id: Text | None = None
+    text: Text | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
     documents: list[NewDocument] | None = None
     collection: str | None = None

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.responses import JSONResponse
 
 from actors.errors import ActorError
@@ -13,10 +12,11 @@ from cluster.errors import ReplicaLostError
 from cluster.ingress.auth import Admin, Tenant
 from cluster.ingress.context import ContextDep
 from cluster.ingress.errors import ApiError
+from cluster.ingress.json_body import json_router
 from cluster.services import Deployment, Services, Status, StoreService
 from kvstore.types import STORE_TIERS
 
-router = APIRouter()
+router = json_router()
 
 PROBE_TIMEOUT_S = 5.0
 _STARTED = int(time.time())

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 from starlette.responses import JSONResponse
@@ -15,10 +15,11 @@ from cluster.ingress.auth import Admin, Tenant
 from cluster.ingress.context import Context, ContextDep
 from cluster.ingress.errors import invalid
 from cluster.ingress.ingestion import Change, spread
-from cluster.ingress.schemas import Body, collection_of, read_body
+from cluster.ingress.json_body import json_router, read_body
+from cluster.ingress.schemas import Body, Text, collection_of
 from cluster.ingress.sse import event_stream
 
-router = APIRouter()
+router = json_router()
 
 PAGE_PASSAGES = 16
 """Of one call to an engine: short enough that questions get in between."""
@@ -28,7 +29,7 @@ class Pages(Body):
     """Passages of a collection, by document and place."""
 
     collection: str | None = None
-    after: str | None = None
+    after: Text | None = None
     """Continue here: `next_after` of an answer before."""
     limit: int | None = Field(None, ge=1)
     """Most passages of this call; all without one."""
@@ -40,7 +41,7 @@ class Check(Body):
 
 
 class Drain(Body):
-    node: str
+    node: Text
     """Its name or id, as `/v1/status` has it."""
 
 

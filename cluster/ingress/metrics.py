@@ -2,7 +2,7 @@
 
 import asyncio
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
@@ -13,12 +13,13 @@ from cluster.errors import ReplicaLostError
 from cluster.ingress.auth import Tenant
 from cluster.ingress.context import Context, ContextDep
 from cluster.ingress.health import PROBE_TIMEOUT_S, ask_all, ask_store
+from cluster.ingress.json_body import json_router
 from cluster.metrics.families import gauge, tabulated
 from cluster.metrics.replicas import replica_families
 from cluster.metrics.request import merged
 from cluster.metrics.store import store_families
 
-router = APIRouter()
+router = json_router()
 
 UP = gauge("up", "part_up", "Whether a part of the service answered this scrape")
 

@@ -8,13 +8,12 @@ from typing import Any, ClassVar
 
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, model_validator
-from pydantic_core import PydanticCustomError
 from starlette.responses import JSONResponse
 
 from cluster.ingress.collect import collect
 from cluster.ingress.context import Context
 from cluster.ingress.render import report_json, usage_json
-from cluster.ingress.schemas import RetrievalOptions, SamplingOptions
+from cluster.ingress.schemas import RetrievalOptions, SamplingOptions, without_neutral
 from cluster.ingress.sse import event_stream
 from cluster.query import Piece, Query
 
@@ -61,18 +60,7 @@ class OpenAiBody(SamplingOptions):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unsupported(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        for name, neutral in UNSUPPORTED.items():
-            value = data.get(name)
-            if value is not None and value not in neutral:
-                allowed = " or ".join(repr(v) for v in neutral) or "leave it out"
-                raise PydanticCustomError(
-                    "unsupported_field",
-                    "is not supported; allowed: {allowed}",
-                    {"field": name, "allowed": allowed},
-                )
-        return {name: value for name, value in data.items() if name not in UNSUPPORTED}
+        return without_neutral(data, UNSUPPORTED)
 
 
 @dataclass(frozen=True, slots=True)

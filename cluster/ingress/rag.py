@@ -6,7 +6,6 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import Field
 from starlette.responses import JSONResponse
@@ -15,6 +14,7 @@ from actors.messages import Message
 from cluster.ingress.auth import Tenant
 from cluster.ingress.collect import collect
 from cluster.ingress.context import Context, ContextDep, RequestId
+from cluster.ingress.json_body import json_router
 from cluster.ingress.render import report_json, usage_json
 from cluster.ingress.schemas import (
     Body,
@@ -27,7 +27,7 @@ from cluster.ingress.schemas import (
 from cluster.ingress.sse import event_stream
 from cluster.query import Answer, Piece, Query
 
-router = APIRouter()
+router = json_router()
 
 
 class Question(SamplingOptions):

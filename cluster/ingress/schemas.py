@@ -1,20 +1,17 @@
 """What request bodies have in common: null means absent, unknown fields are named."""
 
-from typing import Annotated, Any, ClassVar, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
-from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     PlainValidator,
-    ValidationError,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
-from starlette.requests import ClientDisconnect
 
 from actors.engine.config import GeneratorConfig
 from actors.engine.template_options import MAX_OPTIONS, problem
@@ -24,10 +21,11 @@ from cluster.ingress.config import NAME, NAME_RULE, IngressConfig
 from cluster.ingress.errors import ApiError, invalid, too_long
 from cluster.query import Retrieval
 
-M = TypeVar("M", bound="Body")
 
-
-def _encodable(text: str) -> str:
+def checked_text(text: str) -> str:
+    """Raises ValueError."""
+    if "\0" in text:
+        raise ValueError(f"is binary: NUL at character {text.index(chr(0))}")
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -35,8 +33,9 @@ def _encodable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_encodable)]
-"""JSON may escape halves of characters, which no tokenizer and no digest can take."""
+Text = Annotated[str, AfterValidator(checked_text)]
+"""JSON may escape halves of characters, which no tokenizer and no digest can take, and NUL, which
+no document may have either."""
 
 
 def printable(name: str) -> str:
@@ -81,6 +80,7 @@ class Body(BaseModel):
     def _null_means_absent(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
+        data = {name: value for name, value in data.items() if value is not None}
         known = {field.alias or name for name, field in cls.model_fields.items()}
         for name in data if cls.ignored is not None else ():
             if name not in known | (cls.ignored or frozenset()):
@@ -89,7 +89,20 @@ class Body(BaseModel):
                     "unknown field; allowed: {allowed}",
                     {"field": printable(str(name)), "allowed": ", ".join(sorted(known))},
                 )
-        return {name: value for name, value in data.items() if value is not None}
+        return data
+
+
+def without_neutral(data: Any, neutral: Mapping[str, tuple[Any, ...]]) -> Any:
+    """A body without the fields of `neutral`, whose values ask for what happens anyway. Raises
+    PydanticCustomError for any other value."""
+    if not isinstance(data, dict):
+        return data
+    for name, allowed_values in neutral.items():
+        value = data.get(name)
+        if value is not None and value not in allowed_values:
+            allowed = " or ".join(map(repr, allowed_values)) or "leave it out"
+            raise _refused(name, f"is not supported; allowed: {allowed}")
+    return {name: value for name, value in data.items() if name not in neutral}
 
 
 class RetrievalOptions(Body):
@@ -169,16 +182,3 @@ def check_model(model: str | None, *served: str) -> str:
         message = f"model: {model[:100]!r} is not served; allowed: {', '.join(served)}"
         raise ApiError(404, message, "model", "model_not_found")
     return model or served[0]
-
-
-async def read_body(request: Request, model: type[M]) -> M:
-    """For endpoints that take several kinds of bodies. Raises RequestValidationError."""
-    try:
-        data = await request.body()
-    except ClientDisconnect as error:
-        raise ApiError(400, "body: the client went away", "body") from error
-    try:
-        return model.model_validate_json(data or b"{}")
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        raise RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in found]) from None

@@ -14,7 +14,7 @@ from kvstore.tiers.faults import Fault, FaultyFiles
 from kvstore.tiers.files import Files
 from kvstore.tiers.folder import Folder
 from kvstore.tiers.identity import identity
-from kvstore.tiers.remote import create_medium, place_of, with_secret
+from kvstore.tiers.remote import create_medium, with_secret
 from kvstore.tiers.sharing import Sharing
 from kvstore.tiers.slow import SlowTier
 
@@ -65,10 +65,9 @@ def create_remote_tier(config: StoreConfig, node: str) -> SlowTier:
     codec = create_codec(config.codec)
     medium = create_medium(url, config.remote_timeout_s, seal.digest if seal else NOBODY, codec)
     sharing = Sharing(
-        writer=identity(config, node, seal.digest if seal else NOBODY),
+        writer=identity(config, node),
         evicts=config.remote_eviction == "owner",
         seal=seal,
         max_object_bytes=config.dram_bytes + MAX_HEADER_NBYTES,
-        place=place_of(config.remote),
     )
     return SlowTier(medium, config.remote_bytes, codec=codec, sharing=sharing)

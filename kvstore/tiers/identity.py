@@ -14,8 +14,8 @@ whole volume cannot be told from the volume: leave the file out of one that seve
 from.
 
 A store without an SSD has no identity that could be kept: it is a digest of the machine's and the
-node's names, of the arena's folder and of the key that signs objects. Where a restart changes
-those, what the former store wrote stays until a lifecycle of the bucket takes it.
+node's names and of the arena's folder. Where a restart changes those, what the former store wrote
+stays until a lifecycle of the bucket takes it.
 """
 
 import errno
@@ -43,10 +43,10 @@ _WAIT_S = 5.0
 """So long a disk may take."""
 
 
-def identity(config: StoreConfig, node: str, seal: bytes) -> bytes:
-    """8 bytes. The folder is there, and owned by this process. `seal`: that of its objects."""
+def identity(config: StoreConfig, node: str) -> bytes:
+    """8 bytes. The folder is there, and owned by this process."""
     if not config.ssd_dir:
-        return _derived(node, config.dram_dir, seal)
+        return _derived(node, config.dram_dir)
     folder = Path(config.ssd_dir).expanduser()
     try:
         return Deadline(_WAIT_S, threads=1).run(lambda: _kept(folder))
@@ -65,8 +65,8 @@ def _kept(folder: Path) -> bytes:
         os.close(folder_fd)
 
 
-def _derived(node: str, dram_dir: str, seal: bytes) -> bytes:
-    names = "\0".join((socket.gethostname(), node, dram_dir, seal.hex()))
+def _derived(node: str, dram_dir: str) -> bytes:
+    names = "\0".join((socket.gethostname(), node, dram_dir))
     return blake2b(names.encode(), digest_size=_NBYTES, person=b"hyperrag-writer").digest()
 
 

@@ -1,10 +1,9 @@
 """The medium of a remote tier, by the scheme of `store.remote`."""
 
 import logging
-from hashlib import blake2b
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from kvstore.codec import NOBODY
 from kvstore.compression import RAW, Codec
@@ -21,7 +20,6 @@ FAILURES = 3
 PAUSE_S = 10.0
 LISTING_S = 60.0
 """For the names of one of a bucket's 256 folders."""
-_PLACES = ("prefix", "endpoint_override")
 _BUCKETS = ("file", "s3", "gs", "hdfs")
 _SERVERS = ("redis", "rediss", "valkey")
 
@@ -47,17 +45,6 @@ def create_medium(url: str, timeout_s: float, seal: bytes = NOBODY, codec: Codec
     except (ValueError, OSError) as error:
         text = str(error).replace(url, _shown(url))
         raise StoreConfigError(f"store.remote is {_shown(url)}: {text}") from None
-
-
-def place_of(url: str) -> bytes:
-    """Short digest of what says where it is: scheme, host, path, prefix, endpoint; neither the
-    user nor the password, which may change."""
-    parts = urlsplit(url)
-    scheme = "redis" if parts.scheme in _SERVERS else parts.scheme
-    host = parts.netloc.rpartition("@")[2].lower()
-    options = sorted((k, v) for k, v in parse_qsl(parts.query) if k in _PLACES)
-    named = repr((scheme, host, parts.path.rstrip("/"), options)).encode()
-    return blake2b(named, digest_size=3, person=b"hyperrag-place").digest()
 
 
 def with_secret(url: str, secret_file: str) -> str:

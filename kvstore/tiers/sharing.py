@@ -13,7 +13,6 @@ from heapq import heappop, heappush
 
 from kvstore.codec import NOBODY, Label
 from kvstore.compression import Codec
-from kvstore.deletion_records import NO_PLACE
 from kvstore.seal import Seal
 from kvstore.tiers.base import Entry
 from kvstore.tiers.medium import Listed, Medium
@@ -35,8 +34,6 @@ class Sharing:
     seal: Seal | None = None
     max_object_bytes: int = 2**63
     """Larger objects are nobody's hit: no segment is that large here."""
-    place: bytes = NO_PLACE
-    """Which medium it is, by its URL: deletions that are noted for it are made there."""
 
     def owns(self, label: Label) -> bool:
         return self.evicts and label.writer == self.writer

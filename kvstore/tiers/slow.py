@@ -74,11 +74,6 @@ class SlowTier(Tier):
         return self._medium.exclusive
 
     @property
-    def place(self) -> bytes:
-        """Which medium it is, where it may be another after a restart."""
-        return self._sharing.place
-
-    @property
     def codec_misses(self) -> int:
         """Objects that were passed over because of the codec they are in."""
         return self._ledger.num_refused

@@ -1,3 +1,5 @@
+import gzip
+import json
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
@@ -142,7 +144,9 @@ def test_status_check_and_models(client: Client, facts: str) -> None:
     assert client.models()
 
 
-@pytest.mark.parametrize("path", ["/rerank", "/v1/rerank", "/v2/rerank", "/v1/v2/rerank"])
+@pytest.mark.parametrize(
+    "path", ["/rerank", "/v1/rerank", "/v2/rerank", "/v1/v1/rerank", "/v1/v2/rerank"]
+)
 def test_rerank_has_the_shape_its_clients_need(http: httpx.Client, path: str) -> None:
     documents = ["Whales breathe air.", {"text": "Ida Feld built the bridge."}]
     body = {"query": "Who built the bridge?", "documents": documents, "top_n": None}
@@ -312,12 +316,36 @@ def test_a_body_over_the_limit_is_refused_while_it_is_read(http: httpx.Client) -
 
 
 @pytest.mark.parametrize(
-    "content", [b"{", b"", b"[1]", b'"text"', b"\xff\xfe", b'{"question": NaN']
+    "content", [b"{", b"", b"[1]", b'"text"', b'"\xff\xfe', b'{"question": NaN']
 )
 def test_malformed_json_is_a_json_error(http: httpx.Client, content: bytes) -> None:
     done = http.post(QUERY, content=content, headers={"Content-Type": "application/json"})
     assert done.status_code in (400, 422)
     assert done.json()["error"]["message"]
+
+
+def test_one_reader_of_json(http: httpx.Client, facts: str) -> None:
+    asked = json.dumps({"question": QUESTIONS["tea"], "collection": facts, "max_tokens": 2})
+    kind = {"Content-Type": "application/json"}
+    assert http.post(QUERY, content=asked.encode("utf-8-sig"), headers=kind).status_code == 200
+    done = http.post(QUERY, content=asked.encode("utf-16"), headers=kind)
+    assert done.status_code == 415 and "UTF-16" in done.json()["message"]
+    packed = {**kind, "Content-Encoding": "gzip"}
+    done = http.post(QUERY, content=gzip.compress(asked.encode()), headers=packed)
+    assert done.status_code == 415 and "gzip" in done.json()["message"]
+
+
+def test_what_is_ranked_of_an_object_is_said_by_rank_fields(http: httpx.Client) -> None:
+    rows = [
+        {"title": "Whales", "body": "Ida Feld built the bridge."},
+        {"title": "Who built the bridge: Ida Feld.", "body": "Whales breathe air."},
+    ]
+    body = {"query": "Who built the bridge?", "documents": rows, "top_k": 1}
+    for field, index in (("title", 1), ("body", 0)):
+        done = http.post("/v1/rerank", json={**body, "rank_fields": [field]}).json()
+        assert [result["index"] for result in done["data"]] == [index]
+        assert done["results"][0]["document"] == rows[index]
+    assert http.post("/v1/rerank", json={**body, "topn": 1}).status_code == 400
 
 
 def test_unknown_paths_and_methods_are_json_errors(http: httpx.Client) -> None:

@@ -16,7 +16,7 @@ from tests.kvstore.segments import chain_of, passage
 
 SPECS = [chain_of(passage(n))[0] for n in range(4)]
 FIRST = Deletion("ssd", 1, (SPECS[0].tag,), (SPECS[0].key, SPECS[1].key))
-SECOND = Deletion("remote", 1, (SPECS[2].tag, SPECS[3].tag), (), b"abc")
+SECOND = Deletion("remote", 1, (SPECS[2].tag, SPECS[3].tag), ())
 THIRD = Deletion("ssd", 2, (SPECS[1].tag,), ())
 
 

@@ -107,7 +107,7 @@ async def test_an_id_may_have_slashes(client: httpx.AsyncClient) -> None:
         ({}, "documents"),
         ({"text": "a", "documents": []}, "documents"),
         ({"documents": []}, "documents"),
-        ({"documents": [{"id": "a"}]}, "documents.0.text"),
+        ({"documents": [{"id": "a"}]}, "documents[0].text"),
         ({"text": "a", "collection": "a/b"}, "collection"),
         ({"text": 5}, "text"),
     ],

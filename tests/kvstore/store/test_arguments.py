@@ -147,42 +147,6 @@ def test_the_client_refuses_wrong_arguments(
     assert_balanced(store)
 
 
-def test_a_ticket_or_an_answer_that_was_changed_is_refused_by_name(
-    store: KVStore, client: LocalStoreClient
-) -> None:
-    acquired = client.acquire([PATH], 1)
-    ticket = acquired.tickets[KEY]
-    other: Any = (0, 1, 2)
-    wrong: list[Any] = [
-        replace(ticket, spec=other),
-        replace(ticket, extent=other),
-        replace(ticket, spec=replace(ticket.spec, layout=other)),
-        replace(ticket, spec=replace(ticket.spec, key=other)),
-    ]
-    calls: list[Call] = [
-        lambda c, v: c.commit(acquired, v), lambda c, v: c.publish(v, []),
-        lambda c, v: c.abort(acquired, v),
-    ]  # fmt: skip
-    for call in calls:
-        for value in wrong:
-            with pytest.raises(ValueError, match=r"^tickets\[0\] "):
-                call(client, [value])
-        with pytest.raises(ValueError, match="^tickets has 1000000000000 entries, must have "):
-            call(client, range(10**12))
-    arena: Any = None
-    nowhere, extents = replace(acquired, arena=arena), [t.extent for t in acquired.tickets.values()]
-    for extent in filter(None, extents):
-        with pytest.raises(ValueError, match="^acquired "):
-            client.view(nowhere, extent)
-        with pytest.raises(ValueError, match="^acquired "):
-            client.unchanged(nowhere, [extent])
-    tickets = list(acquired.tickets.values())
-    fill(client, acquired, tickets)
-    client.commit(acquired, tickets)
-    client.release(acquired.lease_id)
-    assert_balanced(store)
-
-
 def test_an_array_is_no_time(store: KVStore, client: LocalStoreClient) -> None:
     held = compute(client, PATH)
     with pytest.raises(ValueError, match=r"^stall_s is of type ndarray"):

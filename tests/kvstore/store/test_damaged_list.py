@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.deletion_records import MARK, header
 from kvstore.deletions import ASIDE, NAME
 from kvstore.errors import RemovalError
 from kvstore.local import LocalStoreClient
@@ -29,8 +28,8 @@ TOO_LONG_S = 30.0
 
 
 @contextmanager
-def opened(folder: Path, bucket: str = "bucket") -> Iterator[tuple[KVStore, LocalStoreClient]]:
-    remote = f"file://{folder}/{bucket}"
+def opened(folder: Path) -> Iterator[tuple[KVStore, LocalStoreClient]]:
+    remote = f"file://{folder}/bucket"
     config = small_config(folder, remote=remote, remove_timeout_s=1.0)
     store = KVStore(config, "node")
     client = LocalStoreClient(store, config.dram_dir)
@@ -147,16 +146,3 @@ def test_a_folder_in_its_place_is_named(tmp_path: Path, caplog: pytest.LogCaptur
         (tmp_path / "ssd" / NAME).rmdir()
         assert eventually(lambda: not store.stats().ssd.tombstones, TOO_LONG_S), "it goes on"
         client.remove_tags([TAG])
-
-
-def test_a_note_waits_for_the_remote_tier_that_it_was_made_for(folder: Path) -> None:
-    """Another one in its place has made it, and it does not count."""
-    with opened(folder, "another") as (store, client):
-        store_path(client, KEPT)
-        assert store.flush(10) and eventually(lambda: not store.stats().remote.tombstones, 10)
-    assert objects(folder, 1) == 1
-    with opened(folder) as (store, client):
-        assert client.acquire([GONE], 10).tickets
-        assert eventually(lambda: not store.stats().remote.tombstones, 10)
-    assert objects(folder, 1) == 0 and objects(folder, 0) == 1
-    assert (folder / "ssd" / NAME).stat().st_size == len(header() + MARK)

@@ -11,7 +11,6 @@ from kvstore.config import StoreConfig
 from kvstore.errors import StoreConfigError
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from kvstore.types import Acquired
 from kvstore.types import Path as Chain
 from tests.kvstore.redis_server import RedisServer, redis_server
 from tests.kvstore.segments import (
@@ -19,13 +18,11 @@ from tests.kvstore.segments import (
     assert_right_bytes,
     chain_of,
     compute,
-    fill,
     passage,
     small_config,
     store_path,
 )
 
-REMOVAL = b"removal of nodes"
 PATHS = [chain_of([7] * 8, passage(i, 64)) for i in range(12)]
 
 
@@ -50,13 +47,6 @@ class Node:
         self.client.close()
         assert_balanced(self.store)
         self.store.close()
-
-
-def finish(client: LocalStoreClient, acquired: Acquired) -> None:
-    tickets = list(acquired.tickets.values())
-    fill(client, acquired, tickets)
-    client.commit(acquired, tickets)
-    client.release(acquired.lease_id)
 
 
 @pytest.fixture(scope="module")
@@ -108,24 +98,6 @@ def test_a_removed_passage_is_gone_there_too(remote: str, tmp_path: Path) -> Non
     two = Node(tmp_path / "two", remote)
     acquired = two.client.acquire(PATHS[:3], 5)
     assert list(acquired.tickets) == [PATHS[0][1].key]
-    two.close()
-
-
-def test_what_another_node_wrote_before_it_heard_of_a_removal_is_not_taken(
-    remote: str, tmp_path: Path
-) -> None:
-    """What is computed again since stays."""
-    one, two = Node(tmp_path / "one", remote), Node(tmp_path / "two", remote)
-    computed = two.client.acquire(PATHS[:2], 5)
-    assert one.client.remove_tags([PATHS[0][1].tag], REMOVAL) == 0
-    finish(two.client, computed)
-    assert two.store.flush(10) and two.store.stats().remote.num_segments == 3
-    acquired = one.client.acquire(PATHS[:2], 5)
-    assert list(acquired.tickets) == [PATHS[0][1].key]
-    finish(one.client, acquired)
-    two.client.remove_tags([PATHS[0][1].tag], REMOVAL)
-    assert one.tiers(*PATHS[:2]) == {"dram"}
-    one.close()
     two.close()
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from kvstore.codec import NOBODY
 from kvstore.tiers import birth
 from kvstore.tiers.identity import FILE, identity
 from kvstore.tiers.store_folder import MARK
@@ -21,7 +20,7 @@ COPIES = {
 
 
 def identity_in(folder: Path) -> bytes:
-    return identity(small_config(folder.parent, ssd_dir=str(folder)), "node", NOBODY)
+    return identity(small_config(folder.parent, ssd_dir=str(folder)), "node")
 
 
 def make_folder(folder: Path) -> Path:
@@ -38,9 +37,9 @@ def test_an_identity_lasts_in_the_folder_and_is_its_own(tmp_path: Path) -> None:
     stores = [small_config(tmp_path, ssd_dir=str(tmp_path / name)) for name in ("one", "two")]
     for store in stores:
         _make_folder(store.ssd_dir)
-    one, two = (identity(store, "node", NOBODY) for store in stores)
+    one, two = (identity(store, "node") for store in stores)
     assert one != two and len(one) == len(two) == 8
-    assert identity(stores[0], "another name", NOBODY) == one
+    assert identity(stores[0], "another name") == one
     path = Path(stores[0].ssd_dir) / FILE
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -48,28 +47,27 @@ def test_an_identity_lasts_in_the_folder_and_is_its_own(tmp_path: Path) -> None:
 def test_a_damaged_file_makes_a_new_identity(tmp_path: Path) -> None:
     config = small_config(tmp_path)
     _make_folder(config.ssd_dir)
-    one, path = identity(config, "node", NOBODY), Path(config.ssd_dir) / FILE
+    one, path = identity(config, "node"), Path(config.ssd_dir) / FILE
     path.write_text(one.hex()[:10])
-    two = identity(config, "node", NOBODY)
-    assert two != one and identity(config, "node", NOBODY) == two
+    two = identity(config, "node")
+    assert two != one and identity(config, "node") == two
     leftover = path.with_name(f"{FILE}.new")
     leftover.write_text("of one that was killed")
     path.unlink()
-    assert identity(config, "node", NOBODY) not in (one, two) and not leftover.exists()
+    assert identity(config, "node") not in (one, two) and not leftover.exists()
 
 
 def test_without_an_ssd_it_follows_from_what_is_stable(tmp_path: Path) -> None:
     one = small_config(tmp_path / "one", ssd_dir="")
     two = small_config(tmp_path / "two", ssd_dir="")
-    assert identity(one, "node", NOBODY) == identity(one, "node", NOBODY)
-    names = [(one, "a", NOBODY), (one, "b", NOBODY), (two, "a", NOBODY), (one, "a", b"key of it")]
-    assert len({identity(*name) for name in names}) == 4
+    assert identity(one, "node") == identity(one, "node")
+    assert len({identity(one, "a"), identity(one, "b"), identity(two, "a")}) == 3
 
 
 def test_a_folder_that_takes_no_file_costs_the_identity_and_not_the_start(tmp_path: Path) -> None:
     config = small_config(tmp_path)
     Path(config.ssd_dir).mkdir()  # no mark: its disk was full
-    assert len(identity(config, "node", NOBODY)) == 8 and not list(Path(config.ssd_dir).iterdir())
+    assert len(identity(config, "node")) == 8 and not list(Path(config.ssd_dir).iterdir())
 
 
 @pytest.mark.parametrize("how", COPIES)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from kvstore.errors import StoreConfigError
-from kvstore.tiers.remote import create_medium, place_of
+from kvstore.tiers.remote import create_medium
 from tests.kvstore.media import object_of, read_object, write
 from tests.kvstore.redis_server import redis_server
 from tests.kvstore.segments import chain_of, passage
@@ -24,17 +24,6 @@ def test_a_server(tmp_path: Path, scheme: str) -> None:
         medium = create_medium(server.url().replace("redis", scheme, 1), 5.0)
         assert read_object(medium, write(medium, SPEC)) == object_of(SPEC)
         medium.close()
-
-
-def test_a_place_is_its_url_without_who_comes_there() -> None:
-    same = [
-        ["redis://h:1/0?prefix=a", "rediss://u:p@H:1/0?prefix=a", "valkey://x@h:1/0/?prefix=a"],
-        ["redis://h:1/1?prefix=a"], ["redis://h:1/0?prefix=b"], ["redis://h:2/0?prefix=a"],
-        ["file:///a/b", "file:///a/b/"], ["file:///a"],
-        ["s3://k:s@b/a?region=eu", "s3://b/a?region=us"], ["s3://b/a?endpoint_override=h:9"],
-    ]  # fmt: skip
-    assert [len(set(map(place_of, urls))) for urls in same] == [1] * len(same)
-    assert len({place_of(urls[0]) for urls in same}) == len(same)
 
 
 @pytest.mark.parametrize(
