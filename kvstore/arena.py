@@ -31,12 +31,12 @@ import errno
 import mmap
 import os
 import struct
-from contextlib import suppress
 from pathlib import Path
 
 from kvstore.arena_file import NODE_NAME, PREFIX, WAIT_S, allocated_file
 from kvstore.arrival import Arrival, num_arrived
 from kvstore.errors import StoreConfigError, StoreUnavailableError
+from kvstore.garbage import collect_all
 from kvstore.locks import is_owned, open_own
 from kvstore.types import ArenaRef, Extent
 
@@ -129,9 +129,19 @@ class Arena:
         self._file.close()
         self._generations.release()
         self._arrivals.release()
-        with suppress(BufferError):  # a view is still out: the map goes with the last one
+        if not self._is_unmapped():
+            # An error that a library keeps in a cycle leads back to the frames of a write.
+            collect_all()
+            self._is_unmapped()
+
+    def _is_unmapped(self) -> bool:
+        """False while a view is still out: the map goes with the last one."""
+        try:
             self._bytes.release()
             self._map.close()
+        except BufferError:
+            return False
+        return True
 
 
 class ArenaMap:

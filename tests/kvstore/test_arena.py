@@ -1,3 +1,4 @@
+import gc
 import os
 import resource
 import subprocess
@@ -166,6 +167,32 @@ def test_another_incarnation_is_not_mapped(tmp_path: Path) -> None:
     arena.close()
     with pytest.raises(StoreUnavailableError, match="cannot be mapped"):
         ArenaMap(arena.ref)
+
+
+def test_an_error_in_a_cycle_does_not_keep_the_memory(tmp_path: Path) -> None:
+    """A library kept one, with its frames, and the view that they were to write."""
+    arena = Arena(str(tmp_path), "node", 64 * GRANULE)
+
+    def write(_: memoryview) -> list[object]:
+        try:
+            raise OSError
+        except OSError as error:
+            kept: list[object] = [error]
+            kept.append(kept)
+            return kept
+
+    def written() -> None:
+        write(arena.view(arena.extent(0, GRANULE)))
+
+    gc.disable()
+    try:
+        written()
+        gc.freeze()  # as what survives a full collection is
+        arena.close()
+        assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def test_views_outlive_the_map(tmp_path: Path) -> None:
