@@ -61,8 +61,10 @@ class Sampler:
         # Below the largest: a quotient then overflows to -inf alone, which has no probability.
         scaled = (logits - best).cpu() / self._sampling.temperature
         probs, order = scaled.softmax(-1).sort(descending=True)
-        # The token that crosses top_p stays in; the first one always does.
-        probs = probs.masked_fill(probs.cumsum(-1) - probs >= self._sampling.top_p, 0.0)
+        # The token that crosses top_p stays in; the first one also where that is 0 as a float32.
+        is_beyond = probs.cumsum(-1) - probs >= self._sampling.top_p
+        is_beyond[0] = False
+        probs = probs.masked_fill(is_beyond, 0.0)
         drawn = torch.multinomial(probs, 1, generator=self._generator)
         return int(order[drawn])
 

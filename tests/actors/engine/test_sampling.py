@@ -51,6 +51,13 @@ def test_top_p_leaves_out_the_tail() -> None:
     assert {sampler.pick(logits) for _ in range(200)} == {0, 1}
 
 
+@pytest.mark.parametrize("top_p", [1e-46, 5e-324, 1e-30])
+def test_the_smallest_top_p_leaves_the_most_likely(top_p: float) -> None:
+    """Below 1.4e-45 it is 0 as a float32."""
+    sampler = Sampler(Sampling(temperature=1.0, top_p=top_p, seed=0))
+    assert {sampler.pick(torch.tensor([4.9, 5.0, -5.0])) for _ in range(20)} == {1}
+
+
 @settings(max_examples=60)
 @given(text=st.text(max_size=40), stops=st.lists(st.text(min_size=1, max_size=4), max_size=3))
 def test_streamed_text_is_the_text_before_the_first_stop(
