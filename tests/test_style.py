@@ -8,6 +8,7 @@ from tests.tracked import ROOT, sources, tracked
 
 BROAD_EXCEPT_ALLOWED = {
     "actors/engine/batcher.py": "one request's failure must not end the engine's thread",
+    "actors/engine/chunks.py": "a failure of those who decode must not end another's prefill",
     "actors/engine/jobs.py": "other work of the engine's thread fails for whoever asks its future",
     "actors/rerank_queue.py": "one batch's failure must not end the engine's thread",
     "kvstore/supervised.py": "one item's failure must not end a background thread",

@@ -11,9 +11,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
+from torch import Tensor
+
 from actors.engine.config import GeneratorConfig
 from actors.engine.generate import GenerateEngine, Sequence
 from actors.engine.jobs import Aside, CancelledError, Emit, Job
+from actors.engine.lanes import Lane
 from actors.engine.waiting import WaitingQueue
 from actors.errors import ActorError, ExpiredError, OverloadedError, UnavailableError
 from actors.messages import FinishReason, GenerateChunk, GenerateRequest
@@ -38,6 +41,12 @@ class _Beside:
 
     def step(self) -> bool:
         return self.batcher.advance()
+
+    def lanes(self) -> list[Lane]:
+        return self.batcher.lanes()
+
+    def take(self, hidden: Tensor) -> None:
+        self.batcher.take(hidden)
 
     def check(self) -> None:
         self.batcher.check_stopped()
@@ -170,7 +179,7 @@ class Batcher:
 
     def advance(self) -> bool:
         """One more token for all; False where nobody waits for one. For the engine thread."""
-        self._active = [(job, s) for job, s in self._active if not self._dropped(job)]
+        self._drop()
         if not self._active:
             return False
         started = time.monotonic()
@@ -178,11 +187,26 @@ class Batcher:
         seconds = time.monotonic() - started
         self._stepping_s += seconds
         self.meter.work(self._cost.in_full_batches(len(self._active), seconds))
+        self._go_on(failed)
+        return True
+
+    def lanes(self) -> list[Lane]:
+        """Of the newest tokens of all that decode, for a pass of somebody else's. For the engine
+        thread."""
+        self._drop()
+        return [sequence.lane() for _, sequence in self._active]
+
+    def take(self, hidden: Tensor) -> None:
+        """One more token for all, from hidden states [rows, d] of their `lanes`."""
+        failed = self._engine.take([s for _, s in self._active], hidden)
+        self._go_on({i: (self._active[i][0], error) for i, error in failed.items()})
+
+    def _go_on(self, failed: dict[int, tuple[Job, Exception]]) -> None:
+        """Those that have a token more deliver it; those by index have failed."""
         for job, error in failed.values():
             self._fail(job, error)
         advanced = [(job, s) for i, (job, s) in enumerate(self._active) if i not in failed]
         self._active = [(job, s) for job, s in advanced if not self._deliver(job, s)]
-        return True
 
     def _step(self, active: list[tuple[Job, Sequence]]) -> dict[int, tuple[Job, Exception]]:
         """A token more for each; jobs with their errors, by index, of those that got none."""
@@ -216,6 +240,10 @@ class Batcher:
         except Exception as error:  # a request's failure must not end the engine's thread
             self._fail(job, error)
             return True
+
+    def _drop(self) -> None:
+        """Those that are cancelled, or whose time is up, leave the batch."""
+        self._active = [(job, s) for job, s in self._active if not self._dropped(job)]
 
     def _dropped(self, job: Job) -> bool:
         try:

@@ -218,7 +218,8 @@ class CandidateSegments:
         with self._slot.held():
             for start, end in self._chunks.passes(sum(len(lane.tokens) for lane in rows)):
                 own, arrive = cut(rows, start, end), self._chunks.arrive
-                self._decoder.forward(Batch(own, prefix, arrive=arrive, invariant=invariant))
+                batch = Batch(own, prefix, arrive=arrive, invariant=invariant)
+                self._chunks.forward(self._decoder, batch)
         written = {key: sink for key, (_, sink) in extents.items()}
         for extent, sink in extents.values():
             if sink is not extent:

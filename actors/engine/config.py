@@ -245,9 +245,9 @@ class GeneratorConfig:
     num_replicas: int = 1
     max_batch: int = 8
     """Sequences decoded together."""
-    prefill_chunk_tokens: int = 32
-    """While others decode, a prompt is computed so many tokens at a time, and they get a token
-    between any two passes. Less makes their tokens come sooner, more the first one of the prompt:
+    prefill_chunk_tokens: int = 64
+    """While others decode, a prompt is computed so many tokens at a time, and each pass has a token
+    of theirs among its rows. Less makes their tokens come sooner, more the first one of the prompt:
     `isolation` measures both. A prompt that is alone is not cut."""
     max_waiting: int = 64
     """Requests queued in one replica; beyond it 429."""

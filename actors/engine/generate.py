@@ -94,7 +94,8 @@ class GenerateEngine:
         self._segments = Segments(client, tier)
         self._planner = Planner(self._decoder, self._prompt, config)
         self.chunks = PrefillChunks(config.prefill_chunk_tokens)
-        """What is computed on this engine's thread, fused segments too, takes turns by these."""
+        """What is computed on this engine's thread, fused segments too, goes on beside the others
+        by these."""
         exact = PrefixPrefill(runtime, self._segments, config.overlap, self.chunks)
         self._exact, self._prefill = exact, cast(Prefill, exact)
         self._fuser: Fuser | None = None
@@ -111,7 +112,7 @@ class GenerateEngine:
         self._tokenizer = self._decoder.tokenizer.backend_tokenizer
 
     def start(self, request: GenerateRequest, deadline: float) -> Sequence:
-        """Prefill and pick the first token, in turns with others (`chunks`). Raises RequestError,
+        """Prefill and pick the first token, beside others (`chunks`). Raises RequestError,
         ExpiredError."""
         validate(request.sampling, self._config.max_new_tokens)
         plan = self._ordered(self._planner.plan(request))
@@ -137,7 +138,12 @@ class GenerateEngine:
         has changed."""
         with self._slot.held():
             hidden = self._decoder.forward(Batch([s.lane() for s in sequences]))
-            logits = self._decoder.logits(hidden)
+            return self.take(sequences, hidden)
+
+    def take(self, sequences: Seq[Sequence], hidden: Tensor) -> dict[int, UnavailableError]:
+        """One more token for every sequence, from hidden states [rows, d] of their lanes; errors as
+        `step`."""
+        logits = self._decoder.logits(hidden)
         failed: dict[int, UnavailableError] = {}
         for i, (sequence, row) in enumerate(zip(sequences, logits, strict=True)):
             try:

@@ -230,14 +230,14 @@ class PrefixPrefill:
         arrive_last: Arrive | None = None,
     ) -> Tensor:
         """Compute these tokens, if any, behind the first `first`, whose KV is there or arrives, in
-        turns with others; hidden states of the last ones. `arrive_last` is for the last pass."""
+        passes beside others; hidden states of the last ones. `arrive_last` is for the last pass."""
         hidden = kv.new_empty(0)
         with self._slot.held():
             for start, end in self._chunks.passes(len(tokens)):
                 last = arrive_last if end == len(tokens) else None
                 lane = behind(kv, first + start, tokens[start:end])
                 batch = Batch([lane], arrive=partial(self._arrive, last or arrive))
-                hidden = self._decoder.forward(batch)
+                hidden = self._chunks.forward(self._decoder, batch)
         return hidden
 
     def _arrive(self, arrive: Arrive, layer: int) -> bool:

@@ -81,7 +81,7 @@ class Fuser:
         with self._slot.held():
             for start, end in self._chunks.passes(len(passage)):
                 lane = behind(kv, first + start, passage[start:end])
-                self._decoder.forward(Batch([lane], arrive=self._chunks.arrive))
+                self._chunks.forward(self._decoder, Batch([lane], arrive=self._chunks.arrive))
         num_prefix = len(plan.pieces[0])
         self._rotation.move(own[:, 0], num_prefix - first, out=own[:, 0])
         with self._segments.lease([path], deadline) as lease:

@@ -76,5 +76,6 @@ class FusionPrefill:
             for start, end in self._chunks.passes(len(places)):
                 part = places[start:end]
                 rows, arrive = [tokens[p] for p in part], self._chunks.arrive
-                hidden = self._decoder.forward(SparseBatch(rows, part, assembled.kv, arrive))
+                batch = SparseBatch(rows, part, assembled.kv, arrive)
+                hidden = self._chunks.forward(self._decoder, batch)
             return hidden, len(picked)

@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from actors.engine.generate import GenerateEngine
 from actors.engine.jobs import Job
 from actors.engine.models import Decoder
 from actors.engine.packed import Batch
+from actors.engine.together import Together
 from actors.errors import UnavailableError
 from actors.messages import GenerateChunk, GenerateRequest, Sampling
 from kvstore.supervised import Supervisor
@@ -22,33 +24,38 @@ from tests.actors.engine.speaking import runtime_of, speaking
 
 CHUNK = 50
 PROMPT = 8 * CHUNK
-TOKEN = 0
 STREAMED = 40
 """Tokens of the running stream: more than it gets while a prompt is admitted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    prompt: int
+    """Rows of a prompt."""
+    tokens: int
+    """Rows of streams."""
+
+
 class Bench:
-    """A batcher over a tiny model, and what its engine did, in order: the rows of each pass over a
-    prompt, and TOKEN for each token of the streams."""
+    """A batcher over a tiny model, and the passes of its engine."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.passes: list[int] = []
+        self.passes: list[Pass] = []
         self.goes_on = threading.Event()
         """Streams have no token but the first before it is set."""
         self.goes_on.set()
         self.decodes = threading.Event()
         """One has come so far."""
-        self.before: Callable[[list[int]], None] = lambda passes: None
+        self.before: Callable[[list[Pass]], None] = lambda passes: None
         """Called before each pass, on the engine's thread, with those so far and this one."""
         forward = Decoder.forward
 
         def counted(decoder: Decoder, batch: RowBatch) -> torch.Tensor:
-            assert isinstance(batch, Batch)
-            decodes = batch.lanes[0].joined is not None
-            if decodes:
+            made = _pass(batch)
+            if made.tokens:
                 self.decodes.set()
                 assert self.goes_on.wait(60)
-            self.passes.append(TOKEN if decodes else batch.num_new)
+            self.passes.append(made)
             self.before(self.passes)
             return forward(decoder, batch)
 
@@ -65,14 +72,21 @@ class Bench:
         asked = GenerateRequest(name, "t", (), (), sampling, 60, raw_prompt=prompt)
         return self.batcher.submit(asked, answer.items.put), answer
 
-    def chunks(self) -> list[int]:
-        """Rows of the passes over prompts."""
-        return [rows for rows in self.passes if rows is not TOKEN]
+    def chunks(self) -> list[Pass]:
+        """Those over prompts."""
+        return [one for one in self.passes if one.prompt]
 
-    def in_turns(self) -> bool:
-        """Whether streams had a token between any two passes over prompts."""
-        pairs = list(zip(self.passes, self.passes[1:], strict=False))
-        return bool(pairs) and all(TOKEN in pair for pair in pairs)
+    def num_whole(self) -> int:
+        """Passes over a whole chunk."""
+        return sum(one.prompt == CHUNK for one in self.passes)
+
+
+def _pass(batch: RowBatch) -> Pass:
+    if isinstance(batch, Together):
+        return Pass(batch.first.num_new, batch.second.num_new)
+    assert isinstance(batch, Batch)
+    decodes = batch.lanes[0].joined is not None
+    return Pass(0, batch.num_new) if decodes else Pass(batch.num_new, 0)
 
 
 class Answer:
@@ -112,18 +126,19 @@ def streaming(bench: Bench) -> Answer:
     return stream
 
 
-def test_a_stream_has_a_token_between_any_two_passes_of_a_prompt(bench: Bench) -> None:
+def test_a_stream_has_a_token_in_every_pass_of_a_prompt(bench: Bench) -> None:
     expected = alone(bench)
     prompt = bench.ask("prompt", PROMPT, 3)[1].text()
-    assert max(bench.passes) > PROMPT, "nobody else decodes: one pass"
+    assert max(one.prompt for one in bench.passes) > PROMPT, "nobody else decodes: one pass"
     stream = streaming(bench)
     _, answer = bench.ask("prompt", PROMPT, 3)
     bench.goes_on.set()
     assert answer.text() == prompt
     assert stream.text() == expected
-    first, *passes = bench.passes
-    assert first < CHUNK and sum(bench.chunks()) > PROMPT + first
-    assert max(passes) == CHUNK and bench.in_turns()
+    first, *chunks = bench.chunks()
+    assert first.prompt < CHUNK and sum(one.prompt for one in chunks) > PROMPT
+    assert max(one.prompt for one in chunks) == CHUNK
+    assert all(one.tokens == 1 for one in chunks)
 
 
 def test_prompts_that_wait_together_are_admitted_with_tokens_in_between(bench: Bench) -> None:
@@ -131,7 +146,7 @@ def test_prompts_that_wait_together_are_admitted_with_tokens_in_between(bench: B
     answers = [bench.ask(f"prompt {i}", 0, 3)[1] for i in range(4)]
     bench.goes_on.set()
     assert all(answer.text() for answer in [*answers, stream])
-    assert len(bench.chunks()) == 5 and bench.in_turns()
+    assert [one.tokens > 0 for one in bench.chunks()] == [False] + [True] * 4
 
 
 def test_a_prompt_that_is_cancelled_between_two_passes_is_left_there(bench: Bench) -> None:
@@ -139,8 +154,8 @@ def test_a_prompt_that_is_cancelled_between_two_passes_is_left_there(bench: Benc
     stream = streaming(bench)
     jobs: list[Job] = []
 
-    def cancel(passes: list[int]) -> None:
-        if passes.count(CHUNK) == 2:
+    def cancel(passes: list[Pass]) -> None:
+        if bench.num_whole() == 2:
             bench.batcher.cancel(jobs[0])
 
     bench.before = cancel
@@ -148,7 +163,7 @@ def test_a_prompt_that_is_cancelled_between_two_passes_is_left_there(bench: Benc
     jobs.append(job)
     bench.goes_on.set()
     assert stream.text() == expected
-    assert bench.passes.count(CHUNK) == 2 and answer.items.empty()
+    assert bench.num_whole() == 2 and answer.items.empty()
     bench.before = lambda passes: None
     assert alone(bench) == expected and bench.batcher.alive
 
@@ -157,24 +172,49 @@ def test_a_pass_that_fails_ends_its_own_request_alone(bench: Bench) -> None:
     expected = alone(bench)
     stream = streaming(bench)
 
-    def fail(passes: list[int]) -> None:
-        if passes.count(CHUNK) == 3:
-            passes.append(TOKEN)
+    def fail(passes: list[Pass]) -> None:
+        if passes[-1].prompt == CHUNK and bench.num_whole() >= 3:
             raise RuntimeError("out of memory")
 
-    bench.before = lambda passes: fail(passes) if passes[-1] == CHUNK else None
+    bench.before = fail
     _, answer = bench.ask("prompt", PROMPT, 3)
     bench.goes_on.set()
     with pytest.raises(UnavailableError, match="out of memory"):
         answer.text()
     assert stream.text() == expected
-    assert bench.passes.count(CHUNK) == 3 and bench.batcher.alive
+    assert bench.num_whole() == 4, "the third was tried with the stream's token and without"
+    assert bench.batcher.alive
+
+
+def test_a_stream_that_fails_in_a_pass_of_a_prompt_ends_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, prompt = alone(bench), bench.ask("prompt", PROMPT, 3)[1].text()
+    long = 2 * STREAMED
+    stream = streaming(bench)
+    _, bad = bench.ask("bad", long, 200)
+    keep = Batch.keep
+
+    def kept(batch: Batch, layer: int, k: torch.Tensor, v: torch.Tensor) -> None:
+        decoding = [lane.num_past for lane in batch.lanes if lane.joined is not None]
+        if bench.num_whole() > 4 and any(long < size < PROMPT for size in decoding):
+            raise RuntimeError("no such token")
+        keep(batch, layer, k, v)
+
+    monkeypatch.setattr(Batch, "keep", kept)
+    _, answer = bench.ask("prompt", PROMPT, 3)
+    bench.goes_on.set()
+    with pytest.raises(UnavailableError, match="no such token"):
+        bad.text()
+    assert answer.text() == prompt
+    assert stream.text() == expected
+    assert bench.batcher.alive
 
 
 def test_closing_ends_a_prompt_that_is_being_computed(bench: Bench) -> None:
     stream = streaming(bench)
     reached = threading.Event()
-    bench.before = lambda passes: reached.set() if CHUNK in passes else None
+    bench.before = lambda passes: reached.set() if bench.num_whole() else None
     _, answer = bench.ask("prompt", PROMPT, 3)
     bench.goes_on.set()
     assert reached.wait(60)

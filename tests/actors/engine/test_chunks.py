@@ -1,4 +1,4 @@
-"""A prefill takes turns with the decoding of others, whatever its mode."""
+"""A prefill goes on beside the decoding of others, whatever its mode."""
 
 import time
 from collections.abc import Iterator
@@ -6,13 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from actors.engine.cache import RowBatch
 from actors.engine.chunks import PrefillChunks
 from actors.engine.config import FusionConfig, GeneratorConfig, SelectionRule
 from actors.engine.generate import GenerateEngine, Sequence
+from actors.engine.lanes import behind
 from actors.engine.models import Decoder
+from actors.engine.packed import Batch
 from actors.engine.runtime import Runtime
+from actors.engine.together import Together
 from actors.errors import ExpiredError
 from actors.messages import GenerateRequest, Neighbourhood, Sampling
 from kvstore.local import LocalStoreClient
@@ -33,16 +37,22 @@ def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rows]:
-    """Of every pass, in order."""
+    """Of a prefill in every pass, in order."""
     found: Rows = []
     forward = Decoder.forward
 
     def counted(decoder: Decoder, batch: RowBatch) -> object:
-        found.append(batch.num_new)
+        own = batch.first if isinstance(batch, Together) else batch
+        if not decodes(own):
+            found.append(own.num_new)
         return forward(decoder, batch)
 
     monkeypatch.setattr(Decoder, "forward", counted)
     yield found
+
+
+def decodes(batch: RowBatch) -> bool:
+    return isinstance(batch, Batch) and batch.lanes[0].joined is not None
 
 
 def cutting(runtime: Runtime, client: LocalStoreClient | None, **changes: object) -> GenerateEngine:
@@ -55,10 +65,21 @@ def beside(engine: GenerateEngine, others: Decoding, *order: int) -> Sequence:
         return started(engine, *order)
 
 
-def assert_in_turns(rows: Rows, others: Decoding, chunk: int = CHUNK) -> None:
-    """No pass is larger than a chunk, and the others had a token between any two."""
-    assert len(rows) > 2 and max(rows) <= chunk
-    assert others.steps >= len(rows) - 1
+def assert_beside(rows: Rows, others: Decoding) -> None:
+    """No pass is larger than a chunk, and the others had the tokens that they have alone, one in
+    each of these passes or behind it."""
+    assert len(rows) > 2 and max(rows) <= CHUNK
+    assert others.steps >= len(rows) - 1 and others.shared > 0
+    assert_as_alone(others)
+
+
+def assert_as_alone(others: Decoding) -> None:
+    assert others.engine is not None
+    others.step()
+    alone = Decoding.of(others.engine)
+    for _ in range(others.steps):
+        alone.step()
+    assert others.tokens == alone.tokens
 
 
 @pytest.mark.parametrize(("num_rows", "sizes"), [(5, [5]), (10, [10]), (25, [10, 10, 5]), (0, [])])
@@ -97,12 +118,12 @@ def test_a_full_prefill_is_cut_as_configured(runtime: Runtime, rows: Rows, chunk
     engine = cutting(runtime, None, mode="full", prefill_chunk_tokens=chunk)
     expected = decoded(engine, alone := started(engine, 0, 1))
     assert rows[0] == alone.num_prompt, "nobody else decodes: one pass"
+    others = Decoding.of(engine)
     rows.clear()
-    others = Decoding()
     found = beside(engine, others, 0, 1)
     full, rest = divmod(alone.num_prompt, chunk)
     assert rows == [chunk] * full + ([rest] if rest else [])
-    assert others.steps == len(rows) - 1
+    assert others.steps == others.shared == len(rows), "a token in every pass"
     assert decoded(engine, found) == expected
 
 
@@ -114,9 +135,10 @@ def test_the_tokens_of_the_real_model_are_those_of_one_pass(
     engine = cutting(runtime, client, prefill_chunk_tokens=64)
     expected = decoded(full, started(full, 0, 1))
     for hits in (0, 3):
+        others = Decoding.of(engine)
         rows.clear()
-        sequence = beside(engine, Decoding(), 0, 1)
-        assert max(rows) <= 64 and sequence.cache.dram_hits == hits
+        sequence = beside(engine, others, 0, 1)
+        assert max(rows) <= 64 and others.shared > 0 and sequence.cache.dram_hits == hits
         assert decoded(engine, sequence) == expected
 
 
@@ -130,11 +152,11 @@ def test_exact_prefixes_are_computed_and_stored_in_turns(
     reused: list[int] = []
     for order in ((0, 1), (0, 1, 2), (0, 1, 2), (2, 0)):
         expected = decoded(full, started(full, *order))
+        others = Decoding.of(engine)
         rows.clear()
-        others = Decoding()
         sequence = beside(engine, others, *order)
         if order != (0, 1, 2) or not reused:
-            assert_in_turns(rows, others)
+            assert_beside(rows, others)
         reused.append(sequence.cache.dram_hits)
         assert decoded(engine, sequence) == expected
     engine.close()
@@ -142,15 +164,49 @@ def test_exact_prefixes_are_computed_and_stored_in_turns(
     assert store.check().ok
 
 
+def test_a_pass_that_fails_with_the_tokens_of_others_is_tried_without_them(
+    runtime: Runtime, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = cutting(runtime, None, mode="full")
+    expected = decoded(engine, started(engine, 0, 1))
+    others = Decoding.of(engine)
+    rows.clear()
+    keep, failures = Batch.keep, iter([False] * 20 + [True])
+
+    def kept(batch: Batch, layer: int, k: Tensor, v: Tensor) -> None:
+        if decodes(batch) and next(failures, False):
+            raise RuntimeError("one of the others is at fault")
+        keep(batch, layer, k, v)
+
+    monkeypatch.setattr(Batch, "keep", kept)
+    found = beside(engine, others, 0, 1)
+    failed = 20 // runtime.decoder.layout.num_layers
+    assert rows[failed] == rows[failed + 1] == CHUNK
+    assert (others.steps, others.shared) == (len(rows) - 1, len(rows) - 2)
+    assert decoded(engine, found) == expected
+    assert_as_alone(others)
+
+
+def test_a_pass_that_is_to_be_invariant_has_no_rows_of_others(runtime: Runtime) -> None:
+    engine = cutting(runtime, None)
+    others = Decoding.of(engine)
+    kv = runtime.decoder.empty_kv(8)
+    with engine.chunks.beside(others):
+        for invariant, shared in ((False, 1), (True, 1)):
+            batch = Batch([behind(kv, 0, [5] * 8)], invariant=invariant)
+            assert len(engine.chunks.forward(runtime.decoder, batch)) == 8
+            assert others.shared == shared
+
+
 def test_canonical_order_takes_turns(
     runtime: Runtime, client: LocalStoreClient, rows: Rows
 ) -> None:
     engine = cutting(runtime, client, passage_order="canonical")
     started(engine, 1)
+    others = Decoding.of(engine)
     rows.clear()
-    others = Decoding()
     sequence = beside(engine, others, 0, 1)
-    assert_in_turns(rows, others)
+    assert_beside(rows, others)
     assert decoded(engine, sequence) == decoded(engine, started(engine, 1, 0))
 
 
@@ -160,17 +216,17 @@ def test_fusion_computes_and_chooses_in_turns(
 ) -> None:
     changes = {"mode": "fusion", "fusion": FusionConfig(ratio=0.4, selection=rule)}
     engine = cutting(runtime, client, **changes)
+    others = Decoding.of(engine)
     rows.clear()  # the rotation was tried with some passes
-    others = Decoding()
     cold = beside(engine, others, 0, 1, 2)
-    assert_in_turns(rows, others)
+    assert_beside(rows, others)
     rows.clear()
     expected = started(engine, 0, 1, 2)
     assert max(rows) > CHUNK
+    others = Decoding.of(engine)
     rows.clear()
-    others = Decoding()
     warm = beside(engine, others, 0, 1, 2)
-    assert_in_turns(rows, others)
+    assert_beside(rows, others)
     tokens = decoded(engine, expected)
     assert decoded(engine, cold) == decoded(engine, warm) == tokens
     assert (cold.cache.computed, warm.cache.computed) == (3, 0)
@@ -179,10 +235,10 @@ def test_fusion_computes_and_chooses_in_turns(
 
 def test_auto_takes_turns(runtime: Runtime, client: LocalStoreClient, rows: Rows) -> None:
     engine = cutting(runtime, client, mode="auto")
+    others = Decoding.of(engine)
     rows.clear()  # the rotation was tried with some passes
-    others = Decoding()
     found = beside(engine, others, 0, 1)
-    assert_in_turns(rows, others)
+    assert_beside(rows, others)
     full = cutting(runtime, None, mode="full")
     assert decoded(engine, found) == decoded(full, started(full, 0, 1))
 
@@ -191,12 +247,12 @@ def test_fused_segments_are_made_in_turns(
     runtime: Runtime, client: LocalStoreClient, store: KVStore, rows: Rows
 ) -> None:
     engine = cutting(runtime, client, mode="fusion")
+    others = Decoding.of(engine)
     rows.clear()  # the rotation was tried with some passes
-    others = Decoding()
     with engine.chunks.beside(others):
         made = engine.fuse("t", Neighbourhood(PASSAGES[0], tuple(PASSAGES[1:3])), 60)
     assert made.computed == 1 and store.check().ok
-    assert_in_turns(rows, others)
+    assert_beside(rows, others)
 
 
 @pytest.mark.parametrize("mode", ["full", "prefix", "fusion"])
@@ -206,11 +262,14 @@ def test_a_prefill_that_is_ended_leaves_nothing_behind(
 ) -> None:
     engine = cutting(runtime, client, mode=mode)
     rows.clear()  # the rotation was tried with some passes
-    others = Decoding(ended=ExpiredError("cancelled"), ended_after=checks)
+    others = Decoding.of(engine)
+    others.ended, others.ended_after = ExpiredError("cancelled"), checks
+    rows.clear()
     with pytest.raises(ExpiredError, match="cancelled"):
         beside(engine, others, 0, 1, 2)
     assert others.checks == checks + 1, "it ended at once"
     assert len(rows) <= 1 + checks // runtime.decoder.layout.num_layers
+    assert_as_alone(others)
     engine.close()
     assert not store.stats().leases and store.check().ok
     full = cutting(runtime, None, mode="full")

@@ -2,7 +2,8 @@
 
 One repetition of an arm: a stream decodes, 60 tokens of it are quiet, then a prompt that nobody
 has asked for is admitted. Quiet and admitted tokens are compared within the repetition, arms
-take turns, and a figure is the median over repetitions: the host may be shared.
+take turns, and a figure is the median over repetitions: the host may be shared. The price is the
+time to the first token of a prompt that is cut, relative to one that is not.
 """
 
 import random
@@ -28,8 +29,10 @@ from tests.bench.isolation.poisons import Item
 from tests.bench.rerank_reuse import words
 
 PROMPT_TOKENS = 4096
+USUAL_TOKENS = 1500
+"""Of a prompt that the price is measured with: the best three passages, or a conversation."""
 QUIET_TOKENS = 60
-_PASSAGES = 15
+_PASSAGE_TOKENS = 270
 _STREAMED = 480
 _WHOLE = 1 << 20
 """Tokens of a chunk that no prompt exceeds."""
@@ -79,22 +82,30 @@ def p99(seconds: Sequence[float]) -> float:
 
 def measure(options: Options) -> tuple[dict[str, float], list[dict[str, object]]]:
     default = GeneratorConfig().prefill_chunk_tokens
-    repetitions = 2 if options.quick else 4
-    others = () if options.quick else (default * 2, default * 4)
-    sizes = (_WHOLE, default, *others)
+    repetitions = 1 if options.quick else 3
+    sizes = (_WHOLE, default, *(() if options.quick else (default * 2,)))
     rng = random.Random(options.seed)
     times: dict[int, list[Times]] = defaultdict(list)
+    firsts: dict[bool, list[float]] = defaultdict(list)
     with bench(ModelConfig(), StoreConfig(dram_bytes=4 * GIB)) as parts:
         endless = replace(parts.runtime.decoder, eos_ids=frozenset())
         parts.runtime = replace(parts.runtime, decoder=endless)
-        _once(parts, default, rng)  # warms up
+        _once(parts, default, rng, USUAL_TOKENS)  # warms up
         for _ in tracked(range(repetitions), "admissions"):
             for size in sizes:
                 times[size].append(_once(parts, size, rng))
+            for beside in (False, True):
+                whole, cut = (
+                    _once(parts, size, rng, USUAL_TOKENS, 4 if beside else 0).ttft_s
+                    for size in (_WHOLE, default)
+                )
+                firsts[beside].append(cut / whole)
     ratios = {size: statistics.median(t.ratio for t in of) for size, of in times.items()}
     figures = {
         "intertoken_p99_ratio_unchunked": round(ratios[_WHOLE], 2),
         "intertoken_p99_ratio": round(ratios[default], 2),
+        "ttft_ratio_beside": round(statistics.median(firsts[True]), 2),
+        "ttft_ratio_alone": round(statistics.median(firsts[False]), 2),
     }
     return figures, [_row(size, of) for size, of in times.items()]
 
@@ -117,19 +128,27 @@ def _row(size: int, times: Sequence[Times]) -> dict[str, object]:
     }
 
 
-def _once(parts: Bench, size: int, rng: random.Random) -> Times:
+def _once(
+    parts: Bench,
+    size: int,
+    rng: random.Random,
+    prompt_tokens: int = PROMPT_TOKENS,
+    quiet_tokens: int = QUIET_TOKENS,
+) -> Times:
+    """`size`: of a chunk. Without quiet tokens there is no stream."""
     with _batcher(parts, size) as batcher:
         stream, prompt = Stream(), Stream()
-        job = batcher.submit(_asked(parts, rng, 48, _STREAMED), stream.take)
-        stream.await_pieces(QUIET_TOKENS + 4)
+        if quiet_tokens:
+            batcher.submit(_asked(parts, rng, 48, _STREAMED), stream.take)
+            stream.await_pieces(quiet_tokens + 4)
         began = time.perf_counter()
-        batcher.submit(_asked(parts, rng, PROMPT_TOKENS, 1), prompt.take)
+        batcher.submit(_asked(parts, rng, prompt_tokens, 1), prompt.take)
         prompt.await_pieces(1)
         ended = prompt.at[0]
-        stream.await_pieces(1 + sum(at <= ended for at in stream.at))
-        batcher.cancel(job)
+        if quiet_tokens:
+            stream.await_pieces(1 + sum(at <= ended for at in stream.at))
         at = list(stream.at)
-    gaps = [(a, b) for a, b in pairwise(at[3:])]  # the first tokens still wait for the warm-up
+    gaps = list(pairwise(at[3:]))  # the first tokens still wait for the warm-up
     quiet = [b - a for a, b in gaps if b <= began]
     admitted = [b - a for a, b in gaps if b > began and a < ended]
     return Times(quiet, admitted, ended - began)
@@ -152,7 +171,7 @@ def _batcher(parts: Bench, size: int) -> Iterator[Batcher]:
 def _asked(parts: Bench, rng: random.Random, size: int, max_tokens: int) -> GenerateRequest:
     """A prompt of so many tokens, or a few less, of words that nobody has asked about."""
     prompt, decoder = parts.runtime.prompt, parts.runtime.decoder
-    num = _PASSAGES if size == PROMPT_TOKENS else 0
+    num = size // _PASSAGE_TOKENS
     question = words(decoder, rng, 32)
     prefix, middle, tail = prompt.conversation([Message("user", question)])
     left = size - len(prefix) - sum(map(len, middle)) - len(tail) - num * len(prompt.passage(""))
