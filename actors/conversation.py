@@ -5,12 +5,18 @@ history   exchanges, oldest first; each begins with a message of the user's
 asked     the user's last message and what follows it
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 from actors.errors import RequestError
 from actors.messages import Message
+
+MAX_QUERY_BYTES = 64 * 1024
+"""Of a question that is searched for."""
+GAP = " ... "
+"""In an excerpt, where something is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +72,26 @@ def joined(earlier: Sequence[str], question: str, fits: Callable[[str], bool]) -
             break
         text = longer
     return text
+
+
+def excerpt(question: str, fits: Callable[[str], bool]) -> str:
+    """The question, or where that does not fit as much of its beginning and of its end: people say
+    what they want before or behind a text that they paste. Cut between words."""
+    if fits(question):
+        return question
+    half = len(question) // 2
+    num = bisect_left(range(half), True, key=lambda n: not fits(_ends(question, n))) - 1
+    while num > 0 and not fits(_ends(question, num)):  # a longer text can have fewer tokens
+        num -= 1
+    return _ends(question, max(0, num))
+
+
+def _ends(text: str, num: int) -> str:
+    """About `num` characters of either end."""
+    head, tail = text[:num], text[len(text) - num :]
+    words, rest = head.rsplit(maxsplit=1), tail.split(maxsplit=1)
+    if not text[num].isspace() and len(words) == 2:
+        head = words[0]
+    if not text[len(text) - num - 1].isspace() and len(rest) == 2:
+        tail = rest[1]
+    return head.rstrip() + GAP + tail.lstrip()

@@ -222,6 +222,8 @@ class RerankRequest:
     `reranker.max_question_tokens`."""
     max_document_tokens: int | None = None
     """Longer texts are cut there."""
+    excerpt: bool = False
+    """A query of more than `reranker.max_question_tokens` is scored by an excerpt, not refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,8 @@ class RerankResult:
     scale: Scale = "log_probability"
     cuts: tuple[Cut, ...] = ()
     """Texts of which only the first tokens were looked at."""
+    excerpt_chars: int = 0
+    """Of the excerpt that was scored in the query's place; 0 where that was scored whole."""
 
 
 @dataclass(frozen=True, slots=True)

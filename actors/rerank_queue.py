@@ -179,6 +179,7 @@ class RerankQueue:
                     w.future.is_abandoned,
                     w.request.earlier,
                     w.request.max_document_tokens,
+                    w.request.excerpt,
                 )
                 for w in begun
             ]

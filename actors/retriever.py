@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from actors.conversation import joined
+from actors.conversation import MAX_QUERY_BYTES, excerpt, joined
 from actors.errors import ActorError, ExpiredError, OverloadedError, RequestError, UnavailableError
 from actors.messages import SearchRequest, SearchResult
 from actors.retrieval.config import RetrievalConfig
@@ -22,7 +22,6 @@ from kvstore.executor import DaemonExecutor
 
 Answer = SearchResult | BaseException
 
-MAX_QUERY_BYTES = 64 * 1024
 _STUCK_S = 120.0
 """A batch that takes longer than this is taken for hung."""
 
@@ -166,7 +165,9 @@ class Retriever:
         return [answers[i] for i in range(len(batch))]
 
     def _text(self, request: SearchRequest) -> str:
-        return joined(request.earlier, request.query, self._embedder.fits)
+        """What the embedder reads: an excerpt of a question that is too long for it."""
+        fits = self._embedder.fits
+        return joined(request.earlier, excerpt(request.query, fits), fits)
 
     def _search(self, target: tuple[str, str, int], vectors: Vectors) -> list[Answer]:
         """A collection that cannot be searched fails its own questions, not the batch's others."""

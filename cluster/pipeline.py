@@ -16,7 +16,6 @@ from actors.conversation import Conversation
 from actors.errors import UnavailableError
 from actors.messages import (
     CacheReport,
-    Cut,
     FitRequest,
     Found,
     GenerateChunk,
@@ -27,6 +26,7 @@ from actors.messages import (
 )
 from cluster.deadline import Deadline, within
 from cluster.errors import NotFoundError, ReplicaLostError
+from cluster.outcome import in_field, order, shortened, together
 from cluster.query import Answer, Candidates, Piece, Query, Retrieval, Source, Truncated
 from cluster.services import Services
 from cluster.usage import Usage
@@ -82,6 +82,12 @@ class Pipeline:
     async def answer(self, query: Query) -> AsyncGenerator[Piece | Answer]:
         """Pieces of the answer, then the `Answer`. A conversation that is too long loses its oldest
         exchanges before anything is searched. Raises the errors of `actors.errors`."""
+        with in_field(query.retrieval):
+            async with aclosing(self._answer(query)) as events:
+                async for event in events:
+                    yield event
+
+    async def _answer(self, query: Query) -> AsyncGenerator[Piece | Answer]:
         run = Run(Deadline(self._timeout_s), self._usage)
         if query.raw_prompt is None:
             query = await self._fitting(query, run)
@@ -115,14 +121,16 @@ class Pipeline:
             last.completion_tokens,
             Truncated(
                 messages=query.num_left_out + last.num_left_out,
-                passages=_together(found.truncated.passages, last.cuts),
+                passages=together(found.truncated.passages, last.cuts),
+                question=found.truncated.question,
             ),
         )
 
     async def candidates(self, request_id: str, tenant: str, retrieval: Retrieval) -> Candidates:
         """What an answer would be made from: the best `top_k` of `top_n`."""
         run = Run(Deadline(self._timeout_s), self._usage)
-        found = await self._found(request_id, tenant, retrieval, run)
+        with in_field(retrieval):
+            found = await self._found(request_id, tenant, retrieval, run)
         run.usage.timings_ms["total"] = run.deadline.elapsed_s * 1000
         return replace(found, timings_ms=run.rounded_ms(), cache=run.usage.cache)
 
@@ -189,6 +197,7 @@ class Pipeline:
                 texts,
                 run.deadline.left_s(),
                 earlier=retrieval.earlier,
+                excerpt=True,
             ),
             run,
         )
@@ -196,7 +205,8 @@ class Pipeline:
         cuts = {cut.index: cut for cut in ranking.cuts}
         cut = [replace(cuts[i], index=n) for n, (i, _) in enumerate(places) if i in cuts]
         sources = tuple(source for _, source in places)
-        return Candidates(sources, {}, {}, Truncated(passages=tuple(cut)))
+        truncated = Truncated(passages=tuple(cut), question=shortened(retrieval, ranking))
+        return Candidates(sources, {}, {}, truncated)
 
     async def _search(self, tenant: str, retrieval: Retrieval, run: Run) -> tuple[Found, ...]:
         name, question, top_n = retrieval.collection, retrieval.question, retrieval.top_n
@@ -256,30 +266,6 @@ class Pipeline:
                 neighbours if any(neighbours) else (),
             )
         )
-
-
-def order(
-    found: Sequence[Found], log_likelihoods: Sequence[float], dense_weight: float
-) -> list[tuple[int, Source]]:
-    """Best first by log-likelihood + dense_weight x cosine, with their places in `found`; equal
-    scores keep their order."""
-    sources = [
-        Source(
-            hit.passage,
-            hit.score,
-            likelihood,
-            likelihood + dense_weight * hit.score,
-            hit.neighbours,
-        )
-        for hit, likelihood in zip(found, log_likelihoods, strict=True)
-    ]
-    return sorted(enumerate(sources), key=lambda pair: -pair[1].score)
-
-
-def _together(ranked: Sequence[Cut], used: Sequence[Cut]) -> tuple[Cut, ...]:
-    """Cuts of sources, of either stage: what the generator has cut counts."""
-    cuts = {cut.index: cut for cut in (*ranked, *used)}
-    return tuple(cuts[index] for index in sorted(cuts))
 
 
 def _is_searchable(turn: str) -> bool:

@@ -28,6 +28,10 @@ class Retrieval:
     """So many of the user's last turns are searched for, the question the last of them."""
     earlier: tuple[str, ...] = ()
     """Those turns that stand before the question, oldest first."""
+    field: str = "question"
+    """The client's, which holds the question."""
+    num_chars: int = 0
+    """Of the whole question, where `question` is an excerpt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class Truncated:
     """By their place among the sources."""
     documents: tuple[Cut, ...] = ()
     """Texts to rank, by their place in the request."""
+    question: tuple[int, int] | None = None
+    """Its characters, and those of the excerpt that was searched for; it is answered whole."""
 
 
 @dataclass(frozen=True, slots=True)

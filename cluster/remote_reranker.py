@@ -89,4 +89,5 @@ def merged(parts: Sequence[Part], results: Sequence[RerankResult]) -> RerankResu
                 key=lambda cut: cut.index,
             )
         ),
+        results[0].excerpt_chars,
     )

@@ -36,6 +36,7 @@ class Ask:
     abandoned: Abandoned = never
     earlier: tuple[str, ...] = ()
     max_document_tokens: int | None = None
+    excerpt: bool = False
     """See RerankRequest."""
 
 
@@ -62,6 +63,8 @@ class Job:
     scale: Scale
     report: CacheReport
     abandoned: Abandoned = never
+    excerpt_chars: int = 0
+    """See RerankResult."""
     started: float = field(default_factory=time.monotonic)
     wanted: frozenset[Tokens] = field(init=False)
     scores: dict[Tokens, float] = field(default_factory=dict)
@@ -106,6 +109,7 @@ class Job:
             seconds=time.monotonic() - self.started,
             scale=self.scale,
             cuts=cuts_of(self.documents),
+            excerpt_chars=self.excerpt_chars,
         )
 
 

@@ -262,7 +262,7 @@ class Batcher:
         reason: FinishReason | None = None
         if ended or sequence.text.stopped:
             reason = "stop"
-        elif sequence.num_new >= job.request.sampling.max_tokens:
+        elif sequence.num_new >= sequence.max_new:
             reason = "length"
         if reason is not None and not sequence.text.stopped:
             text += sequence.text.flush()

@@ -156,6 +156,7 @@ class RerankerConfig:
     num_replicas: int = 1
     max_candidates: int = 1000
     max_question_tokens: int = 512
+    """A longer query to rank by is refused; a question that is answered is ranked by an excerpt."""
     max_document_passages: int = 8
     """A text to rank that is longer than a passage (`prompt.max_passage_tokens`) has the score of
     the best of so many of its first passages."""

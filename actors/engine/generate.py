@@ -46,6 +46,7 @@ class Sequence:
     """Newest token; its KV is not computed yet."""
     num_prompt: int
     num_new: int
+    max_new: int
     sampler: Sampler
     text: TextStream
     cache: CacheReport
@@ -116,7 +117,7 @@ class GenerateEngine:
         ExpiredError."""
         validate(request.sampling, self._config.max_new_tokens)
         plan = self._ordered(self._planner.plan(request))
-        kv = self._decoder.empty_kv(plan.num_tokens + request.sampling.max_tokens)
+        kv = self._decoder.empty_kv(plan.num_tokens + plan.max_new)
         hidden, report = self._prefill.prefill(plan, kv, deadline)
         sampler = Sampler(request.sampling)
         return Sequence(
@@ -125,6 +126,7 @@ class GenerateEngine:
             last=sampler.pick(self._decoder.logits(hidden[-1:])[0]),
             num_prompt=plan.num_tokens,
             num_new=1,
+            max_new=plan.max_new,
             sampler=sampler,
             text=TextStream(self._tokenizer, request.sampling.stop),
             cache=report,

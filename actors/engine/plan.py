@@ -1,7 +1,9 @@
 """A request's prompt as token pieces, checked against what the model and the settings allow."""
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from actors.conversation import Conversation
 from actors.engine.config import GeneratorConfig
@@ -9,7 +11,7 @@ from actors.engine.models import Decoder
 from actors.engine.plain_text import Tokens
 from actors.engine.prompt import Prompt, Turns
 from actors.engine.template_options import Options
-from actors.errors import RequestError
+from actors.errors import ContextLengthError, RequestError
 from actors.messages import Cut, FitRequest, GenerateRequest
 from kvstore.keys import make_path, make_root
 from kvstore.types import EVERYWHERE, Path, Root
@@ -37,7 +39,10 @@ class Plan:
     num_left_out: int = 0
     """Messages of the conversation that had no room."""
     cuts: tuple[Cut, ...] = ()
-    """Passages that had no room for all of their tokens, by their place in the request."""
+    """Passages that had no room for all of their tokens, by their place in the request. Those that
+    had room for none are no pieces."""
+    max_new: int = 0
+    """Most tokens of the answer."""
 
     @property
     def own_prefix(self) -> bool:
@@ -82,16 +87,24 @@ class Planner:
         self._decoder, self._prompt, self._config = decoder, prompt, config
 
     def plan(self, request: GenerateRequest) -> Plan:
-        """A conversation that is too long loses its oldest exchanges. Raises RequestError for a
-        prompt that is empty, or too long without them."""
+        """A conversation that is too long loses its oldest exchanges. A question that leaves too
+        little room loses the last passages, then tokens of the answer. Raises RequestError for a
+        prompt that is empty, ContextLengthError for one that is too long by itself."""
         root = make_root(self._decoder.fingerprint, request.tenant)
         if request.raw_prompt is not None:
             tokens = self._prompt.completion(request.raw_prompt)
             plan, field = Plan(root, (), (), tokens, tokens), "prompt"
         else:
             plan, field = self._of_conversation(root, request), "messages"
-        self._check(plan, field, request.sampling.max_tokens)
-        return plan
+        if not plan.tail:
+            raise RequestError(field, "must not be empty")
+        left = self._room(0) - plan.num_tokens
+        if left < 1:
+            raise ContextLengthError(
+                field,
+                f"prompt has {plan.num_tokens} tokens, at most {self._room(1)} are allowed",
+            )
+        return replace(plan, max_new=min(request.sampling.max_tokens, left))
 
     def fit(self, request: FitRequest) -> int:
         """How many of the oldest exchanges have to go, so that passages of the given size, at most
@@ -105,29 +118,37 @@ class Planner:
 
     def _of_conversation(self, root: Root, request: GenerateRequest) -> Plan:
         said = Conversation.of(request.messages)
-        passages = tuple(self._prompt.passage(text) for text in request.passages)
-        room = self._room(request.sampling.max_tokens) - sum(map(len, passages))
         options = dict(request.chat_template_kwargs)
-        gone = self._num_too_many(said, options, room)
+        room = self._room(request.sampling.max_tokens)
+        asked = _size(self._prompt.conversation(said.without(len(said.history)).messages, options))
+        passages = self._fitting(request.passages, room - asked)
+        gone = self._num_too_many(said, options, room - sum(map(len, passages)))
         turns = self._prompt.conversation(said.without(gone).messages, options)
         pieces = (turns.head, *turns.history, *passages)
         own_prefix = turns.head != self._prompt.prefix
         sizes = map(self._prompt.num_passage_tokens, request.passages)
+        lengths = [*map(len, passages), *[0] * (len(request.passages) - len(passages))]
         return Plan(
             root,
             pieces,
             make_path(root, pieces, self._decoder.layout, own_prefix),
             self._prompt.raw(said.question),
             turns.tail,
-            request.neighbours,
+            request.neighbours[: len(passages)],
             num_history=len(turns.history),
             num_left_out=said.num_messages(gone),
             cuts=tuple(
-                Cut(i, size, len(kept))
-                for i, (size, kept) in enumerate(zip(sizes, passages, strict=True))
-                if size > len(kept)
+                Cut(i, size, kept)
+                for i, (size, kept) in enumerate(zip(sizes, lengths, strict=True))
+                if size > kept
             ),
         )
+
+    def _fitting(self, texts: Sequence[str], room: int) -> tuple[Tokens, ...]:
+        """As many of the first passages as have room."""
+        passages = [self._prompt.passage(text) for text in texts]
+        ends = accumulate(map(len, passages))
+        return tuple(p for p, end in zip(passages, ends, strict=True) if end <= room)
 
     def _num_too_many(self, said: Conversation, options: Options, room: int) -> int:
         """The least number of oldest exchanges without which the others have at most `room`
@@ -141,17 +162,6 @@ class Planner:
 
     def _room(self, max_tokens: int) -> int:
         return min(self._config.max_context_tokens, self._decoder.max_positions) - max_tokens
-
-    def _check(self, plan: Plan, field: str, max_tokens: int) -> None:
-        if not plan.tail:
-            raise RequestError(field, "must not be empty")
-        room = self._room(max_tokens)
-        if plan.num_tokens > room:
-            raise RequestError(
-                field,
-                f"prompt has {plan.num_tokens} tokens, {plan.num_passage_tokens} of them passages; "
-                f"at most {room} are allowed with max_tokens {max_tokens}",
-            )
 
 
 def _size(turns: Turns) -> int:

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import groupby
 
-from actors.conversation import joined
+from actors.conversation import excerpt, joined
 from actors.engine.asking import Abandoned, Ask, Job, Row, never, rows_of, wanted
 from actors.engine.candidates import Candidate, CandidateSegments, Group, Stage
 from actors.engine.config import RerankerConfig
@@ -141,9 +141,10 @@ class RerankEngine:
 
     def _question_first(self, engine: QueryFirst, ask: Ask) -> RerankResult | ActorError:
         try:
-            self._validate(ask)
+            question, excerpt_chars = self._question(ask)
             left_s = remaining(ask.deadline)
-            return engine.score(replace(ask, question=self._question(ask)), left_s)
+            outcome = engine.score(replace(ask, question=question), left_s)
+            return replace(outcome, excerpt_chars=excerpt_chars)
         except ActorError as error:
             return error
 
@@ -154,27 +155,39 @@ class RerankEngine:
             raise RequestError(
                 "documents", f"holds {len(ask.texts)} texts, at most {self._config.max_candidates}"
             )
-        asked = self._prompt.question(ask.question)
-        if len(asked) > self._config.max_question_tokens:
-            raise RequestError(
-                "query",
-                f"has {len(asked)} tokens, at most {self._config.max_question_tokens} are allowed",
-            )
 
-    def _question(self, ask: Ask) -> str:
-        """With what fits of the turns before it."""
+    def _question(self, ask: Ask) -> tuple[str, int]:
+        """With what fits of the turns before it; and the characters of the excerpt that stands for
+        it, 0 where it is whole. Raises RequestError."""
+        self._validate(ask)
         most = self._config.max_question_tokens
-        return joined(
-            ask.earlier, ask.question, lambda text: len(self._prompt.question(text)) <= most
-        )
+
+        def fits(text: str) -> bool:
+            return len(self._prompt.question(text)) <= most
+
+        asked = excerpt(ask.question, fits) if ask.excerpt else ask.question
+        if not fits(asked):
+            num = len(self._prompt.question(asked))
+            raise RequestError("query", f"has {num} tokens, at most {most} are allowed")
+        return joined(ask.earlier, asked, fits), 0 if asked == ask.question else len(asked)
 
     def _job(self, index: int, ask: Ask) -> Job:
-        self._validate(ask)
-        suffix = self._rule.suffix(self._question(ask))
+        question, excerpt_chars = self._question(ask)
+        suffix = self._rule.suffix(question)
         documents = [self._documents.of(text, ask.max_document_tokens) for text in wanted(ask)]
         report = CacheReport() if self._segments.on else CacheReport(store="off")
         num_prefix, scale = len(self._prompt.prefix), self._rule.scale
-        return Job(index, ask.deadline, suffix, documents, num_prefix, scale, report, ask.abandoned)
+        return Job(
+            index,
+            ask.deadline,
+            suffix,
+            documents,
+            num_prefix,
+            scale,
+            report,
+            ask.abandoned,
+            excerpt_chars,
+        )
 
     def _made(self, tenant: str, passages: Sequence[Tokens]) -> list[Candidate]:
         root = make_root(self._decoder.fingerprint, tenant)

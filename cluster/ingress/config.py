@@ -41,7 +41,7 @@ class IngressConfig:
     max_queued_requests: int = 256
     """Requests in progress in one ingress replica, waiting ones included; beyond it 429."""
     max_question_chars: int = 20_000
-    """Longest question that is searched for."""
+    """Of a longer question an excerpt is searched for; it is answered whole."""
     max_prompt_chars: int = 200_000
     """Longest prompt before it is tokenized. A longer conversation loses its oldest exchanges."""
     default_collection: str = "default"

@@ -34,11 +34,14 @@ def report_json(answer: Answer | Candidates) -> dict[str, Any]:
 
 def truncated_json(truncated: Truncated) -> dict[str, Any]:
     """Empty where all was used whole."""
-    shown = {
+    shown: dict[str, Any] = {
         "messages": truncated.messages,
         "passages": [cut_json(cut) for cut in truncated.passages],
         "documents": [cut_json(cut) for cut in truncated.documents],
     }
+    if truncated.question:
+        chars, kept = truncated.question
+        shown["question"] = {"chars": chars, "kept_chars": kept}
     return {name: value for name, value in shown.items() if value}
 
 

@@ -13,6 +13,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from actors.conversation import MAX_QUERY_BYTES, excerpt
 from actors.engine.config import GeneratorConfig
 from actors.engine.template_options import MAX_OPTIONS, problem
 from actors.messages import Sampling, TemplateKwargs
@@ -143,11 +144,9 @@ def retrieval_of(
     """Raises ApiError that names the field; `param` is the one that holds the question."""
     if not question.strip():
         raise invalid(param, "must not be empty")
-    if len(question) > ingress.max_question_chars:
-        raise invalid(
-            param,
-            f"has {len(question)} characters, at most {ingress.max_question_chars} are allowed",
-        )
+    check_prompt(len(question), param, ingress)
+    searched = excerpt(question, lambda text: _is_searchable(text, ingress.max_question_chars))
+    num_chars = len(question) if searched != question else 0
     for name, limit in (("top_n", config.max_top_n), ("top_k", config.max_top_n)):
         value = getattr(options, name)
         if value is not None and not 1 <= value <= limit:
@@ -158,7 +157,20 @@ def retrieval_of(
         raise invalid("top_k", f"is {top_k}, must be 1 to top_n, which is {top_n}")
     collection = collection_of(options.collection, ingress)
     tokens, turns = config.passage_tokens, config.history_turns
-    return Retrieval(collection, question, top_n, top_k, tokens, turns)
+    return Retrieval(
+        collection,
+        searched,
+        top_n,
+        top_k,
+        tokens,
+        turns,
+        field=param,
+        num_chars=num_chars,
+    )
+
+
+def _is_searchable(text: str, max_chars: int) -> bool:
+    return len(text) <= max_chars and len(text.encode()) <= MAX_QUERY_BYTES
 
 
 def collection_of(name: str | None, ingress: IngressConfig) -> str:

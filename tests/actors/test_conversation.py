@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from actors.conversation import Conversation, joined
+from actors.conversation import GAP, Conversation, excerpt, joined
 from actors.errors import RequestError
 from actors.messages import Message
 
@@ -58,3 +60,21 @@ def test_turns_are_joined_the_latest_first_as_long_as_they_fit() -> None:
     assert text(100) == "first turn\na second\nthird\nand now?"
     assert text(14) == "third\nand now?"
     assert text(3) == "and now?", "the question itself is somebody else's to refuse"
+
+
+def test_an_excerpt_is_as_much_of_both_ends_as_fits_in_whole_words() -> None:
+    text = "What is this about? " + "pasted text " * 50 + "Answer in one word."
+    short = excerpt(text, lambda t: len(t) <= 60)
+    assert short == f"What is this about? pasted{GAP}text Answer in one word."
+    assert excerpt(text, lambda t: True) == text
+
+
+@given(st.text(min_size=1, max_size=300), st.integers(6, 200))
+def test_an_excerpt_fits_and_is_made_of_ends(text: str, most: int) -> None:
+    short = excerpt(text, lambda t: len(t) <= most)
+    assert len(short) <= most
+    if short != text:
+        head, tail = short.split(GAP) if short.count(GAP) == 1 else ("", "")
+        assert (
+            text.startswith(head) and text.endswith(tail.rstrip()) or text.rstrip().endswith(tail)
+        )

@@ -68,6 +68,17 @@ async def test_turns_before_the_question_are_searched_for_as_far_as_the_embedder
     assert await first("names of an outer scope. " * 100) == await first() != "nonlocal"
 
 
+async def test_of_a_long_question_both_ends_are_searched_for(
+    writer: CorpusWriter, retriever: Retriever
+) -> None:
+    pasted = "Lorem ipsum dolor sit amet. " * 200
+    for question in ("How hot should water for green tea be?", "What binds names of a scope?"):
+        short = await retriever.search(ask(question, top_n=1))
+        for long in (question + "\n" + pasted, pasted + "\n" + question):
+            found = await retriever.search(ask(long, top_n=1))
+            assert found.found[0].passage.text == short.found[0].passage.text
+
+
 async def test_questions_at_once_share_a_batch(writer: CorpusWriter, retriever: Retriever) -> None:
     before = await retriever.status()
     queries = ["a sequence of items", "names of an outer scope", "hot drink"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.conversation import Conversation
+from actors.conversation import Conversation, excerpt
 from actors.engine.config import (
     EngineConfig,
     GeneratorConfig,
@@ -198,18 +198,24 @@ class WordReranker:
         self._store = store
 
     async def rerank(self, request: RerankRequest) -> RerankResult:
-        if len(request.query.split()) > 512:
+        query = request.query
+        if request.excerpt:
+            query = excerpt(query, lambda text: len(text.split()) <= 512)
+        if len(query.split()) > 512:
             raise RequestError("query", "has more than 512 tokens, at most 512 are allowed")
         hits = sum(text in self._seen for text in request.texts)
         self._seen |= set(request.texts)
-        asked = " ".join((*request.earlier, request.query))
+        asked = " ".join((*request.earlier, query))
         most = request.max_document_tokens
         texts = [t.split()[:most] for t in request.texts]
         scores = tuple(math.log(shared(asked, " ".join(t)) * 0.9 + 0.05) for t in texts)
         report = CacheReport(dram_hits=hits, computed=len(texts) - hits, tokens_reused=hits)
         sizes = [(i, len(t.split())) for i, t in enumerate(request.texts)]
         cuts = tuple(Cut(i, n, len(texts[i])) for i, n in sizes if n > len(texts[i]))
-        return RerankResult(scores, sum(map(len, texts)), report, 0.001, cuts=cuts)
+        kept = len(query) if query != request.query else 0
+        return RerankResult(
+            scores, sum(map(len, texts)), report, 0.001, cuts=cuts, excerpt_chars=kept
+        )
 
     async def precompute(self, request: PrecomputeRequest) -> CacheReport:
         new = set(request.texts) - self._seen

@@ -22,7 +22,8 @@ from actors.messages import (
     SearchResult,
 )
 from cluster.errors import NotFoundError, ReplicaLostError
-from cluster.pipeline import Pipeline, order
+from cluster.outcome import order
+from cluster.pipeline import Pipeline
 from cluster.query import Answer, Query, Retrieval
 from cluster.services import Services
 from tests.cluster.near import NearGenerator, near_services

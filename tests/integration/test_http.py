@@ -223,6 +223,31 @@ def test_a_history_that_is_too_long_is_left_out_and_said(http: httpx.Client, fac
     assert "bridge" in {source["document_id"] for source in told["sources"]}
 
 
+def test_a_long_question_is_searched_for_by_its_ends_and_answered_whole(
+    http: httpx.Client, facts: str
+) -> None:
+    pasted = "The weather was as it often is there in spring, neither cold nor warm. " * 60
+    question = f"{pasted}\n{QUESTIONS['bridge']}"
+    body = {
+        "messages": [{"role": "user", "content": question}],
+        "max_tokens": 4096,
+        "stop": ["."],
+        "hyperrag": {"collection": facts},
+    }
+    done = http.post(CHAT, json=body)
+    assert done.status_code == 200, done.text
+    told = done.json()
+    assert told["hyperrag"]["sources"][0]["document_id"] == "bridge"
+    shortened = told["hyperrag"]["truncated"]["question"]
+    assert shortened["chars"] == len(question) > shortened["kept_chars"] > 0
+    assert told["usage"]["prompt_tokens"] > 900, "all of the question"
+    body["messages"] = [{"role": "user", "content": pasted * 8}]
+    refused = http.post(CHAT, json=body)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["code"]) == (400, "context_length_exceeded")
+    assert error["param"] == "messages"
+
+
 QUERY = "/v1/rag/query"
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "Hello"}]

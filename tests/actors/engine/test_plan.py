@@ -6,7 +6,7 @@ from actors.engine.config import GeneratorConfig, PromptConfig
 from actors.engine.models import Decoder
 from actors.engine.plan import Plan, Planner
 from actors.engine.prompt import Prompt
-from actors.errors import RequestError
+from actors.errors import ContextLengthError, RequestError
 from actors.messages import Cut, FitRequest, GenerateRequest, Message, Sampling
 from kvstore.types import EVERYWHERE
 
@@ -75,8 +75,41 @@ def test_a_conversation_that_is_too_long_loses_its_oldest_exchanges(
         assert (shorter.num_history, shorter.num_left_out) == (9 - num_gone, 2 * num_gone)
         assert shorter.num_tokens <= room and shorter.pieces[0] == whole.pieces[0]
         assert shorter.pieces[1:] == whole.pieces[1 + num_gone :]
-    with pytest.raises(RequestError, match="at most 20"):
-        planned(30, lead, *chat(*lengths))
+    with pytest.raises(RequestError, match="at most 20 are"):
+        planned(21, lead, *chat(*lengths))
+
+
+def test_a_long_question_is_kept_whole_and_the_last_passages_and_the_answer_give_way(
+    decoder: Decoder, prompt: Prompt
+) -> None:
+    texts = tuple(f"It was {name}." for name in ("Ada", "Bob", "Cy"))
+    question = Message("user", "word " * 100)
+
+    def planned(room: int, max_tokens: int = 50) -> Plan:
+        config = GeneratorConfig(max_context_tokens=room, max_new_tokens=50, default_new_tokens=1)
+        sampling = Sampling(max_tokens)
+        digests = (b"a", b"b", b"c")
+        request = GenerateRequest(
+            "r", "t", (*chat(5)[:-1], question), texts, sampling, 1.0, neighbours=digests
+        )
+        return Planner(decoder, prompt, config).plan(request)
+
+    whole = planned(4000)
+    assert (whole.num_passages, whole.max_new, whole.cuts) == (3, 50, ())
+    history = len(whole.pieces[1])
+    least = whole.num_tokens - history - whole.num_passage_tokens
+    room = least + sum(map(len, whole.passages[:2]))
+    two = planned(room + 50)
+    assert two.passages == whole.passages[:2] and two.neighbours == (b"a", b"b")
+    assert (two.num_left_out, two.max_new) == (2, 50)
+    assert two.cuts == (Cut(2, len(whole.passages[2]), 0),)
+    assert planned(room + 50 + 1).passages == whole.passages[:2]
+    assert planned(room + 50 + len(whole.passages[2])).passages == whole.passages
+    none = planned(least + 7)
+    assert (none.passages, none.max_new, none.tail) == ((), 7, whole.tail)
+    assert planned(least + 7, max_tokens=3).max_new == 3
+    with pytest.raises(ContextLengthError, match=f"has {least} tokens, at most {least - 1} are"):
+        planned(least)
 
 
 def test_room_is_kept_for_passages_that_are_still_to_be_found(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.conversation import excerpt
 from actors.engine import segments
 from actors.engine.asking import Ask
 from actors.engine.config import DeviceTierConfig, PromptConfig, RerankerConfig
@@ -94,6 +95,29 @@ def test_the_turns_before_count_as_far_as_a_question_may_be_long(runtime: Runtim
     assert scores(QUESTIONS[0]) == pytest.approx(joined.log_likelihoods, abs=1e-4)
     assert scores("word " * 40, QUESTIONS[0]) == scores(QUESTIONS[0])
     assert scores("word " * 40) == scores() != scores(QUESTIONS[0])
+
+
+def test_a_question_that_is_too_long_is_scored_by_an_excerpt_where_that_is_asked_for(
+    runtime: Runtime,
+) -> None:
+    config = RerankerConfig(reuse="off", max_question_tokens=24)
+    engine = RerankEngine(runtime, config, None)
+    question = f"Please help me. {'word ' * 60}{QUESTIONS[0]}"
+    ask = Ask(question, PASSAGES[:2], time.monotonic() + 60, earlier=("x",), excerpt=True)
+    ((_, outcome),) = engine.score_batch("t", [ask])
+    assert isinstance(outcome, RerankResult)
+
+    def fits(text: str) -> bool:
+        return len(runtime.prompt.question(text)) <= 24
+
+    short = excerpt(question, fits)
+    assert outcome.excerpt_chars == len(short) < len(question)
+    scored = engine.score("t", short, PASSAGES[:2], 60)
+    assert outcome.log_likelihoods == pytest.approx(scored.log_likelihoods, abs=1e-4)
+    ((_, refused),) = engine.score_batch("t", [replace(ask, excerpt=False)])
+    assert isinstance(refused, RequestError) and "at most 24" in refused.message
+    ((_, whole),) = engine.score_batch("t", [replace(ask, question=QUESTIONS[0])])
+    assert isinstance(whole, RerankResult) and whole.excerpt_chars == 0
 
 
 def test_a_warm_score_is_the_cold_one_in_bf16(

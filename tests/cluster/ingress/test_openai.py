@@ -8,7 +8,17 @@ import httpx
 import openai
 import pytest
 
-from actors.messages import Document, Message, SearchRequest, SearchResult, ToolCall
+from actors.errors import ContextLengthError
+from actors.messages import (
+    Document,
+    FitRequest,
+    GenerateChunk,
+    GenerateRequest,
+    Message,
+    SearchRequest,
+    SearchResult,
+    ToolCall,
+)
 from cluster.config import HyperRagConfig
 from cluster.services import Services
 from tests.cluster.ingress.conftest import connect
@@ -149,6 +159,61 @@ async def test_more_tokens_than_an_answer_may_have_are_cut_to_that(
     assert config.generator.default_new_tokens == 512
     assert cut["choices"][0]["finish_reason"] == "length"
     assert [a["usage"]["completion_tokens"] for a in (cut, said)] == [3, 2]
+
+
+LONG = "why " * 3000
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "most"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": LONG}]}, 4000),
+        ("/v1/completions", {"prompt": LONG}, 4000),
+        ("/v1/rag/query", {"question": LONG}, 4000),
+        ("/v1/rag/query", {"question": LONG}, 10**5),
+        ("/v1/rag/candidates", {"question": LONG}, 4000),
+    ],
+)
+async def test_a_long_question_is_searched_for_by_an_excerpt_and_answered_whole(
+    make_app: Any, services: Services, filled: httpx.AsyncClient, path: str, body: Any, most: int
+) -> None:
+    async with connect(make_app(max_question_chars=most)) as http:
+        response = await http.post(path, json=body)
+    assert response.status_code == 200, response.text
+    told = response.json().get("hyperrag", response.json())["truncated"]["question"]
+    assert told["chars"] == len(LONG) and 0 < told["kept_chars"] <= min(most, 512 * 4 + 8)
+    assert isinstance(services.generator, NearGenerator)
+    if "candidates" not in path:
+        assert services.generator.requests[-1].messages == (Message("user", LONG),)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/chat/completions", {"messages": ASK}, "messages"),
+        ("/v1/completions", {"prompt": "is the sky blue"}, "prompt"),
+        ("/v1/completions", {"prompt": "x", "hyperrag": {"retrieve": False}}, "prompt"),
+        ("/v1/rag/query", {"question": "is the sky blue"}, "question"),
+    ],
+)
+async def test_a_prompt_that_is_too_long_is_told_in_the_clients_words(
+    make_app: Any, services: Services, filled: httpx.AsyncClient, path: str, body: Any, param: str
+) -> None:
+    class Short:
+        async def fit(self, request: FitRequest) -> int:
+            return 0
+
+        async def generate(self, request: GenerateRequest) -> AsyncIterator[GenerateChunk]:
+            field = "prompt" if request.raw_prompt else "messages"
+            raise ContextLengthError(field, "prompt has 9 tokens, at most 8 are allowed")
+            yield
+
+    parts = replace(services, generator=cast(Any, Short()))
+    async with connect(make_app(parts=parts)) as http:
+        response = await http.post(path, json=body)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (400, "context_length_exceeded")
+    assert error["param"] == param and error["message"].startswith(f"{param}: prompt has 9")
 
 
 async def test_tools_and_their_results_are_turns_of_a_conversation(
