@@ -72,7 +72,8 @@ def assemble(config: HyperRagConfig, parts: Parts) -> Application:
     retrieval, reranker, generator = config.retrieval, config.reranker, config.generator
     models, place, ingress = config.models, config.placement, config.ingress
     shared = (config.store, config.run_dir)
-    made = partial(_deployment, longest_s=max(ingress.request_timeout_s, ingress.ingest_timeout_s))
+    limits = (ingress.request_timeout_s, ingress.stream_timeout_s, ingress.ingest_timeout_s)
+    made = partial(_deployment, longest_s=max(limits))
     cpus = _resources(place.replica_cpus, place.cpu_labels)
     search = made("Retriever", parts.retriever, retrieval.num_replicas, cpus)
     # The writer locks the corpus: its successor can start only when it has ended.

@@ -24,7 +24,7 @@ from actors.messages import (
     RerankResult,
     SearchRequest,
 )
-from cluster.deadline import Deadline, within
+from cluster.deadline import Deadline, Limits
 from cluster.errors import NotFoundError, ReplicaLostError
 from cluster.outcome import in_field, order, shortened, together
 from cluster.query import Answer, Candidates, Piece, Query, Retrieval, Source, Truncated
@@ -59,7 +59,7 @@ class Run:
             while True:
                 left_s = self.deadline.left_s()
                 try:
-                    return await within(call(left_s), left_s, name)
+                    return await self.deadline.bound(call(left_s), name)
                 except ReplicaLostError as error:
                     await self.may_retry(error)
         finally:
@@ -71,24 +71,25 @@ class Run:
 
 class Pipeline:
     def __init__(
-        self, services: Services, dense_weight: float, timeout_s: float, usage: Usage | None = None
+        self, services: Services, dense_weight: float, limits: Limits, usage: Usage | None = None
     ) -> None:
         """For one request, which adds what it uses to `usage`."""
         self._services = services
         self._dense_weight = dense_weight
-        self._timeout_s = timeout_s
+        self._limits = limits
         self._usage = usage or Usage()
 
-    async def answer(self, query: Query) -> AsyncGenerator[Piece | Answer]:
-        """Pieces of the answer, then the `Answer`. A conversation that is too long loses its oldest
-        exchanges before anything is searched. Raises the errors of `actors.errors`."""
+    async def answer(self, query: Query, streamed: bool = True) -> AsyncGenerator[Piece | Answer]:
+        """Pieces of the answer, then the `Answer`. `streamed`: the request's time is for the first
+        piece, and the others have limits of their own. A conversation that is too long loses its
+        oldest exchanges before anything is searched. Raises the errors of `actors.errors`."""
         with in_field(query.retrieval):
-            async with aclosing(self._answer(query)) as events:
+            async with aclosing(self._answer(query, streamed)) as events:
                 async for event in events:
                     yield event
 
-    async def _answer(self, query: Query) -> AsyncGenerator[Piece | Answer]:
-        run = Run(Deadline(self._timeout_s), self._usage)
+    async def _answer(self, query: Query, streamed: bool) -> AsyncGenerator[Piece | Answer]:
+        run = Run(self._limits.request(), self._usage)
         if query.raw_prompt is None:
             query = await self._fitting(query, run)
         found, sources = Candidates((), {}, {}), tuple[Source, ...]()
@@ -96,7 +97,7 @@ class Pipeline:
             found = await self._found(query.request_id, query.tenant, query.retrieval, run)
             sources = found.sources
         text, started, last = "", perf_counter(), GenerateChunk("", "error")
-        async with aclosing(self._generate(query, sources, run)) as chunks:
+        async with aclosing(self._generate(query, sources, run, streamed)) as chunks:
             async for last in chunks:
                 if last.text:
                     run.usage.timings_ms.setdefault("ttft", run.deadline.elapsed_s * 1000)
@@ -128,7 +129,7 @@ class Pipeline:
 
     async def candidates(self, request_id: str, tenant: str, retrieval: Retrieval) -> Candidates:
         """What an answer would be made from: the best `top_k` of `top_n`."""
-        run = Run(Deadline(self._timeout_s), self._usage)
+        run = Run(self._limits.request(), self._usage)
         with in_field(retrieval):
             found = await self._found(request_id, tenant, retrieval, run)
         run.usage.timings_ms["total"] = run.deadline.elapsed_s * 1000
@@ -143,7 +144,7 @@ class Pipeline:
         max_document_tokens: int | None = None,
     ) -> RerankResult:
         """Scores of the texts, in their order."""
-        run = Run(Deadline(self._timeout_s), self._usage)
+        run = Run(self._limits.request(), self._usage)
         return await self._rerank(
             RerankRequest(
                 request_id,
@@ -233,15 +234,20 @@ class Pipeline:
         return result
 
     async def _generate(
-        self, query: Query, sources: Sequence[Source], run: Run
+        self, query: Query, sources: Sequence[Source], run: Run, streamed: bool
     ) -> AsyncGenerator[GenerateChunk]:
         started = False
+        end = self._limits.stream() if streamed else run.deadline
         while True:
             try:
-                async with aclosing(self._open(query, sources, run)) as chunks:
-                    async for chunk in _bounded(chunks, run.deadline):
+                async with aclosing(self._open(query, sources, end)) as chunks:
+                    while True:
+                        later = started and streamed
+                        deadline = self._limits.token() if later else run.deadline
+                        chunk = await deadline.bound(anext(chunks), "generate")
                         started = True
                         yield chunk
+            except StopAsyncIteration:
                 return
             except ReplicaLostError as error:
                 if started:
@@ -249,7 +255,7 @@ class Pipeline:
                 await run.may_retry(error)
 
     def _open(
-        self, query: Query, sources: Sequence[Source], run: Run
+        self, query: Query, sources: Sequence[Source], end: Deadline
     ) -> AsyncGenerator[GenerateChunk]:
         passages = tuple(source.passage.text for source in sources)
         neighbours = tuple(source.neighbours for source in sources)
@@ -260,7 +266,7 @@ class Pipeline:
                 query.messages,
                 passages,
                 query.sampling,
-                run.deadline.left_s(),
+                end.left_s(),
                 query.raw_prompt,
                 query.chat_template_kwargs,
                 neighbours if any(neighbours) else (),
@@ -270,16 +276,6 @@ class Pipeline:
 
 def _is_searchable(turn: str) -> bool:
     return bool(turn.strip()) and len(turn) <= MAX_TURN_CHARS
-
-
-async def _bounded(
-    chunks: AsyncGenerator[GenerateChunk], deadline: Deadline
-) -> AsyncGenerator[GenerateChunk]:
-    while True:
-        try:
-            yield await within(anext(chunks), deadline.left_s(), "generate")
-        except StopAsyncIteration:
-            return
 
 
 def _ms_since(started: float) -> float:

@@ -25,11 +25,13 @@ def create_app(context: Context, echo_request_id: bool = True) -> ASGIApp:
     """`echo_request_id`: answer with X-Request-Id; Serve's proxy does that by itself."""
     app = FastAPI(title="HyperRAG")
     app.state.context = context
+    app.state.readiness = health.readiness(context.services)
+    app.state.families = metrics.gathering(context)
     for part in (chat, completions, rag, rerank, documents, health, maintenance, metrics):
         app.include_router(part.router)
     errors.install(app)
     ingress = context.config.ingress
-    limited = Admission(BodyLimit(app, ingress.max_body_bytes), ingress.max_queued_requests)
+    limited = Admission(BodyLimit(app, ingress), ingress.max_queued_requests)
     answering: ASGIApp = JsonErrors(Door(limited, ingress, context.keys))
     if ingress.cors_origins:
         answering = Cors(answering, ingress)

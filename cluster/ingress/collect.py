@@ -8,7 +8,7 @@ from cluster.query import Answer, Query
 
 async def collect(context: Context, query: Query) -> Answer:
     answer: Answer | None = None
-    async with aclosing(context.pipeline.answer(query)) as events:
+    async with aclosing(context.pipeline.answer(query, streamed=False)) as events:
         async for event in events:
             if isinstance(event, Answer):
                 answer = event

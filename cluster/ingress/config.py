@@ -31,10 +31,18 @@ class IngressConfig:
     loopback; without keys on loopback only loopback's, as any name can be made to lead here."""
     max_body_bytes: int = 64 * 2**20
     """Larger request bodies are refused (413) while they are read."""
+    body_timeout_s: float = 30.0
+    """Longest pause between two pieces of a body; then 408."""
     request_timeout_s: float = 60.0
-    """From the request's arrival to the last token; passed down as what is left."""
+    """From the first byte of a request to the end of its answer, of a stream to its first token;
+    passed down as what is left."""
+    token_timeout_s: float = 30.0
+    """Longest pause between two tokens of a stream."""
+    stream_timeout_s: float = 600.0
+    """From the first byte of a request to the last token of its stream."""
     ingest_timeout_s: float = 600.0
-    """The same for ingestion, precomputation and store checks."""
+    """From the first byte of a request to its end for ingestion and store checks; for
+    precomputation, of a stream to the first page and from page to page."""
     sse_keepalive_s: float = 15.0
     """A stream in which nothing has come for so long carries a comment: proxies and clients cut
     connections on which nothing moves."""
@@ -62,7 +70,10 @@ class IngressConfig:
             )
         for name in (
             "max_body_bytes",
+            "body_timeout_s",
             "request_timeout_s",
+            "token_timeout_s",
+            "stream_timeout_s",
             "ingest_timeout_s",
             "sse_keepalive_s",
             "max_queued_requests",
@@ -77,7 +88,6 @@ class IngressConfig:
                 raise ValueError(f"ingress.{name} is {getattr(self, name)!r}, must be {NAME_RULE}")
         if self.generator_name == self.reranker_name:
             raise ValueError("ingress.generator_name and reranker_name must differ")
-
         self._check_callers()
 
     def _check_callers(self) -> None:

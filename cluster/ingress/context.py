@@ -1,5 +1,6 @@
 """What every endpoint needs: settings, services, and the request's own id."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ from fastapi import Depends, Request
 
 from actors.messages import Document
 from cluster.config import HyperRagConfig
+from cluster.deadline import Limits
 from cluster.ingress.door import Keys
 from cluster.metrics.request import Instruments
 from cluster.pipeline import Pipeline
@@ -27,17 +29,23 @@ class Context:
     instruments: Instruments
     usage: Usage = field(default_factory=Usage)
     """Of the request that this is for."""
+    arrived: float = field(default_factory=time.monotonic)
+    """When its first byte was there."""
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.config.ingress, self.arrived)
 
     @property
     def pipeline(self) -> Pipeline:
-        timeout_s = self.config.ingress.request_timeout_s
-        return Pipeline(self.services, self.config.reranker.dense_weight, timeout_s, self.usage)
+        weight = self.config.reranker.dense_weight
+        return Pipeline(self.services, weight, self.limits, self.usage)
 
 
 def context(request: Request) -> Context:
     found: Any = request.app.state.context
     assert isinstance(found, Context)
-    return replace(found, usage=request.state.usage)
+    return replace(found, usage=request.state.usage, arrived=request.state.arrived)
 
 
 def request_id(request: Request) -> str:

@@ -10,7 +10,6 @@ from pydantic import Field
 from starlette.datastructures import FormData, UploadFile
 
 from actors.messages import Document
-from cluster.deadline import Deadline
 from cluster.errors import NotFoundError
 from cluster.ingress.auth import Tenant
 from cluster.ingress.context import Context, ContextDep
@@ -53,13 +52,14 @@ class NewDocuments(Body):
 
 @router.post("/v1/documents")
 async def add(request: Request, tenant: Tenant, context: ContextDep) -> dict[str, Any]:
-    deadline = Deadline(context.config.ingress.ingest_timeout_s)
+    deadline = context.limits.ingest()
     given, documents = await _read(request, context)
     collection = collection_of(given, context.config.ingress)
     if not documents:
         raise invalid("documents", "needs one document or more")
     corpus = context.services.corpus
-    result = await corpus.ingest(tenant, collection, documents, deadline.left_s())
+    ingested = corpus.ingest(tenant, collection, documents, deadline.left_s())
+    result = await deadline.bound(ingested, "ingestion")
     change = Change(tenant, collection, result.version, result.replaced, result.fused)
     reached = await spread(context.services, change, deadline)
     return {
@@ -83,9 +83,9 @@ async def listing(
     limit: int = Query(100, ge=1, le=1000),
 ) -> dict[str, Any]:
     name = collection_of(collection, context.config.ingress)
-    timeout_s = context.config.ingress.request_timeout_s
-    corpus = context.services.corpus
-    page = await corpus.list_documents(tenant, name, after, limit, timeout_s)
+    deadline, corpus = context.limits.request(), context.services.corpus
+    listed = corpus.list_documents(tenant, name, after, limit, deadline.left_s())
+    page = await deadline.bound(listed, "listing")
     return {"collection": name, **asdict(page)}
 
 
@@ -94,9 +94,10 @@ async def delete(
     document_id: str, tenant: Tenant, context: ContextDep, collection: str | None = None
 ) -> dict[str, Any]:
     name = collection_of(collection, context.config.ingress)
-    deadline = Deadline(context.config.ingress.ingest_timeout_s)
+    deadline = context.limits.ingest()
     corpus = context.services.corpus
-    result = await corpus.delete(tenant, name, [document_id], deadline.left_s())
+    deleted = corpus.delete(tenant, name, [document_id], deadline.left_s())
+    result = await deadline.bound(deleted, "deletion")
     if not result.deleted:
         raise NotFoundError("id", f"collection {name!r} has no document {document_id[:100]!r}")
     change = Change(tenant, name, result.version, result.removed, result.fused)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from time import perf_counter
 from uuid import uuid4
 
@@ -32,6 +33,7 @@ class Envelope:
         given = headers.get("x-request-id")
         valid = given is None or _ID.fullmatch(given)
         state = scope.setdefault("state", {})
+        state["arrived"] = time.monotonic()
         state["request_id"] = given if given and valid else uuid4().hex
         trace = state["trace"] = Trace.from_headers(headers.getlist("traceparent"))
         usage = state["usage"] = Usage()

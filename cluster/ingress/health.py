@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from typing import Any
 
+from fastapi import Request
 from starlette.responses import JSONResponse
 
 from actors.errors import ActorError
@@ -13,12 +14,17 @@ from cluster.ingress.auth import Admin, Tenant
 from cluster.ingress.context import ContextDep
 from cluster.ingress.errors import ApiError
 from cluster.ingress.json_body import json_router
+from cluster.ingress.probes import Shared
 from cluster.services import Deployment, Services, Status, StoreService
 from kvstore.types import STORE_TIERS
 
 router = json_router()
 
 PROBE_TIMEOUT_S = 5.0
+READY_FOR_S = 1.0
+"""How long an answer to `/readyz` is given again."""
+States = dict[str, list[Status] | str]
+"""By deployment: an entry per replica, or why there is none."""
 _STARTED = int(time.time())
 
 
@@ -29,9 +35,9 @@ async def alive() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def ready(context: ContextDep) -> JSONResponse:
-    """Every deployment answers."""
-    states = await ask_all(context.services)
+async def ready(request: Request) -> JSONResponse:
+    """Every deployment answers, or has within the last second."""
+    states = await _readiness(request).get()
     failed = {name: state for name, state in states.items() if isinstance(state, str)}
     if failed:
         reason = "; ".join(f"{name}: {state}" for name, state in failed.items())
@@ -65,8 +71,16 @@ async def status(admin: Admin, context: ContextDep) -> dict[str, Any]:
     }
 
 
-async def ask_all(services: Services) -> dict[str, list[Status] | str]:
-    """By deployment: an entry per replica, or why there is none."""
+def readiness(services: Services) -> Shared[States]:
+    return Shared(lambda: ask_all(services), READY_FOR_S)
+
+
+def _readiness(request: Request) -> Shared[States]:
+    found: Shared[States] = request.app.state.readiness
+    return found
+
+
+async def ask_all(services: Services) -> States:
     named = services.by_name()
     states = await asyncio.gather(*(_one(service) for service in named.values()))
     return dict(zip(named, states, strict=True))

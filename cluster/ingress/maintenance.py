@@ -54,6 +54,10 @@ class Page:
     report: CacheReport
 
 
+Step = Callable[[str | None, int, Deadline], Awaitable[Page]]
+"""What is done with so many passages from there on, by then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filling:
     """One call that goes over a collection."""
@@ -61,11 +65,10 @@ class Filling:
     context: Context
     tenant: str
     collection: str
-    deadline: Deadline
 
-    async def warm(self, after: str | None, limit: int) -> Page:
+    async def warm(self, after: str | None, limit: int, deadline: Deadline) -> Page:
         """Segments of passages, which the reranker computes."""
-        left_s = self.deadline.left_s
+        left_s = deadline.left_s
         corpus, reranker = self.context.services.corpus, self.context.services.reranker
         page = await corpus.passages(self.tenant, self.collection, after, limit, left_s())
         texts = tuple(passage.text for passage in page.passages)
@@ -74,10 +77,10 @@ class Filling:
             report = await reranker.precompute(PrecomputeRequest(self.tenant, texts, left_s()))
         return Page(len(texts), page.next_after, report)
 
-    async def fuse(self, after: str | None, limit: int) -> Page:
+    async def fuse(self, after: str | None, limit: int, deadline: Deadline) -> Page:
         """Fused segments, which the generator makes; searches name them from the next version
         on."""
-        left_s, services = self.deadline.left_s, self.context.services
+        left_s, services = deadline.left_s, self.context.services
         where, num = (self.tenant, self.collection), self.context.config.generator.fusion.neighbours
         page = await services.corpus.neighbourhoods(*where, after, limit, num, left_s())
         made = tuple(one for one in page.neighbourhoods if one.neighbours)
@@ -86,7 +89,7 @@ class Filling:
             report = await services.generator.fuse(FuseRequest(self.tenant, made, left_s()))
             result = await services.corpus.record(*where, made, left_s())
             change = Change(*where, result.version, (), result.replaced)
-            await spread(services, change, self.deadline)
+            await spread(services, change, deadline)
         return Page(len(page.neighbourhoods), page.next_after, report)
 
 
@@ -117,8 +120,9 @@ async def fuse(request: Request, tenant: Tenant, context: ContextDep) -> Respons
 async def check(request: Request, admin: Admin, context: ContextDep) -> dict[str, Any]:
     """Read every segment of the store and compare checksums; `repair` removes what is damaged."""
     body = await read_body(request, Check)
-    timeout_s = context.config.ingress.ingest_timeout_s
-    return await context.services.store.check(body.repair, timeout_s)
+    deadline = context.limits.ingest()
+    checked = context.services.store.check(body.repair, deadline.left_s())
+    return await deadline.bound(checked, "check")
 
 
 @router.post("/v1/drain")
@@ -126,14 +130,15 @@ async def drain(request: Request, admin: Admin, context: ContextDep) -> dict[str
     """A node gives its segments to the others before it is taken away: `/v1/status` says when it
     has."""
     body = await read_body(request, Drain)
-    await context.services.store.drain(body.node, context.config.ingress.request_timeout_s)
+    deadline = context.limits.request()
+    await deadline.bound(context.services.store.drain(body.node, deadline.left_s()), "drain")
     return {"node": body.node, "state": "draining"}
 
 
 def _filling(context: Context, tenant: str, body: Pages) -> Filling:
     ingress = context.config.ingress
     name = collection_of(body.collection, ingress)
-    return Filling(context, tenant, name, Deadline(ingress.ingest_timeout_s))
+    return Filling(context, tenant, name)
 
 
 async def _answer(
@@ -143,22 +148,23 @@ async def _answer(
     if body.stream:
         return await event_stream(events, filling.context)
     last: dict[str, Any] = {}
+    limits = filling.context.limits
     async for event in events:
         last = event
-        if filling.deadline.elapsed_s > filling.context.config.ingress.request_timeout_s:
+        if limits.ingest().elapsed_s > limits.config.request_timeout_s:
             break
     await events.aclose()
     return JSONResponse(last)
 
 
-async def _pages(
-    filling: Filling, body: Pages, step: Callable[[str | None, int], Awaitable[Page]]
-) -> AsyncGenerator[dict[str, Any]]:
+async def _pages(filling: Filling, body: Pages, step: Step) -> AsyncGenerator[dict[str, Any]]:
     """The sum so far, after every page."""
     after, num_passages, report = body.after, 0, CacheReport()
+    limits = filling.context.limits
+    deadline = limits.ingest()
     while True:
         size = min(PAGE_PASSAGES, (body.limit or num_passages + PAGE_PASSAGES) - num_passages)
-        page = await step(after, size)
+        page = await deadline.bound(step(after, size, deadline), "a page of passages")
         num_passages, after = num_passages + page.num_passages, page.next_after
         report += page.report
         yield {
@@ -170,3 +176,4 @@ async def _pages(
         }
         if after is None or (body.limit is not None and num_passages >= body.limit):
             return
+        deadline = limits.page() if body.stream else deadline

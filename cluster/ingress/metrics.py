@@ -11,9 +11,10 @@ from prometheus_client.registry import Collector
 from actors.errors import ActorError
 from cluster.errors import ReplicaLostError
 from cluster.ingress.auth import Tenant
-from cluster.ingress.context import Context, ContextDep
+from cluster.ingress.context import Context
 from cluster.ingress.health import PROBE_TIMEOUT_S, ask_all, ask_store
 from cluster.ingress.json_body import json_router
+from cluster.ingress.probes import Shared
 from cluster.metrics.families import gauge, tabulated
 from cluster.metrics.replicas import replica_families
 from cluster.metrics.request import merged
@@ -33,11 +34,17 @@ class Families(Collector):
 
 
 @router.get("/metrics")
-async def metrics(request: Request, tenant: Tenant, context: ContextDep) -> Response:
-    """Of every ingress replica, deployment and node. Totals of all tenants; nothing names one."""
+async def metrics(request: Request, tenant: Tenant) -> Response:
+    """Of every ingress replica, deployment and node. Totals of all tenants; nothing names one. Who
+    asks while another asks has the same answer."""
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-    families = await _families(context)
+    gathered: Shared[list[Metric]] = request.app.state.families
+    families = await gathered.get()
     return Response(encode(Families(families)), headers={"Content-Type": content_type})
+
+
+def gathering(context: Context) -> Shared[list[Metric]]:
+    return Shared(lambda: _families(context))
 
 
 async def _families(context: Context) -> list[Metric]:

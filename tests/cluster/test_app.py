@@ -22,9 +22,12 @@ def deployments(overrides: dict[str, Any]) -> dict[str, DeploymentSchema]:
 
 
 def test_who_is_replaced_waits_for_its_successor_and_ends_its_requests() -> None:
-    found = deployments({"ingress.request_timeout_s": 30.0, "ingress.ingest_timeout_s": 90.0})
+    limits = {"ingress.request_timeout_s": 30.0, "ingress.stream_timeout_s": 60.0}
+    found = deployments({**limits, "ingress.ingest_timeout_s": 90.0})
     assert found.keys() == ALL
     assert {d.graceful_shutdown_timeout_s for d in found.values()} == {90.0}
+    streaming = deployments({"ingress.stream_timeout_s": 900.0})
+    assert {d.graceful_shutdown_timeout_s for d in streaming.values()} == {900.0}
     surge = {name: d.max_surge_percent for name, d in found.items()}
     assert surge == {name: 0 if name == "CorpusService" else 100 for name in ALL}
 

@@ -21,7 +21,9 @@ from actors.messages import (
     SearchRequest,
     SearchResult,
 )
+from cluster.deadline import Limits
 from cluster.errors import NotFoundError, ReplicaLostError
+from cluster.ingress.config import IngressConfig
 from cluster.outcome import order
 from cluster.pipeline import Pipeline
 from cluster.query import Answer, Query, Retrieval
@@ -78,7 +80,8 @@ class Slow:
 
 
 async def run(services: Services, timeout_s: float = 10.0, query: Query = QUERY) -> Answer:
-    events = [event async for event in Pipeline(services, 1.5, timeout_s).answer(query)]
+    limits = Limits(IngressConfig(request_timeout_s=timeout_s))
+    events = [event async for event in Pipeline(services, 1.5, limits).answer(query)]
     assert isinstance(events[-1], Answer)
     return events[-1]
 
