@@ -18,6 +18,9 @@ class ArrowPlace(Place):
         self._fs, self._base = fs, base
         self.renames = fs.type_name in ("local", "hdfs")
 
+    def identity(self) -> object:
+        return self._base
+
     def write(self, path: str, parts: Sequence[bytes | memoryview]) -> None:
         with self._errors():
             self._make(path.rpartition("/")[0])

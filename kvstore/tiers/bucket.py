@@ -11,10 +11,14 @@ from the key, and the few names in it are one request: that says whether an obje
 stores that write one key at the same moment leave two objects, each whole and its writer's.
 
 Names of any other form, here or in `tmp` and `quarantine`, are left alone, and a base that is
-neither empty nor marked is not used at all. Where a rename is atomic (local, NFS, HDFS) an object
-is written in `tmp` and moved; an object store shows an object when its upload is complete. Local
-and NFS files are synced before they get their names; HDFS promises no more than a closed file. What
-is lost or torn all the same fails the reader's checksums: a miss.
+neither empty nor marked is not used at all. The mark is the oldest object, the first that a
+lifecycle by age takes, and goes where somebody empties the bucket: it is looked for now and then,
+and made again where nothing but folders of ours is left.
+
+Where a rename is atomic (local, NFS, HDFS) an object is written in `tmp` and moved; an object store
+shows an object when its upload is complete. Local and NFS files are synced before they get their
+names; HDFS promises no more than a closed file. What is lost or torn all the same fails the
+reader's checksums: a miss.
 """
 
 import errno
@@ -33,6 +37,8 @@ from kvstore.tiers.store_folder import MARK
 from kvstore.types import SegmentKey, TierName
 
 MAX_ASIDE = 8
+LOOK_S = 60.0
+"""How often it is looked whether the mark is still there."""
 LEFTOVER_S = 3600.0
 """A file in `tmp` of this age has no writer any more."""
 IN_OTHER_USE = (
@@ -41,6 +47,7 @@ IN_OTHER_USE = (
 )
 _MARK_TEXT = b"Stores of HyperRAG keep KV segments here, and delete them.\n"
 _FOLDER = re.compile(r"[0-9a-f]{2}")
+_BELOW = re.compile(r"[0-9a-f]{2}|tmp|quarantine")
 _TEMPORARY = re.compile(r"[0-9a-f]{16}\.[0-9a-f]{16}")
 
 
@@ -54,17 +61,24 @@ class Bucket(Medium):
         self._place = place
         self._seal = seal
         self._codec = codec
-        self._claimed = False
+        self._claimed: object = None  # the base that was
+        self._look_again_at = 0.0
         self._aside_bytes = 0
 
     def claim(self) -> bool:
-        """Mark the base as ours, once; False when it is neither empty nor marked."""
-        if self._claimed:
+        """Mark the base as ours; False when it is neither empty nor marked. What was marked is
+        looked at again when another base is in its place, and now and then."""
+        base = self._place.identity()
+        if base is not None and base == self._claimed and time.monotonic() < self._look_again_at:
             return True
-        if not self._place.exists(MARK) and self._place.is_empty():
+        self._claimed = None
+        if not self._place.exists(MARK) and (self._place.is_empty() or self._lost_its_mark()):
             self._place.mark(MARK, _MARK_TEXT)
-        self._claimed = self._place.exists(MARK)  # others may have marked it between the two looks
-        return self._claimed
+        if not self._place.exists(MARK):  # others may have marked it between the two looks
+            return False
+        self._claimed = self._place.identity()
+        self._look_again_at = time.monotonic() + LOOK_S
+        return True
 
     def takes(self, label: Label) -> bool:
         try:
@@ -147,6 +161,14 @@ class Bucket(Medium):
         """Raises OSError where nothing of ours may be."""
         if not self.claim():
             raise OSError(errno.EPERM, IN_OTHER_USE)
+
+    def _lost_its_mark(self) -> bool:
+        """Whether there are objects of stores, and beside their folders nothing else."""
+        folders = self._place.folders()
+        if self._place.files("") or not all(map(_BELOW.fullmatch, folders)):
+            return False
+        found = (self._place.files(folder, with_folders=True) for folder in folders)
+        return any(_listed(each) for files in found for each in files)
 
     def _find(self, key: SegmentKey, seal: bytes) -> Listed | None:
         found = self._place.files(_folder_of(key))

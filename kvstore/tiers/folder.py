@@ -18,6 +18,7 @@ direct I/O in any size of request (the kernel reads ahead while a layer is verif
 import errno
 import logging
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -105,10 +106,11 @@ class Folder(Medium):
         return self._folders.settled
 
     def strays(self) -> Iterator[str]:
-        for pattern in ("tmp/*", "?/?/*"):
+        for pattern in ("tmp/*", "quarantine/*", "?/?/*"):
             for path in self._folder.glob(pattern):
                 if path.parent.name == "tmp" or not self._is_ours(path):
                     yield str(path.relative_to(self._folder))
+        yield from (name for name in os.listdir(self._folder) if not _BESIDE.fullmatch(name))
 
     def delete(self, name: str) -> None:
         """Raises PermissionError for what is no file of the store."""
@@ -215,6 +217,10 @@ class Folder(Medium):
 
     def _is_ours(self, path: Path) -> bool:
         return segment_files.has_own_name(path.name) and bool(segment_files.own_facts(str(path)))
+
+
+_BESIDE = re.compile(r"[A-Z-]+(\.[a-z]+)?|tmp|quarantine|[0-9a-f]")
+"""What is in the folder itself: files of the store, in capitals, and folders."""
 
 
 class _File(Source):

@@ -28,6 +28,13 @@ class LocalPlace(Place):
         self._base = base
         self._lasting: set[str] = set()  # folders whose names this process has synced
 
+    def identity(self) -> object:
+        try:
+            found = os.stat(self._base)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
+
     def write(self, path: str, parts: Sequence[bytes | memoryview]) -> None:
         folder, name = os.path.split(path)
         self._make(folder)

@@ -30,6 +30,10 @@ class Place(ABC):
     not, an object shows when all of it has been written."""
 
     @abstractmethod
+    def identity(self) -> object:
+        """Which base it is: another value when another one has its name. None: there is none."""
+
+    @abstractmethod
     def write(self, path: str, parts: Sequence[bytes | memoryview]) -> None:
         """A new file. Where files are renamed its name need not last, and what fails may leave a
         part."""

@@ -162,6 +162,6 @@ try:
 except FileNotFoundError:
     print("refused")
 """
-    assert run_as(uid, shared, code) == "[] 0 2\nrefused\n"
+    assert run_as(uid, shared, code) == "[] 0 3\nrefused\n"
     assert [path.read_bytes() for path in planted] == [data] * 3
     assert (shared / "ssd").stat().st_mode & 0o777 == 0o700

@@ -101,17 +101,20 @@ def test_a_damaged_file_is_named_and_mended(
 
 def test_a_strangers_file_is_named_and_left_alone(filled: KVStore, config: StoreConfig) -> None:
     below = file_of(config, VICTIM).parent
-    strangers = [Path(config.ssd_dir) / "tmp" / "download.part", below / "thesis.segment"]
+    top = Path(config.ssd_dir)
+    strangers = [top / "tmp" / "download.part", below / "thesis.segment", top / "notes.txt"]
+    strangers.append(top / "quarantine" / "foo")
+    (top / "more").mkdir()
     link = below / file_of(config, VICTIM).name.replace(".segment", "0.segment")
     for stranger in strangers:
         stranger.write_bytes(b"mine")
     link.symlink_to(strangers[0])
     for repair in (False, True, False):
         report = filled.check(repair)
-        assert len(report.problems) == 3 and report.repaired == 0
-        for path in (*strangers, link):
+        assert len(report.problems) == 6 and report.repaired == 0
+        for path in (*strangers, link, top / "more"):
             assert any(path.name in line for line in report.problems)
-    assert [path.read_bytes() for path in (*strangers, link)] == [b"mine"] * 3
+    assert [path.read_bytes() for path in (*strangers, link)] == [b"mine"] * 5
 
 
 def test_swapped_files_are_both_named_and_mended(filled: KVStore, config: StoreConfig) -> None:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from kvstore.tiers.store_folder import MARK
 from tests.kvstore.media import object_of, read_all, read_object, write
 from tests.kvstore.segments import chain_of, passage
 
-SPEC = chain_of(passage(1))[0]
+SPEC, OTHER = chain_of(passage(1))[0], chain_of(passage(2))[0]
 
 
 @pytest.fixture
@@ -190,6 +191,68 @@ def test_a_marked_base_stays_ours(bucket: Bucket, folder: Path) -> None:
     (folder / "notes.txt").write_text("of somebody")
     again = Bucket(connect(folder.as_uri(), 5.0))
     assert read_object(again, write(again, SPEC)) == object_of(SPEC)
+
+
+@pytest.mark.parametrize("kept", ["objects", "nothing", "no folder"])
+def test_a_mark_that_was_taken_is_made_again(
+    bucket: Bucket, folder: Path, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    """A lifecycle takes what is oldest, and somebody may empty the bucket."""
+    write(bucket, SPEC)
+    (folder / MARK).unlink()
+    if kept != "objects":
+        shutil.rmtree(folder)
+    if kept == "nothing":
+        folder.mkdir()
+    write(bucket, OTHER)
+    assert (folder / MARK).exists() or kept != "no folder", "where nothing is, a mark is the first"
+    monkeypatch.setattr(bucket, "_look_again_at", 0.0)  # a minute later
+    write(bucket, OTHER)
+    assert (folder / MARK).exists()
+
+
+def test_a_store_starts_on_objects_whose_mark_was_taken(bucket: Bucket, folder: Path) -> None:
+    write(bucket, SPEC)
+    (folder / MARK).unlink()
+    (folder / "quarantine").mkdir()
+    assert Bucket(connect(folder.as_uri(), 5.0)).claim() and (folder / MARK).exists()
+
+
+@pytest.mark.parametrize("beside", ["notes.txt", "more/a", "tmp2/a"])
+def test_but_not_where_something_else_is_beside_them(
+    bucket: Bucket, folder: Path, beside: str
+) -> None:
+    write(bucket, SPEC)
+    (folder / MARK).unlink()
+    (folder / beside).parent.mkdir(exist_ok=True)
+    (folder / beside).write_text("of somebody")
+    assert not Bucket(connect(folder.as_uri(), 5.0)).claim() and not (folder / MARK).exists()
+
+
+def test_folders_that_are_named_as_ours_and_hold_no_object_are_somebodys(
+    bucket: Bucket, folder: Path
+) -> None:
+    """As those of Git's objects are."""
+    (folder / "ab/cd").mkdir(parents=True)
+    (folder / "ab/cd/4f").write_text("of somebody")
+    assert not bucket.claim() and files_in(folder) == {"ab/cd/4f"}
+
+
+def test_a_base_that_became_another_is_not_written_to(
+    bucket: Bucket, folder: Path, tmp_path: Path
+) -> None:
+    write(bucket, SPEC)
+    (tmp_path / "of somebody").mkdir()
+    (tmp_path / "of somebody/thesis").write_text("x")
+    folder.rename(tmp_path / "aside")
+    folder.symlink_to(tmp_path / "of somebody")
+    for call in (lambda: write(bucket, OTHER), lambda: bucket.find(SPEC.key)):
+        with pytest.raises(OSError, match="neither empty nor marked"):
+            call()
+    assert files_in(tmp_path / "of somebody") == {"thesis"}
+    folder.unlink()
+    (tmp_path / "aside").rename(folder)
+    assert read_object(bucket, write(bucket, OTHER)) == object_of(OTHER)
 
 
 def test_stores_that_begin_at_once_all_claim_an_empty_base(folder: Path) -> None:
