@@ -2,7 +2,7 @@
 
 from actors.messages import Document
 from hyperrag.client import Client
-from hyperrag.errors import HyperRagError, UnreachableError
+from hyperrag.errors import HyperRagError, SettingError, UnreachableError
 from hyperrag.results import Answer, CacheReport, Candidates, IngestReport, Ranking, Source
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "HyperRagError",
     "IngestReport",
     "Ranking",
+    "SettingError",
     "Source",
     "UnreachableError",
 ]

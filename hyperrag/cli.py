@@ -28,7 +28,7 @@ from hyperrag.commands import (
 )
 from hyperrag.commands.output import errors
 from hyperrag.commands.session import Session
-from hyperrag.errors import HyperRagError, UnreachableError
+from hyperrag.errors import HyperRagError, SettingError, UnreachableError
 
 FAILED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
 
@@ -92,7 +92,7 @@ def main() -> None:
         app()
     except (UnreachableError, NoClusterError) as error:
         _fail(error, UNREACHABLE)
-    except (ConfigError, RequestError) as error:
+    except (ConfigError, RequestError, SettingError) as error:
         _fail(error, USAGE)
     except (HyperRagError, ClusterError, ActorError, OSError) as error:
         _fail(error, FAILED)

@@ -30,7 +30,10 @@ BATCH_BYTES = 4 * 2**20  # 4 MiB of text in one request
 
 class Client:
     """Talks to a running HyperRAG service. Thread-safe. Every method raises HyperRagError, with
-    the field that was wrong where one was, and its UnreachableError when nothing answers."""
+    the field that was wrong where one was, and its UnreachableError when nothing answers.
+
+    Proxy and certificate variables of the environment hold, but not for this machine, which is
+    reached directly; SettingError names the one that is wrong."""
 
     def __init__(self, base_url: str, api_key: str | None = None, timeout_s: float = 120) -> None:
         self._transport = Transport(base_url, api_key, timeout_s)

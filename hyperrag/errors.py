@@ -1,6 +1,7 @@
 """What the client raises.
 
 HyperRagError           the service refused or failed: `status`, `message`, `param`
+├── SettingError        a variable of the environment that the connection needs is wrong
 └── UnreachableError    nothing answered at the URL, or the connection broke; `status` is None
 """
 
@@ -16,6 +17,10 @@ class HyperRagError(Exception):
         about = f"{self.param}: " if self.param and self.param not in self.message else ""
         code = f" (HTTP {self.status})" if self.status else ""
         return f"{about}{self.message}{code}"
+
+
+class SettingError(HyperRagError):
+    pass
 
 
 class UnreachableError(HyperRagError):

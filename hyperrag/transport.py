@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from hyperrag.connection import connect
 from hyperrag.errors import HyperRagError, UnreachableError
 from hyperrag.sse import event_data
 
@@ -21,7 +22,7 @@ class Transport:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, 5.0))
         self.base_url = base_url.rstrip("/")
-        self._http = httpx.Client(base_url=self.base_url, headers=headers, timeout=timeout)
+        self._http, self._proxy = connect(self.base_url, headers, timeout)
 
     def close(self) -> None:
         self._http.close()
@@ -52,11 +53,16 @@ class Transport:
         try:
             yield
         except httpx.TimeoutException as error:
-            raise UnreachableError(f"{self.base_url} did not answer in time") from error
+            raise UnreachableError(f"{self._where} did not answer in time") from error
         except httpx.InvalidURL as error:
             raise UnreachableError(f"{self.base_url} is not a URL: {error}") from error
         except httpx.TransportError as error:
-            raise UnreachableError(f"{self.base_url} cannot be reached: {error}") from error
+            raise UnreachableError(f"{self._where} cannot be reached: {error}") from error
+
+    @property
+    def _where(self) -> str:
+        way = f", through the proxy {self._proxy}," if self._proxy else ""
+        return self.base_url + way
 
 
 def _event(data: bytes) -> Json:

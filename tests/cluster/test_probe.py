@@ -33,6 +33,12 @@ def test_it_succeeds_when_all_of_them_answer(url: str) -> None:
     assert main([f"{url}/a", f"{url}/b"]) == 0
 
 
+def test_no_proxy_of_the_environment_is_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert main([url]) == 0
+
+
 def test_it_says_which_one_does_not(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"{url}/a", f"{url}/busy"]) == 1
     assert f"{url}/busy: HTTP Error 503" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,9 +53,11 @@ def _options(command: Any, path: str) -> list[tuple[str, str]]:
     return found
 
 
-def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hyperrag", *arguments]
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=60, env={**os.environ, **env}
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,6 +148,19 @@ def test_check_fails_when_the_books_do_not_balance(service: Service, ok: bool, s
     problems = [] if ok else [{"segment": "k", "reason": "checksum"}]
     service.script.reply("POST /v1/check", {"ok": ok, "problems": problems})
     assert run("--url", service.url, "check").returncode == status
+
+
+def test_no_variable_keeps_a_command_from_this_machine(service: Service) -> None:
+    service.script.reply("GET /v1/status", {"deployments": [{"name": "generator", "replicas": 1}]})
+    wrong = {"HTTP_PROXY": "http://127.0.0.1:9", "all_proxy": "foo://[", "SSL_CERT_FILE": "/none"}
+    done = run("--url", service.url, "status", **wrong)
+    assert done.returncode == 0 and "generator" in done.stdout, done.stderr
+
+
+def test_a_wrong_variable_is_one_line_that_names_it() -> None:
+    done = run("--url", "https://rag.example", "status", SSL_CERT_FILE="/none")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and "SSL_CERT_FILE is '/none'" in done.stderr
 
 
 def test_the_key_is_read_from_its_file(service: Service, tmp_path: Path) -> None:
