@@ -22,6 +22,8 @@ BROAD_EXCEPT_ALLOWED = {
 ENVIRONMENT_USERS = {
     "cluster/config.py": "the one reader",
     "cluster/local.py": "marks the processes that it starts",
+    "hyperrag/connection.py": "names the proxy or certificate variable that is wrong",
+    "hyperrag/shadowing.py": "takes the working directory off its children's path",
 }
 
 
