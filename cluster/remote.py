@@ -138,6 +138,9 @@ class RemoteCorpus(Remote):
         call = self.call("delete", tenant, collection, ids, timeout_s=timeout_s)
         return cast(DeleteResult, await call)
 
+    async def collections(self, tenant: str, timeout_s: float) -> list[str]:
+        return cast("list[str]", await self.call("collections", tenant, timeout_s=timeout_s))
+
     async def list_documents(
         self, tenant: str, collection: str, after: str | None, limit: int, timeout_s: float
     ) -> DocumentPage:

@@ -67,6 +67,10 @@ class CorpusService(Deployment, Protocol):
         self, tenant: str, collection: str, ids: list[str], timeout_s: float
     ) -> DeleteResult: ...
 
+    async def collections(self, tenant: str, timeout_s: float) -> list[str]:
+        """Names of those that have documents."""
+        ...
+
     async def list_documents(
         self, tenant: str, collection: str, after: str | None, limit: int, timeout_s: float
     ) -> DocumentPage: ...

@@ -11,23 +11,39 @@ from cluster.ingress import (
     health,
     maintenance,
     metrics,
+    models,
     rag,
     rerank,
+    score,
 )
 from cluster.ingress.context import Context
 from cluster.ingress.cors import Cors
 from cluster.ingress.door import Door
 from cluster.ingress.envelope import Envelope, JsonErrors
+from cluster.ingress.lenient import Lenient
 from cluster.ingress.limits import Admission, BodyLimit
+
+PARTS = (
+    chat,
+    completions,
+    rag,
+    rerank,
+    score,
+    models,
+    documents,
+    health,
+    maintenance,
+    metrics,
+)
 
 
 def create_app(context: Context, echo_request_id: bool = True) -> ASGIApp:
     """`echo_request_id`: answer with X-Request-Id; Serve's proxy does that by itself."""
-    app = FastAPI(title="HyperRAG")
+    app = FastAPI(title="HyperRAG", redirect_slashes=False)
     app.state.context = context
     app.state.readiness = health.readiness(context.services)
     app.state.families = metrics.gathering(context)
-    for part in (chat, completions, rag, rerank, documents, health, maintenance, metrics):
+    for part in PARTS:
         app.include_router(part.router)
     errors.install(app)
     ingress = context.config.ingress
@@ -35,4 +51,4 @@ def create_app(context: Context, echo_request_id: bool = True) -> ASGIApp:
     answering: ASGIApp = JsonErrors(Door(limited, ingress, context.keys))
     if ingress.cors_origins:
         answering = Cors(answering, ingress)
-    return Envelope(answering, context.instruments, echo_request_id)
+    return Envelope(Lenient(answering), context.instruments, echo_request_id)

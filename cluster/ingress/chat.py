@@ -14,10 +14,10 @@ from cluster.ingress.config import IngressConfig
 from cluster.ingress.context import ContextDep, RequestId
 from cluster.ingress.errors import invalid
 from cluster.ingress.json_body import json_router
+from cluster.ingress.models import generator_of
 from cluster.ingress.openai import Form, OpenAiBody, respond
 from cluster.ingress.schemas import (
     ChatTemplateKwargs,
-    check_model,
     check_prompt,
     retrieval_of,
 )
@@ -57,17 +57,16 @@ async def chat(
     body: ChatBody, tenant: Tenant, context: ContextDep, request_id: RequestId
 ) -> Response:
     config = context.config
-    model = check_model(body.model, config.ingress.generator_name)
+    model = generator_of(body.model, config.ingress)
+    options = model.options(body.hyperrag)
     said = _conversation(body.messages)
     num_left_out = _num_left_out(said, config.ingress)
     kept = said.without(num_left_out)
     sampling = body.sampling(config.generator, body.max_completion_tokens)
     retrieval = None
-    if body.hyperrag.retrieve:
+    if options.retrieve:
         param = "messages"
-        retrieval = retrieval_of(
-            body.hyperrag, said.question, param, config.retrieval, config.ingress
-        )
+        retrieval = retrieval_of(options, said.question, param, config.retrieval, config.ingress)
     query = Query(
         request_id,
         tenant,
@@ -77,7 +76,7 @@ async def chat(
         chat_template_kwargs=body.chat_template_kwargs,
         num_left_out=said.num_messages(num_left_out),
     )
-    return await respond(context, query, body, model, FORM)
+    return await respond(context, query, body, model.name, FORM)
 
 
 def _conversation(messages: Sequence[ChatMessage]) -> Conversation:

@@ -9,8 +9,9 @@ from cluster.ingress.auth import Tenant
 from cluster.ingress.context import ContextDep, RequestId
 from cluster.ingress.errors import invalid
 from cluster.ingress.json_body import json_router
+from cluster.ingress.models import generator_of
 from cluster.ingress.openai import Form, OpenAiBody, respond
-from cluster.ingress.schemas import Text, check_model, check_prompt, retrieval_of
+from cluster.ingress.schemas import Text, check_prompt, retrieval_of
 from cluster.query import Query
 
 router = json_router()
@@ -32,17 +33,17 @@ async def complete(
     body: CompletionBody, tenant: Tenant, context: ContextDep, request_id: RequestId
 ) -> Response:
     config = context.config
-    model = check_model(body.model, config.ingress.generator_name)
+    model = generator_of(body.model, config.ingress)
+    options = model.options(body.hyperrag)
     prompt = _prompt(body.prompt)
     check_prompt(len(prompt), "prompt", config.ingress)
     sampling = body.sampling(config.generator)
-    if body.hyperrag.retrieve:
-        options = body.hyperrag
+    if options.retrieve:
         retrieval = retrieval_of(options, prompt, "prompt", config.retrieval, config.ingress)
         query = Query(request_id, tenant, retrieval, (Message("user", prompt),), sampling)
     else:
         query = Query(request_id, tenant, None, (), sampling, raw_prompt=prompt)
-    return await respond(context, query, body, model, FORM)
+    return await respond(context, query, body, model.name, FORM)
 
 
 def _prompt(prompt: str | list[str]) -> str:

@@ -1,7 +1,7 @@
 """Settings of the HTTP ingress."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_RULE = "1 to 64 letters, digits, '.', '_' or '-', the first a letter or digit"
@@ -54,9 +54,13 @@ class IngressConfig:
     """Longest prompt before it is tokenized. A longer conversation loses its oldest exchanges."""
     default_collection: str = "default"
     generator_name: str = "hyperrag"
-    """The `model` of chat, completions and questions."""
+    """The `model` of chat, completions and questions; with `-plain` behind it without retrieval,
+    with `@COLLECTION` from that collection."""
     reranker_name: str = "hyperrag-reranker"
     """The `model` of reranking."""
+    model_aliases: dict[str, str] = field(default_factory=dict)
+    """Other names of these, such as `{rerank-v3.5: hyperrag-reranker}`; `*` in one stands for any
+    characters. What clients insist on, or cannot be told to change."""
     num_replicas: int = 1
 
     def __post_init__(self) -> None:
@@ -86,9 +90,21 @@ class IngressConfig:
         for name in ("default_collection", "generator_name", "reranker_name"):
             if not NAME.fullmatch(getattr(self, name)):
                 raise ValueError(f"ingress.{name} is {getattr(self, name)!r}, must be {NAME_RULE}")
-        if self.generator_name == self.reranker_name:
+        if self.reranker_name in (self.generator_name, self.plain_name):
             raise ValueError("ingress.generator_name and reranker_name must differ")
+        self._check_aliases()
         self._check_callers()
+
+    def _check_aliases(self) -> None:
+        served = (self.generator_name, self.plain_name, self.reranker_name)
+        for alias, target in self.model_aliases.items():
+            if not (target in served or target.startswith(f"{self.generator_name}@")):
+                raise ValueError(
+                    f"ingress.model_aliases has {target!r} for {alias!r}; allowed: "
+                    f"{', '.join(served)} or {self.generator_name}@COLLECTION"
+                )
+            if alias in served:
+                raise ValueError(f"ingress.model_aliases has {alias!r}, a model's own name")
 
     def _check_callers(self) -> None:
         for origin in self.cors_origins:
@@ -111,6 +127,11 @@ class IngressConfig:
         if "*" in self.allowed_hosts or (open_to_any and not self.allowed_hosts):
             return ()
         return (*LOOPBACK, *self.allowed_hosts)
+
+    @property
+    def plain_name(self) -> str:
+        """The `model` of answers without retrieval."""
+        return f"{self.generator_name}-plain"
 
     @property
     def on_loopback(self) -> bool:

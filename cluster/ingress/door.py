@@ -14,7 +14,7 @@ from cluster.ingress.config import IngressConfig
 from cluster.ingress.errors import ApiError
 from cluster.ingress.keys import Caller
 
-OPEN = ("/healthz", "/readyz")
+OPEN = ("/health", "/healthz", "/readyz")
 """Paths that need no key: they say nothing but whether the service is there."""
 UPLOADS = "/v1/documents"
 """The path that takes files too."""

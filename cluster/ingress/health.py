@@ -1,8 +1,8 @@
-"""Probes, models, and the state of the whole."""
+"""Probes, the version, and the state of the whole."""
 
 import asyncio
-import time
 from collections import Counter
+from importlib.metadata import version as installed_version
 from typing import Any
 
 from fastapi import Request
@@ -25,7 +25,6 @@ READY_FOR_S = 1.0
 """How long an answer to `/readyz` is given again."""
 States = dict[str, list[Status] | str]
 """By deployment: an entry per replica, or why there is none."""
-_STARTED = int(time.time())
 
 
 @router.get("/healthz")
@@ -34,6 +33,7 @@ async def alive() -> dict[str, str]:
     return {"status": "ok"}
 
 
+@router.get("/health")
 @router.get("/readyz")
 async def ready(request: Request) -> JSONResponse:
     """Every deployment answers, or has within the last second."""
@@ -45,12 +45,9 @@ async def ready(request: Request) -> JSONResponse:
     return JSONResponse({"status": "ready", "deployments": dict.fromkeys(states, "ok")})
 
 
-@router.get("/v1/models")
-async def models(tenant: Tenant, context: ContextDep) -> dict[str, Any]:
-    ingress = context.config.ingress
-    head = {"object": "model", "created": _STARTED, "owned_by": "hyperrag"}
-    names = (ingress.generator_name, ingress.reranker_name)
-    return {"object": "list", "data": [{"id": name, **head} for name in names]}
+@router.get("/version")
+async def version(tenant: Tenant) -> dict[str, str]:
+    return {"version": installed_version("hyperrag")}
 
 
 @router.get("/v1/status")

@@ -10,7 +10,7 @@ from cluster.ingress.config import IngressConfig
 from cluster.ingress.door import UPLOADS
 from cluster.ingress.errors import ApiError
 
-PROBES = ("/healthz", "/readyz", "/metrics")
+PROBES = ("/health", "/healthz", "/readyz", "/metrics")
 """Paths that are answered however many requests are in progress, and take none of their slots."""
 
 

@@ -8,6 +8,7 @@ tokens given the document, or with another scoring rule that of a yes; with `raw
 logarithm, or their logit. A document longer than a passage has the score of its best passage.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import exp, tanh
 from typing import Annotated, Any
@@ -21,9 +22,9 @@ from cluster.ingress.auth import Tenant
 from cluster.ingress.context import Context, ContextDep, RequestId
 from cluster.ingress.errors import invalid
 from cluster.ingress.json_body import json_router
+from cluster.ingress.models import reranker_of
 from cluster.ingress.render import truncated_json
 from cluster.ingress.rerank_body import RerankBody, Sent
-from cluster.ingress.schemas import check_model
 from cluster.query import Truncated
 
 router = json_router()
@@ -50,18 +51,23 @@ class Reranker:
     async def rank(self, body: RerankBody, raw_scores: bool = False) -> Ranking:
         """Raises ApiError, and the errors of `actors.errors`."""
         config = self.context.config
-        model = check_model(body.model, config.ingress.reranker_name, config.ingress.generator_name)
+        model = reranker_of(body.model, config.ingress)
         texts, most = body.to_rank(config.reranker.max_candidates), body.num_results
-        limit = config.ingress.max_question_chars
-        if len(body.query) > limit:
-            raise invalid("query", f"has {len(body.query)} characters, at most {limit} are allowed")
-        result = await self.context.pipeline.rerank(
-            self.request_id, self.tenant, body.query, texts, body.max_tokens_per_doc
-        )
+        result = await self.score(body.query, texts, body.max_tokens_per_doc)
         ranked = sorted(enumerate(result.log_likelihoods), key=lambda pair: -pair[1])[:most]
         raw = raw_scores or body.raw_scores
         scored = [(i, score if raw else relevance(score, result.scale)) for i, score in ranked]
         return Ranking(model, scored, result)
+
+    async def score(
+        self, query: str, texts: Sequence[str], max_document_tokens: int | None
+    ) -> RerankResult:
+        limit = self.context.config.ingress.max_question_chars
+        if len(query) > limit:
+            raise invalid("query", f"has {len(query)} characters, at most {limit} are allowed")
+        return await self.context.pipeline.rerank(
+            self.request_id, self.tenant, query, texts, max_document_tokens
+        )
 
 
 def _reranker(tenant: Tenant, context: ContextDep, request_id: RequestId) -> Reranker:

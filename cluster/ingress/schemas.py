@@ -19,7 +19,7 @@ from actors.engine.template_options import MAX_OPTIONS, problem
 from actors.messages import Sampling, TemplateKwargs
 from actors.retrieval.config import RetrievalConfig
 from cluster.ingress.config import NAME, NAME_RULE, IngressConfig
-from cluster.ingress.errors import ApiError, invalid, too_long
+from cluster.ingress.errors import invalid, too_long
 from cluster.query import Retrieval
 
 
@@ -186,11 +186,3 @@ def check_prompt(chars: int, param: str, ingress: IngressConfig) -> None:
         raise too_long(
             param, f"has {chars} characters, at most {ingress.max_prompt_chars} are allowed"
         )
-
-
-def check_model(model: str | None, *served: str) -> str:
-    """The model's name; the first one served when none is given."""
-    if model is not None and model not in served:
-        message = f"model: {model[:100]!r} is not served; allowed: {', '.join(served)}"
-        raise ApiError(404, message, "model", "model_not_found")
-    return model or served[0]

@@ -84,6 +84,10 @@ class Files:
         new.write_text(json.dumps({"version": version, "documents": documents}))
         new.replace(path)  # who reads meanwhile sees all of it or none
 
+    def collections(self, tenant: str) -> list[str]:
+        names = [path.name.split(".")[1] for path in self._folder.glob(f"{tenant}.*.json")]
+        return sorted(name for name in names if self.read(tenant, name)[1])
+
     def _path(self, tenant: str, collection: str) -> Path:
         return self._folder / f"{tenant}.{collection}.json"
 
@@ -153,6 +157,9 @@ class FileCorpus:
         ids = sorted(i for i in kept if after is None or i > after)
         infos = tuple(DocumentInfo(i, len(kept[i]), 1, {}) for i in ids[:limit])
         return DocumentPage(version, len(kept), infos, ids[limit - 1] if ids[limit:] else None)
+
+    async def collections(self, tenant: str) -> list[str]:
+        return self._files.collections(tenant)
 
     async def passages(self, tenant: str, collection: str, after: str | None, limit: int) -> Page:
         _, kept = self._files.read(tenant, collection)

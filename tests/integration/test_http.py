@@ -349,6 +349,25 @@ def test_malformed_json_is_a_json_error(http: httpx.Client, content: bytes) -> N
     assert done.json()["error"]["message"]
 
 
+def test_models_are_named_by_what_they_do(http: httpx.Client, facts: str) -> None:
+    listed = {one["id"]: one["type"] for one in http.get("/v1/models/").json()["data"]}
+    assert listed["hyperrag-reranker"] == "rerank" and f"hyperrag@{facts}" in listed
+    asked = {"messages": [{"role": "user", "content": QUESTIONS["tea"]}], "max_tokens": 2}
+    for model, best in ((f"hyperrag@{facts}", ["tea"]), ("hyperrag-plain", [])):
+        answer = http.post("/v1/chat/completions", json={**asked, "model": model}).json()
+        assert [s["document_id"] for s in answer["hyperrag"]["sources"][:1]] == best
+        assert http.head(f"/v1/models/{model}").status_code == 200
+    assert http.head("/health").status_code == http.get("/version").status_code == 200
+
+
+def test_scores_are_those_of_reranking(http: httpx.Client) -> None:
+    texts = ["Whales breathe air.", "Ida Feld built the bridge."]
+    query = "Who built the bridge?"
+    scored = http.post("/v1/score", json={"text_1": query, "text_2": texts}).json()["data"]
+    ranked = http.post("/v1/rerank", json={"query": query, "documents": texts}).json()["results"]
+    assert [scored[r["index"]]["score"] for r in ranked] == [r["relevance_score"] for r in ranked]
+
+
 def test_one_reader_of_json(http: httpx.Client, facts: str) -> None:
     asked = json.dumps({"question": QUESTIONS["tea"], "collection": facts, "max_tokens": 2})
     kind = {"Content-Type": "application/json"}

@@ -79,7 +79,12 @@ async def test_without_usage_the_chunk_with_the_reason_is_last(filled: httpx.Asy
 
 
 async def test_the_models_are_listed(sdk: openai.AsyncOpenAI) -> None:
-    assert [model.id async for model in sdk.models.list()] == ["hyperrag", "hyperrag-reranker"]
+    assert [model.id async for model in sdk.models.list()] == [
+        "hyperrag",
+        "hyperrag-plain",
+        "hyperrag-reranker",
+        "hyperrag@default",
+    ]
 
 
 async def test_an_unknown_model_is_a_404_with_the_names(sdk: openai.AsyncOpenAI) -> None:
