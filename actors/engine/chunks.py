@@ -8,8 +8,9 @@ passes. Alone a prefill is computed in as few passes as it can be.
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
@@ -18,10 +19,16 @@ from actors.engine.jobs import CancelledError
 from actors.engine.lanes import Lane
 from actors.engine.models import Decoder
 from actors.engine.packed import Batch
+from actors.engine.segments import remaining
 from actors.engine.together import Together
 from actors.errors import ActorError
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
+
+_LOOK_S = 0.01
+"""A usual prompt is tokenized in less, and waits for no token of others."""
 
 
 class Others(Protocol):
@@ -116,6 +123,13 @@ class PrefillChunks:
             log.exception("a pass with %d tokens of others failed: it is tried alone", len(lanes))
             return decoder.forward(batch)
         return hidden[:num]
+
+    def result(self, coming: Future[T], deadline: float) -> T:
+        """What another thread makes; the others have tokens while it takes its time. Raises what
+        ends the prefill, ExpiredError."""
+        while not wait([coming], min(_LOOK_S, remaining(deadline))).done:
+            self.step()
+        return coming.result()
 
     def step(self) -> bool:
         """One more token for the others; False where nobody waits for one. Raises what ends the

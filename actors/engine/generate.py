@@ -32,6 +32,7 @@ from actors.messages import (
     Neighbourhood,
 )
 from kvstore.client import StoreClient
+from kvstore.executor import DaemonExecutor
 from kvstore.keys import fused_tag, make_root, tag
 from kvstore.types import Path, TierStats
 
@@ -94,6 +95,8 @@ class GenerateEngine:
         tier = tier or create_device_tier(client, self._decoder.device, config.device_tier)
         self._segments = Segments(client, tier)
         self._planner = Planner(self._decoder, self._prompt, config)
+        self._texts = DaemonExecutor(1, "generator-texts")
+        """Tokenizes: a long text would hold up who decodes."""
         self.chunks = PrefillChunks(config.prefill_chunk_tokens)
         """What is computed on this engine's thread, fused segments too, goes on beside the others
         by these."""
@@ -116,7 +119,8 @@ class GenerateEngine:
         """Prefill and pick the first token, beside others (`chunks`). Raises RequestError,
         ExpiredError."""
         validate(request.sampling, self._config.max_new_tokens)
-        plan = self._ordered(self._planner.plan(request))
+        planned = self._texts.submit(self._planner.plan, request)
+        plan = self._ordered(self.chunks.result(planned, deadline))
         kv = self._decoder.empty_kv(plan.num_tokens + plan.max_new)
         hidden, report = self._prefill.prefill(plan, kv, deadline)
         sampler = Sampler(request.sampling)
@@ -160,6 +164,7 @@ class GenerateEngine:
     def close(self) -> None:
         """When what moves beside the passes has arrived. Idempotent."""
         self._exact.close()
+        self._texts.shutdown(wait=False)
 
     def ends(self, token: int) -> bool:
         return token in self._decoder.eos_ids

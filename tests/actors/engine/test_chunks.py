@@ -1,5 +1,6 @@
 """A prefill goes on beside the decoding of others, whatever its mode."""
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,13 +16,14 @@ from actors.engine.generate import GenerateEngine, Sequence
 from actors.engine.lanes import behind
 from actors.engine.models import Decoder
 from actors.engine.packed import Batch
+from actors.engine.plan import Plan, Planner
 from actors.engine.runtime import Runtime
 from actors.engine.together import Together
 from actors.errors import ExpiredError
 from actors.messages import GenerateRequest, Neighbourhood, Sampling
 from kvstore.local import LocalStoreClient
 from kvstore.store import KVStore
-from tests.actors.engine.generating import Decoding, decoded, started
+from tests.actors.engine.generating import Decoding, decoded, request, started
 from tests.actors.engine.speaking import runtime_of, speaking
 from tests.actors.engine.texts import PASSAGES
 
@@ -109,6 +111,36 @@ def test_the_clock_stands_still_while_others_have_their_turn() -> None:
         began, real = chunks.clock(), time.monotonic()
         assert chunks.step() and time.monotonic() - real >= 0.2
         assert chunks.clock() - began < 0.1
+
+
+def test_others_decode_while_a_text_is_tokenized(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = cutting(runtime, None, mode="full")
+    expected = decoded(engine, started(engine, 0, 1))
+    others, plan = Decoding.of(engine), Planner.plan
+
+    def planned(planner: Planner, request: GenerateRequest) -> Plan:
+        end = time.monotonic() + 60
+        while others.steps < 5 and time.monotonic() < end:
+            time.sleep(0.001)
+        return plan(planner, request)
+
+    monkeypatch.setattr(Planner, "plan", planned)
+    assert decoded(engine, beside(engine, others, 0, 1)) == expected
+    assert others.steps - others.shared >= 5, "tokens that were no rows of the prompt's passes"
+    monkeypatch.undo()
+    assert_as_alone(others)
+
+
+def test_a_text_that_takes_longer_than_there_is_time_is_not_waited_for(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, tokenized = cutting(runtime, None, mode="full"), threading.Event()
+    monkeypatch.setattr(Planner, "plan", lambda planner, request: tokenized.wait(60))
+    with pytest.raises(ExpiredError):
+        engine.start(request(0), time.monotonic() + 0.05)
+    tokenized.set()
 
 
 @pytest.mark.parametrize(
