@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from actors.conversation import MAX_QUERY_BYTES, excerpt, joined
+from actors.conversation import MAX_QUERY_BYTES
 from actors.errors import ActorError, ExpiredError, OverloadedError, RequestError, UnavailableError
 from actors.messages import SearchRequest, SearchResult
+from actors.retrieval.asked import vectors_of
 from actors.retrieval.config import RetrievalConfig
 from actors.retrieval.documents import check_text
 from actors.retrieval.embedding import Embedder, Vectors
@@ -156,18 +157,14 @@ class Retriever:
 
     def _answer(self, batch: Sequence[_Waiting]) -> list[Answer]:
         """One embedding pass for all, one search for each collection and `top_n`."""
-        vectors = self._embedder.embed([self._text(waiting.request) for waiting in batch])
+        asked = [(waiting.request.earlier, waiting.request.query) for waiting in batch]
+        vectors = vectors_of(asked, self._embedder)
         answers: dict[int, Answer] = {}
         order = sorted(range(len(batch)), key=lambda i: _target(batch[i].request))
         for target, group in groupby(order, key=lambda i: _target(batch[i].request)):
             rows = list(group)
             answers |= zip(rows, self._search(target, vectors[rows]), strict=True)
         return [answers[i] for i in range(len(batch))]
-
-    def _text(self, request: SearchRequest) -> str:
-        """What the embedder reads: an excerpt of a question that is too long for it."""
-        fits = self._embedder.fits
-        return joined(request.earlier, excerpt(request.query, fits), fits)
 
     def _search(self, target: tuple[str, str, int], vectors: Vectors) -> list[Answer]:
         """A collection that cannot be searched fails its own questions, not the batch's others."""

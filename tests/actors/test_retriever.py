@@ -79,6 +79,14 @@ async def test_of_a_long_question_both_ends_are_searched_for(
             assert found.found[0].passage.text == short.found[0].passage.text
 
 
+async def test_a_question_about_something_else_is_not_misled_by_the_turn_before_it(
+    writer: CorpusWriter, retriever: Retriever
+) -> None:
+    before = ("Which statement binds names of the enclosing scope?",)
+    result = await retriever.search(replace(ask("How hot should tea be?"), earlier=before))
+    assert result.found[0].passage.document_id == "tea"
+
+
 async def test_questions_at_once_share_a_batch(writer: CorpusWriter, retriever: Retriever) -> None:
     before = await retriever.status()
     queries = ["a sequence of items", "names of an outer scope", "hot drink"]
