@@ -86,8 +86,8 @@ class SearchRequest:
     top_n: int
     timeout_s: float
     earlier: tuple[str, ...] = ()
-    """The user's turns before the query, oldest first: searched for with it as far as the embedder
-    reads."""
+    """The user's turns before the query, oldest first. The query is searched for by itself and
+    behind them, as far as the embedder reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +218,8 @@ class RerankRequest:
     replicas: tuple[str, ...] = ()
     """Which replicas are to have it, best first; none: any."""
     earlier: tuple[str, ...] = ()
-    """The user's turns before the query, oldest first: scored with it up to
-    `reranker.max_question_tokens`."""
+    """The user's turns before the query, oldest first. The query is scored by itself and behind
+    them, up to `reranker.max_question_tokens`."""
     max_document_tokens: int | None = None
     """Longer texts are cut there."""
     excerpt: bool = False

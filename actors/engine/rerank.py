@@ -20,6 +20,7 @@ from actors.engine.candidates import Candidate, CandidateSegments, Group, Stage
 from actors.engine.config import RerankerConfig
 from actors.engine.device import create_device_tier
 from actors.engine.documents import Documents
+from actors.engine.halves import in_halves
 from actors.engine.lanes import Lane
 from actors.engine.passes import ScoringPasses
 from actors.engine.plain_text import Tokens
@@ -77,7 +78,13 @@ class RerankEngine:
         self, tenant: str, asks: Sequence[Ask]
     ) -> Iterator[tuple[int, RerankResult | ActorError]]:
         """Score questions of one tenant together: their candidates share passes, and what several
-        want is loaded once. Outcomes with their index in `asks`, as soon as each is known."""
+        want is loaded once. A question that follows other turns counts half by itself, half behind
+        them. Outcomes with their index in `asks`, as soon as each is known."""
+        return in_halves(asks, self._halves, lambda halves: self._scored(tenant, halves))
+
+    def _scored(
+        self, tenant: str, asks: Sequence[Ask]
+    ) -> Iterator[tuple[int, RerankResult | ActorError]]:
         if self._query_first is not None:
             for index, ask in enumerate(asks):
                 yield index, self._question_first(self._query_first, ask)
@@ -155,6 +162,15 @@ class RerankEngine:
             raise RequestError(
                 "documents", f"holds {len(ask.texts)} texts, at most {self._config.max_candidates}"
             )
+
+    def _halves(self, ask: Ask) -> tuple[Ask, ...]:
+        """By itself, and behind the turns before it where any of them fits."""
+        alone = replace(ask, earlier=())
+        try:
+            follows = bool(ask.earlier) and self._question(ask) != self._question(alone)
+        except RequestError:  # which scoring it alone says
+            follows = False
+        return (alone, ask) if follows else (alone,)
 
     def _question(self, ask: Ask) -> tuple[str, int]:
         """With what fits of the turns before it; and the characters of the excerpt that stands for

@@ -27,8 +27,8 @@ class RetrievalConfig:
     max_top_n: int = 200
     """Largest `top_n` a request may ask for."""
     history_turns: int = 2
-    """So many of the user's last turns are searched for together; 1: the last alone, which finds
-    nothing by "How heavy is it?"."""
+    """A question counts half by itself, half behind the user's turns before it, up to so many turns
+    in all; 1: by itself alone, which finds nothing by "How heavy is it?"."""
     ivf_threshold: int = 20_000
     """A part with more passages gets an inverted file instead of a flat index."""
     max_parts: int = 16

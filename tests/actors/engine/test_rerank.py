@@ -92,7 +92,8 @@ def test_the_turns_before_count_as_far_as_a_question_may_be_long(runtime: Runtim
         return outcome.log_likelihoods
 
     joined = engine.score("t", f"{QUESTIONS[0]}\nWhat is it?", PASSAGES[:2], 60)
-    assert scores(QUESTIONS[0]) == pytest.approx(joined.log_likelihoods, abs=1e-4)
+    both = zip(joined.log_likelihoods, scores(), strict=True)
+    assert scores(QUESTIONS[0]) == pytest.approx([(a + b) / 2 for a, b in both], abs=1e-4)
     assert scores("word " * 40, QUESTIONS[0]) == scores(QUESTIONS[0])
     assert scores("word " * 40) == scores() != scores(QUESTIONS[0])
 
@@ -118,6 +119,19 @@ def test_a_question_that_is_too_long_is_scored_by_an_excerpt_where_that_is_asked
     assert isinstance(refused, RequestError) and "at most 24" in refused.message
     ((_, whole),) = engine.score_batch("t", [replace(ask, question=QUESTIONS[0])])
     assert isinstance(whole, RerankResult) and whole.excerpt_chars == 0
+
+
+def test_a_follow_up_computes_each_passage_once(
+    runtime: Runtime, client: LocalStoreClient
+) -> None:
+    engine = _engine(runtime, client, RerankerConfig())
+    ask = Ask("What is it?", PASSAGES, time.monotonic() + 60, earlier=(QUESTIONS[0],))
+    ((_, outcome),) = engine.score_batch("t", [ask])
+    assert isinstance(outcome, RerankResult)
+    assert (outcome.cache.computed, outcome.cache.dram_hits) == (len(PASSAGES), len(PASSAGES))
+    alone, behind = ("What is it?", f"{QUESTIONS[0]}\nWhat is it?")
+    halves = zip(_full(runtime, alone, PASSAGES), _full(runtime, behind, PASSAGES), strict=True)
+    _assert_same(outcome.log_likelihoods, tuple((a + b) / 2 for a, b in halves))
 
 
 def test_a_warm_score_is_the_cold_one_in_bf16(

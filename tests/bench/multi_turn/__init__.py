@@ -21,8 +21,9 @@ from actors.engine.config import ModelConfig, RerankerConfig
 from actors.engine.rerank import RerankEngine
 from actors.messages import RerankResult
 from actors.passages import PassageSplitter
+from actors.retrieval.asked import vectors_of
 from actors.retrieval.config import RetrievalConfig
-from actors.retrieval.embedding import Embedder
+from actors.retrieval.embedding import Embedder, Vectors
 from tests.bench.engines import bench
 from tests.bench.harness import Options, Result, tracked
 from tests.bench.multi_turn.conversations import Talk, Talks, make_talks
@@ -57,9 +58,18 @@ class Searching:
         self._vectors = self._embedder.embed([text for _, text in self.passages])
 
     def search(self, asked: Sequence[Turns], talks: Sequence[Talk]) -> Found:
-        """`asked` are the turns that are joined, the last one last."""
+        """`asked` are the turns that are searched for, the last one last."""
+        return self._nearest(
+            vectors_of([(turns[:-1], turns[-1]) for turns in asked], self._embedder), talks
+        )
+
+    def search_joined(self, asked: Sequence[Turns], talks: Sequence[Talk]) -> Found:
+        """By the joined turns alone, as if the last did not count by itself."""
         texts = [joined(turns[:-1], turns[-1], self._embedder.fits) for turns in asked]
-        similar = self._embedder.embed(texts) @ self._vectors.T
+        return self._nearest(self._embedder.embed(texts), talks)
+
+    def _nearest(self, vectors: Vectors, talks: Sequence[Talk]) -> Found:
+        similar = vectors @ self._vectors.T
         top = np.argsort(-similar, axis=1, kind="stable")[:, : self._top_n]
         rows = [[self.passages[n] for n in row] for row in top]
         right = [
@@ -73,24 +83,31 @@ class Searching:
 def run(options: Options) -> Result:
     config = RetrievalConfig()
     talks = make_talks(20 if options.quick else 100, options.seed)
-    said: list[Turns] = [(talk.first, talk.second) for talk in talks.talks]
+    kinds = _kinds(talks.talks, options.seed)
     with bench(ModelConfig()) as parts:
         searching = Searching(talks, parts.tokenizer, config)
         engine = parts.reranker()
-        alone = _served(searching, engine, talks, [turns[-1:] for turns in said])
-        both = _served(searching, engine, talks, [turns[-config.history_turns :] for turns in said])
+        (alone, both), (new_alone, new_both) = (
+            [
+                _served(searching, engine, talks, [turns[-num:] for turns in kinds[kind]])
+                for num in (1, config.history_turns)
+            ]
+            for kind in ("two questions", "a new topic")
+        )
     gain, low, _ = bootstrap(both - alone, options.seed)
     figures = {
-        "conversations": len(said),
+        "conversations": len(talks.talks),
         "hit3_last_turn": float(alone.mean()),
         "hit3_joined": float(both.mean()),
         "gain": gain,
         "gain_low": low,
+        "new_topic_hit3_last_turn": float(new_alone.mean()),
+        "new_topic_hit3_joined": float(new_both.mean()),
     }
     facts = {"data": talks.source, "documents": len(talks.documents), "top_n": config.top_n}
     facts |= {"passages": len(searching.passages), "history_turns": config.history_turns}
     facts |= {"model": asdict(ModelConfig()), "dense_weight": RerankerConfig().dense_weight}
-    rows = _by_cosine(searching, talks, options.seed)
+    rows = _by_cosine(searching, talks.talks, kinds)
     return Result(facts, {name: round(value, 4) for name, value in figures.items()}, rows)
 
 
@@ -113,23 +130,32 @@ def _scores(engine: RerankEngine, turns: Turns, texts: Sequence[str]) -> tuple[f
     return outcome.log_likelihoods
 
 
-def _by_cosine(searching: Searching, talks: Talks, seed: int) -> list[dict[str, Any]]:
-    """Share found by cosine, for every number of turns that are joined."""
-    rng, those = random.Random(seed), talks.talks
-    others = [rng.choice([o for o in those if o.document != t.document]) for t in those]
-    kinds: dict[str, list[Turns]] = {
-        "two questions": [(t.first, t.second) for t in those],
-        "another topic before": [
-            (o.named, t.first, t.second) for t, o in zip(those, others, strict=True)
-        ],
-        "a new topic": [(o.first, o.named, t.named) for t, o in zip(those, others, strict=True)],
+def _kinds(talks: Sequence[Talk], seed: int) -> dict[str, list[Turns]]:
+    rng = random.Random(seed)
+    others = [rng.choice([o for o in talks if o.document != t.document]) for t in talks]
+    pairs = list(zip(talks, others, strict=True))
+    return {
+        "two questions": [(t.first, t.second) for t in talks],
+        "another topic before": [(o.named, t.first, t.second) for t, o in pairs],
+        "a new topic": [(o.first, o.named, t.named) for t, o in pairs],
     }
+
+
+def _by_cosine(
+    searching: Searching, talks: Sequence[Talk], kinds: dict[str, list[Turns]]
+) -> list[dict[str, Any]]:
+    """Share found by cosine, for every number of turns, as the service searches and as by the
+    joined turns alone."""
     rows = []
     for kind, said in kinds.items():
         row: dict[str, Any] = {"by cosine alone": kind}
         for num in range(1, MOST_TURNS + 1):
-            hits = searching.search([turns[-num:] for turns in said], those)
-            share = found(hits.right, hits.cosine, TOP_K).mean()
-            row[f"{num} turns joined"] = round(float(share), 4)
+            asked = [turns[-num:] for turns in said]
+            row[f"{num} turns"] = _share(searching.search(asked, talks))
+            row[f"{num} turns, joined alone"] = _share(searching.search_joined(asked, talks))
         rows.append(row)
     return rows
+
+
+def _share(hits: Found) -> float:
+    return round(float(found(hits.right, hits.cosine, TOP_K).mean()), 4)
