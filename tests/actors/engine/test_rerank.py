@@ -121,9 +121,7 @@ def test_a_question_that_is_too_long_is_scored_by_an_excerpt_where_that_is_asked
     assert isinstance(whole, RerankResult) and whole.excerpt_chars == 0
 
 
-def test_a_follow_up_computes_each_passage_once(
-    runtime: Runtime, client: LocalStoreClient
-) -> None:
+def test_a_follow_up_computes_each_passage_once(runtime: Runtime, client: LocalStoreClient) -> None:
     engine = _engine(runtime, client, RerankerConfig())
     ask = Ask("What is it?", PASSAGES, time.monotonic() + 60, earlier=(QUESTIONS[0],))
     ((_, outcome),) = engine.score_batch("t", [ask])
