@@ -23,6 +23,7 @@ from cluster.autoscaler import POLICY, policy_kwargs
 from cluster.config import HyperRagConfig
 from cluster.errors import DeployError
 from cluster.ingress.keys import ApiKeys
+from cluster.overview import reason
 from cluster.running import require_same_address, require_same_store
 
 APP_NAME = "hyperrag"
@@ -141,13 +142,6 @@ def _tell(app: ApplicationStatusOverview, told: dict[str, str], progress: Progre
 def _raise_if_failed(app: ApplicationStatusOverview) -> None:
     for name, deployment in app.deployments.items():
         if deployment.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-            raise DeployError(name, _reason(deployment.message))
+            raise DeployError(name, reason(deployment.message))
     if app.status in (ApplicationStatus.DEPLOY_FAILED, ApplicationStatus.UNHEALTHY):
-        raise DeployError(APP_NAME, _reason(app.message))
-
-
-def _reason(message: str) -> str:
-    """The exception at the end of a remote traceback; the traceback itself is in Ray's logs."""
-    lines = [line for line in message.splitlines() if line.strip()]
-    raised = [line for line in lines if not line.startswith(" ")]
-    return (raised or lines or ["no reason was given"])[-1].strip()
+        raise DeployError(APP_NAME, reason(app.message))

@@ -2,6 +2,7 @@
 
 from ray.serve.handle import DeploymentHandle
 
+from cluster.overview import Overview
 from cluster.remote import RemoteCorpus, RemoteIngress, RemoteRetriever
 from cluster.remote_generator import RemoteGenerator
 from cluster.remote_reranker import RemoteReranker
@@ -16,11 +17,12 @@ def remote_services(
     generator: DeploymentHandle,
     ingress: DeploymentHandle,
 ) -> Services:
+    seen = Overview()
     return Services(
-        RemoteRetriever("retriever", retriever),
-        RemoteCorpus("corpus", corpus),
-        RemoteReranker("reranker", reranker),
-        RemoteGenerator("generator", generator),
+        RemoteRetriever("retriever", retriever, overview=seen),
+        RemoteCorpus("corpus", corpus, overview=seen),
+        RemoteReranker("reranker", reranker, overview=seen),
+        RemoteGenerator("generator", generator, overview=seen),
         RemoteStore(),
         RemoteIngress("ingress", ingress),
     )

@@ -6,7 +6,7 @@ of a replica is a ReplicaLostError, a full router an OverloadedError.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 from uuid import uuid4
 
@@ -40,6 +40,7 @@ from actors.messages import (
 )
 from cluster.deadline import within
 from cluster.errors import ReplicaLostError
+from cluster.overview import Overview
 from cluster.services import PassagePage, Status
 
 T = TypeVar("T")
@@ -49,6 +50,10 @@ GRACE_S = 2.0
 _LOST = (RayActorError, NodeDiedError, WorkerCrashedError, ReplicaUnavailableError)
 
 
+class AbsentError(UnavailableError):
+    """No replica of a deployment runs."""
+
+
 @contextmanager
 def translated(name: str) -> Iterator[None]:
     try:
@@ -56,7 +61,7 @@ def translated(name: str) -> Iterator[None]:
     except BackPressureError as error:
         raise OverloadedError(f"the queue of {name}", error.retry_after_s or 1.0) from error
     except DeploymentUnavailableError as error:
-        raise UnavailableError(f"{name} failed to deploy") from error
+        raise AbsentError(f"{name} has no running replica") from error
     except (*_LOST, TaskCancelledError) as error:
         raise ReplicaLostError(name, type(error).__name__) from error
     except RayTaskError as error:
@@ -80,6 +85,7 @@ class Remote:
 
     name: str
     handle: DeploymentHandle
+    overview: Overview = field(default_factory=Overview, kw_only=True)
 
     async def call(self, method: str, *args: Any, timeout_s: float) -> Any:
         with translated(self.name):
@@ -99,10 +105,13 @@ class Remote:
                 raise ExpiredError(f"{self.name} did not answer in {timeout_s:.1f} s") from error
 
     async def status(self, timeout_s: float) -> list[Status]:
-        replicas = await self.broadcast("status", timeout_s=timeout_s)
-        if not replicas:
-            raise UnavailableError(f"{self.name} has no running replica")
-        return cast("list[Status]", replicas)
+        """Raises UnavailableError, which says of a deployment without a replica why it has none."""
+        try:
+            return cast("list[Status]", await self.broadcast("status", timeout_s=timeout_s))
+        except AbsentError as error:
+            deployment = self.handle.deployment_id
+            why = await self.overview.why_absent(deployment.app_name, deployment.name)
+            raise UnavailableError(f"{self.name} {why}") from error
 
 
 class RemoteIngress(Remote):

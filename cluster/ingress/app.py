@@ -47,7 +47,7 @@ def create_app(context: Context, echo_request_id: bool = True) -> ASGIApp:
         app.include_router(part.router)
     errors.install(app)
     ingress = context.config.ingress
-    limited = Admission(BodyLimit(app, ingress), ingress.max_queued_requests)
+    limited = Admission(BodyLimit(app, ingress), context.config)
     answering: ASGIApp = JsonErrors(Door(limited, ingress, context.keys))
     if ingress.cors_origins:
         answering = Cors(answering, ingress)

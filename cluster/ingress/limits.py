@@ -5,10 +5,12 @@ import asyncio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from actors.errors import OverloadedError
+from cluster.config import HyperRagConfig
 from cluster.deadline import Deadline, Limits
 from cluster.ingress.config import IngressConfig
 from cluster.ingress.door import UPLOADS
 from cluster.ingress.errors import ApiError
+from cluster.ingress.pace import Paces
 
 PROBES = ("/health", "/healthz", "/readyz", "/metrics")
 """Paths that are answered however many requests are in progress, and take none of their slots."""
@@ -67,19 +69,22 @@ class BodyLimit:
 
 
 class Admission:
-    """Bounds how many requests are in progress. Runs on one event loop."""
+    """Bounds how many requests are in progress, and lets none begin that would not be done in time.
+    Runs on one event loop."""
 
-    def __init__(self, app: ASGIApp, max_requests: int) -> None:
-        self._app, self._max_requests = app, max_requests
+    def __init__(self, app: ASGIApp, config: HyperRagConfig) -> None:
+        self._app, self._config = app, config.ingress
         self._num_requests = 0
+        self._paces = Paces(config)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in PROBES:
             return await self._app(scope, receive, send)
-        if self._num_requests >= self._max_requests:
+        if self._num_requests >= self._config.max_queued_requests:
             raise OverloadedError("the ingress")
         self._num_requests += 1
         try:
-            await self._app(scope, receive, send)
+            with self._paces.taken(scope) as visit:
+                await self._app(scope, receive, visit.seen(send))
         finally:
             self._num_requests -= 1
