@@ -6,9 +6,11 @@ it to. Of an update that fails nothing stays.
 
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve._private.api import serve_start
 from ray.serve.schema import (
     ApplicationStatus,
@@ -26,10 +28,15 @@ from cluster.ingress.keys import ApiKeys
 from cluster.overview import reason
 from cluster.running import require_same_address, require_same_store
 
+T = TypeVar("T")
+
 APP_NAME = "hyperrag"
 IMPORT_PATH = "cluster.app:build"
 POLL_S = 0.5
 """Asking Serve costs some 50 ms of a core, which the replicas that start need."""
+
+PROXIES_S = 120.0
+"""For Serve's proxies to serve an application that runs."""
 
 Progress = Callable[[str], None]
 """Called with a line whenever something changed."""
@@ -76,16 +83,19 @@ def deploy(
     ApiKeys.from_file(config.ingress.api_keys_file)  # better here than in a replica
     require_same_store(config.store)
     schema = serve_schema(config, import_path)
-    client = serve_start(
+    deadline = time.monotonic() + deadline_s
+    start = partial(
+        serve_start,
         http_options=schema.http_options.model_dump(),
         proxy_location=schema.proxy_location,
         global_logging_config=schema.logging_config,
     )
+    client = insist(start, deadline)
     require_same_address(client.http_config, config.ingress)
-    former = _running(client.get_serve_details())
+    former = _running(insist(client.get_serve_details, deadline))
     client.deploy_apps(schema)
     try:
-        _wait(progress, time.monotonic() + deadline_s)
+        _wait(progress, deadline)
     except DeployError as error:
         if former is None:
             raise
@@ -97,7 +107,21 @@ def deploy(
         except DeployError as second:
             outcome = f"what ran before did not come back: {second}"
         raise DeployError(error.what, f"{error.reason} ({outcome})") from error
-    client.wait_for_proxies_serving(wait_for_applications_running=True)
+    insist(partial(client.wait_for_proxies_serving, True), time.monotonic() + PROXIES_S)
+
+
+def insist(call: Callable[[], T], deadline: float) -> T:
+    """The result of a call to Serve, repeated while parts of Serve have died: Serve replaces them,
+    among them a proxy that took longer to start than Serve waits, as on a busy machine. Raises
+    DeployError after the deadline."""
+    while True:
+        try:
+            return call()
+        except (RayError, TimeoutError) as error:
+            if time.monotonic() > deadline:
+                told = str(error).strip().splitlines() or [type(error).__name__]
+                raise DeployError("Serve", f"it does not run: {told[0]}") from error
+        time.sleep(POLL_S)
 
 
 def _running(details: dict[str, Any]) -> ServeApplicationSchema | None:
@@ -111,7 +135,7 @@ def _running(details: dict[str, Any]) -> ServeApplicationSchema | None:
 def _wait(progress: Progress, deadline: float) -> None:
     told: dict[str, str] = {}
     while True:
-        app = serve.status().applications.get(APP_NAME)
+        app = insist(serve.status, deadline).applications.get(APP_NAME)
         if app is not None:
             _tell(app, told, progress)
             if app.status == ApplicationStatus.RUNNING:

@@ -78,6 +78,9 @@ class LocalCluster:
         # the store off the cores: with two busy processes a pass took twelve times as long.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
+        # Serve kills a proxy that is not ready after three times so long, by default 5 s: too short
+        # where it starts beside two models that load.
+        os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "30")
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         self._joining = True
         ray.init(
