@@ -22,6 +22,7 @@ from actors.messages import (
     GenerateChunk,
     GenerateRequest,
 )
+from actors.texts import TokenizeRequest, TokenizeResult
 from actors.whereabouts import whereabouts
 from kvstore.config import StoreConfig
 
@@ -41,9 +42,11 @@ class Generator:
         from actors.engine.batcher import Batcher  # see Reranker: only where the model runs
         from actors.engine.generate import GenerateEngine
         from actors.engine.runtime import load_runtime
+        from actors.engine.tokenizing import tokenize
 
         self._runtime = load_runtime(model, prompt, engine, run_dir)
         self._mode = generator.mode
+        self._tokenize = partial(tokenize, self._runtime, generator)
         self._store = ClusterStoreClient(store)
         self._engine = GenerateEngine(self._runtime, generator, self._store)
         self._batcher = Batcher(self._engine, generator, self._store.threads)
@@ -84,6 +87,10 @@ class Generator:
     async def fit(self, request: FitRequest) -> int:
         """How many of a conversation's oldest exchanges have to go. Raises RequestError."""
         return await asyncio.to_thread(self._engine.fit, request)
+
+    async def tokenize(self, request: TokenizeRequest) -> TokenizeResult:
+        """Ids as this model reads them. Raises RequestError."""
+        return await asyncio.to_thread(self._tokenize, request)
 
     async def fuse(self, request: FuseRequest) -> CacheReport:
         """Make fused segments, one after another: requests and their tokens get in between.

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+
 from actors.conversation import MAX_QUERY_BYTES
 from actors.errors import ActorError, ExpiredError, OverloadedError, RequestError, UnavailableError
-from actors.messages import SearchRequest, SearchResult
+from actors.messages import Cut, SearchRequest, SearchResult
 from actors.retrieval.asked import vectors_of
 from actors.retrieval.config import RetrievalConfig
 from actors.retrieval.documents import check_text
@@ -18,6 +20,7 @@ from actors.retrieval.embedding import Embedder, Vectors
 from actors.retrieval.follower import CorpusReader
 from actors.retrieval.names import check_names
 from actors.retrieval.remote import open_storage
+from actors.texts import EmbedRequest, EmbedResult
 from actors.whereabouts import whereabouts
 from kvstore.executor import DaemonExecutor
 
@@ -56,7 +59,7 @@ class Retriever:
         self._follow = DaemonExecutor(1, "retriever-follow")
         self._waiting: deque[_Waiting] = deque()
         self._draining: asyncio.Task[None] | None = None
-        self._refreshing = 0
+        self._refreshing = self._embedding = 0
         self._busy_since: float | None = None
         self._num_searched = self._num_batches = 0
 
@@ -75,6 +78,39 @@ class Retriever:
         except TimeoutError:
             message = f"the search took longer than the {request.timeout_s:g} s that were left"
             raise ExpiredError(message) from None
+
+    async def embed(self, request: EmbedRequest) -> EmbedResult:
+        """Vectors of the inputs, batch by batch: questions get in between. Raises RequestError,
+        OverloadedError or ExpiredError."""
+        if self._embedding >= self._config.max_waiting:
+            raise OverloadedError("the retriever's queue of texts")
+        self._embedding += 1
+        try:
+            async with asyncio.timeout(request.timeout_s):
+                return await self._embedded(request.inputs)
+        except TimeoutError:
+            message = f"embedding took longer than the {request.timeout_s:g} s that were left"
+            raise ExpiredError(message) from None
+        finally:
+            self._embedding -= 1
+
+    async def _embedded(self, inputs: Sequence[str | tuple[int, ...]]) -> EmbedResult:
+        loop, size = asyncio.get_running_loop(), self._config.embed_batch
+        read = [
+            await loop.run_in_executor(self._compute, self._read, inputs[start : start + size])
+            for start in range(0, len(inputs), size)
+        ]
+        lengths = [length for part in read for length in part[1]]
+        most = self._embedder.longest
+        kept = [min(length, most or length) for length in lengths]
+        cuts = [Cut(i, n, k) for i, (n, k) in enumerate(zip(lengths, kept, strict=True)) if k < n]
+        vectors = np.concatenate([vectors for vectors, _ in read])
+        return EmbedResult(vectors, sum(kept), tuple(cuts))
+
+    def _read(self, inputs: Sequence[str | tuple[int, ...]]) -> tuple[Vectors, list[int]]:
+        """Vectors, and how many tokens each input has."""
+        texts = [item if isinstance(item, str) else self._embedder.text_of(item) for item in inputs]
+        return self._embedder.embed(texts), self._embedder.num_tokens(texts)
 
     async def refresh(self, tenant: str, collection: str, version: int) -> int:
         """Open this version, or a newer one, now; the version that is open then.

@@ -38,6 +38,7 @@ from actors.messages import (
     SearchRequest,
     SearchResult,
 )
+from actors.texts import EmbedRequest, EmbedResult
 from cluster.deadline import within
 from cluster.errors import ReplicaLostError
 from cluster.overview import Overview
@@ -127,6 +128,9 @@ class RemoteRetriever(Remote):
     async def search(self, request: SearchRequest) -> SearchResult:
         call = self.call("search", request, timeout_s=request.timeout_s)
         return cast(SearchResult, await call)
+
+    async def embed(self, request: EmbedRequest) -> EmbedResult:
+        return cast(EmbedResult, await self.call("embed", request, timeout_s=request.timeout_s))
 
     async def refresh(self, tenant: str, collection: str, version: int, timeout_s: float) -> None:
         await self.broadcast("refresh", tenant, collection, version, timeout_s=timeout_s)

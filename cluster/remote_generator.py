@@ -14,6 +14,7 @@ from actors.messages import (
     GenerateChunk,
     GenerateRequest,
 )
+from actors.texts import TokenizeRequest, TokenizeResult
 from cluster import replicas
 from cluster.paths import RoutedPaths
 from cluster.remote import Remote, name_apart, translated
@@ -53,6 +54,10 @@ class RemoteGenerator(Remote):
 
     async def fit(self, request: FitRequest) -> int:
         return cast(int, await self.call("fit", request, timeout_s=request.timeout_s))
+
+    async def tokenize(self, request: TokenizeRequest) -> TokenizeResult:
+        call = self.call("tokenize", request, timeout_s=request.timeout_s)
+        return cast(TokenizeResult, await call)
 
     async def fuse(self, request: FuseRequest) -> CacheReport:
         call = self.call("fuse", request, timeout_s=request.timeout_s)

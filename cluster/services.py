@@ -31,6 +31,7 @@ from actors.messages import (
     SearchRequest,
     SearchResult,
 )
+from actors.texts import EmbedRequest, EmbedResult, TokenizeRequest, TokenizeResult
 
 Status = dict[str, Any]
 
@@ -52,6 +53,8 @@ class Deployment(Protocol):
 
 class RetrieverService(Deployment, Protocol):
     async def search(self, request: SearchRequest) -> SearchResult: ...
+
+    async def embed(self, request: EmbedRequest) -> EmbedResult: ...
 
     async def refresh(self, tenant: str, collection: str, version: int, timeout_s: float) -> None:
         """Returns when every replica serves at least this version."""
@@ -108,6 +111,8 @@ class GeneratorService(Deployment, Protocol):
     async def fit(self, request: FitRequest) -> int:
         """How many of a conversation's oldest exchanges have to go."""
         ...
+
+    async def tokenize(self, request: TokenizeRequest) -> TokenizeResult: ...
 
     async def fuse(self, request: FuseRequest) -> CacheReport: ...
 

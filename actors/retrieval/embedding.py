@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from actors.engine.fingerprint import files_digest
 from actors.engine.weights import download
-from actors.errors import UnavailableError
+from actors.errors import RequestError, UnavailableError
 
 Vectors = NDArray[np.float32]
 
@@ -97,6 +97,35 @@ class Embedder:
             longest = self._model.max_seq_length
             ids = self._model.tokenizer(text, truncation=False, verbose=False)["input_ids"]
         return longest is None or len(ids) <= longest
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens that are read of a text; None: all."""
+        with self._lock:
+            most: int | None = self._model.max_seq_length
+        return most
+
+    def num_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Of each text, those that the model adds among them."""
+        with self._lock:
+            ids = self._model.tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+        return [len(each) for each in ids]
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Of tokens of this model. Raises RequestError for ids that it has not, or has for itself
+        alone."""
+        with self._lock:
+            tokenizer = self._model.tokenizer
+            if wrong := [one for one in ids if not 0 <= one < len(tokenizer)]:
+                message = (
+                    f"has the token id {wrong[0]}, ids of the embedder's own tokenizer are below "
+                    f"{len(tokenizer)}; send texts (LangChain: check_embedding_ctx_length=False)"
+                )
+                raise RequestError("input", message)
+            text = str(tokenizer.decode(list(ids), skip_special_tokens=True))
+        if not text.strip():
+            raise RequestError("input", "has token ids that stand for no text")
+        return text
 
     def _encode(self, texts: list[str]) -> Vectors:
         """The model sorts texts by length itself, so that a batch has little padding."""

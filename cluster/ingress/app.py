@@ -7,6 +7,7 @@ from cluster.ingress import (
     chat,
     completions,
     documents,
+    embeddings,
     errors,
     health,
     maintenance,
@@ -15,6 +16,7 @@ from cluster.ingress import (
     rag,
     rerank,
     score,
+    tokenize,
 )
 from cluster.ingress.context import Context
 from cluster.ingress.cors import Cors
@@ -29,6 +31,8 @@ PARTS = (
     rag,
     rerank,
     score,
+    embeddings,
+    tokenize,
     models,
     documents,
     health,

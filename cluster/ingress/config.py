@@ -58,6 +58,8 @@ class IngressConfig:
     with `@COLLECTION` from that collection."""
     reranker_name: str = "hyperrag-reranker"
     """The `model` of reranking."""
+    embedder_name: str = "hyperrag-embedder"
+    """The `model` of embeddings."""
     model_aliases: dict[str, str] = field(default_factory=dict)
     """Other names of these, such as `{rerank-v3.5: hyperrag-reranker}`; `*` in one stands for any
     characters. What clients insist on, or cannot be told to change."""
@@ -87,16 +89,19 @@ class IngressConfig:
         ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"ingress.{name} is {getattr(self, name)}, must be above 0")
-        for name in ("default_collection", "generator_name", "reranker_name"):
+        for name in ("default_collection", "generator_name", "reranker_name", "embedder_name"):
             if not NAME.fullmatch(getattr(self, name)):
                 raise ValueError(f"ingress.{name} is {getattr(self, name)!r}, must be {NAME_RULE}")
-        if self.reranker_name in (self.generator_name, self.plain_name):
-            raise ValueError("ingress.generator_name and reranker_name must differ")
+        if len(set(self.model_names)) < len(self.model_names):
+            raise ValueError(
+                "ingress.generator_name, with -plain too, reranker_name and embedder_name must "
+                f"differ: {', '.join(self.model_names)}"
+            )
         self._check_aliases()
         self._check_callers()
 
     def _check_aliases(self) -> None:
-        served = (self.generator_name, self.plain_name, self.reranker_name)
+        served = self.model_names
         for alias, target in self.model_aliases.items():
             if not (target in served or target.startswith(f"{self.generator_name}@")):
                 raise ValueError(
@@ -132,6 +137,10 @@ class IngressConfig:
     def plain_name(self) -> str:
         """The `model` of answers without retrieval."""
         return f"{self.generator_name}-plain"
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        return (self.generator_name, self.plain_name, self.reranker_name, self.embedder_name)
 
     @property
     def on_loopback(self) -> bool:

@@ -60,6 +60,11 @@ def reranker_of(model: str | None, ingress: IngressConfig) -> str:
     return _one_of(model, (ingress.reranker_name, ingress.generator_name), ingress)
 
 
+def embedder_of(model: str | None, ingress: IngressConfig) -> str:
+    """Raises ApiError."""
+    return _one_of(model, (ingress.embedder_name,), ingress)
+
+
 def _one_of(model: str | None, served: tuple[str, ...], ingress: IngressConfig) -> str:
     if model is not None and _target(model, ingress) not in served:
         raise _not_served(model, served)
@@ -111,6 +116,7 @@ def _kinds(ingress: IngressConfig) -> dict[str, str]:
         ingress.generator_name: "chat",
         ingress.plain_name: "chat",
         ingress.reranker_name: "rerank",
+        ingress.embedder_name: "embedding",
     }
 
 

@@ -2,6 +2,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from actors.errors import ExpiredError, OverloadedError, RequestError, UnavailableError
@@ -12,6 +13,7 @@ from actors.retrieval.corpus import CorpusWriter
 from actors.retrieval.embedding import Embedder
 from actors.retrieval.remote import open_storage
 from actors.retriever import Retriever
+from actors.texts import EmbedRequest
 from tests.actors.retrieval.support import byte_tokenizer, make_writer
 
 TOPICS = {
@@ -150,6 +152,42 @@ async def test_bad_requests_name_the_field(
     with pytest.raises(RequestError) as caught:
         await retriever.search(request_)
     assert caught.value.field == field
+
+
+async def test_texts_have_the_vectors_that_passages_are_searched_by(
+    writer: CorpusWriter, retriever: Retriever
+) -> None:
+    texts = tuple(TOPICS.values()) * 4  # more than a batch
+    result = await retriever.embed(EmbedRequest(texts, 30))
+    assert np.array_equal(result.vectors, np.tile(result.vectors[:3], (4, 1)))
+    assert np.linalg.norm(result.vectors, axis=1) == pytest.approx(np.ones(12), rel=1e-5)
+    found = (await retriever.search(ask("How hot is water for tea?"))).found[0]
+    asked = await retriever.embed(EmbedRequest(("How hot is water for tea?",), 30))
+    assert float(asked.vectors[0] @ result.vectors[2]) == pytest.approx(found.score, abs=5e-3)
+
+
+async def test_ids_of_the_embedder_are_texts(retriever: Retriever) -> None:
+    text = TOPICS["tea"].lower()
+    ids = tuple(retriever._embedder._model.tokenizer(text)["input_ids"])
+    both = await retriever.embed(EmbedRequest((text, ids), 30))
+    assert both.vectors[0] @ both.vectors[1] == pytest.approx(1, abs=1e-3)
+    assert both.num_tokens == 2 * len(ids)
+    for wrong in ((10**6,), (-1,), (ids[0],)):
+        with pytest.raises(RequestError) as caught:
+            await retriever.embed(EmbedRequest((wrong,), 30))
+        assert caught.value.field == "input"
+
+
+async def test_a_text_that_is_too_long_is_cut_and_said(retriever: Retriever) -> None:
+    result = await retriever.embed(EmbedRequest(("short", "tea " * 1000), 30))
+    [cut] = result.cuts
+    assert (cut.index, cut.num_tokens, cut.num_kept) == (1, 1002, 256)
+    assert result.num_tokens == 256 + 3
+
+
+async def test_embedding_ends_with_its_time(retriever: Retriever) -> None:
+    with pytest.raises(ExpiredError, match="embedding took longer"):
+        await retriever.embed(EmbedRequest(tuple(TOPICS.values()) * 100, 0.01))
 
 
 async def test_unsearchable_collection_fails_only_its_own_questions(

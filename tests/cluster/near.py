@@ -23,6 +23,7 @@ from actors.messages import (
     GenerateRequest,
 )
 from actors.retrieval.config import RetrievalConfig
+from actors.texts import TokenizeRequest, TokenizeResult
 from cluster.metrics.request import Instruments
 from cluster.services import Services
 from kvstore.config import StoreConfig
@@ -38,7 +39,7 @@ class Near:
 
     def __getattr__(self, method: str) -> Any:
         async def call(*args: Any, timeout_s: float | None = None) -> Any:
-            takes_request = method in ("search", "rerank", "precompute")
+            takes_request = method in ("search", "embed", "rerank", "precompute")
             return await getattr(self.part, method)(*(args if takes_request else args[:-1]))
 
         return call
@@ -60,6 +61,9 @@ class NearGenerator:
 
     async def fit(self, request: FitRequest) -> int:
         return await self.part.fit(request)
+
+    async def tokenize(self, request: TokenizeRequest) -> TokenizeResult:
+        return await self.part.tokenize(request)
 
     async def fuse(self, request: FuseRequest) -> CacheReport:
         return await self.part.fuse(request)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from actors.conversation import Conversation, excerpt
 from actors.engine.config import (
     EngineConfig,
@@ -48,6 +50,7 @@ from actors.messages import (
 )
 from actors.retrieval.config import RetrievalConfig
 from actors.retrieval.lock import WriterLock
+from actors.texts import EmbedRequest, EmbedResult, TokenizeRequest, TokenizeResult
 from actors.whereabouts import whereabouts
 from kvstore.config import StoreConfig
 
@@ -110,6 +113,15 @@ class WordRetriever:
         found = [Found(passage(i, t), shared(asked, t)) for i, t in documents.items()]
         found.sort(key=lambda hit: -hit.score)
         return SearchResult(version, tuple(found[: request.top_n]))
+
+    async def embed(self, request: EmbedRequest) -> EmbedResult:
+        """A text's vector has its number of characters and of words; a token is a word."""
+        texts = [i if isinstance(i, str) else " ".join(map(str, i)) for i in request.inputs]
+        counts = [(len(text), len(text.split())) for text in texts]
+        vectors = np.array(counts, np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        cuts = tuple(Cut(i, n, 8) for i, (_, n) in enumerate(counts) if n > 8)
+        return EmbedResult(vectors, sum(min(n, 8) for _, n in counts), cuts)
 
     async def refresh(self, tenant: str, collection: str, version: int) -> None:
         self._snapshots[tenant, collection] = self._files.read(tenant, collection)
@@ -287,6 +299,12 @@ class WordGenerator:
         kept = range(len(said.history) + 1)
         sizes = (sum(len(m.content.split()) for m in said.without(n).messages) for n in kept)
         return next((n for n, size in zip(kept, sizes, strict=True) if size <= free), kept[-1])
+
+    async def tokenize(self, request: TokenizeRequest) -> TokenizeResult:
+        """A word is a token, whose id is its length; a prompt begins with 0."""
+        text = request.text or " ".join(message.content for message in request.messages)
+        words = (*(["<s>"] if request.begins else []), *text.split())
+        return TokenizeResult(tuple(len(w) if w != "<s>" else 0 for w in words), words, self.room)
 
     async def fuse(self, request: FuseRequest) -> CacheReport:
         new = {(m.text, text) for m in request.passages for text in m.neighbours} - self.fused

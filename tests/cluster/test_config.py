@@ -111,7 +111,11 @@ def test_given_paths_are_kept(tmp_path: Path) -> None:
         ("ingress.host", "0.0.0.0", ["'0.0.0.0'", "ingress.api_keys_file", "--insecure"]),
         ("ingress.model_aliases", {"x": "y"}, ["'y' for 'x'", "hyperrag-plain", "@COLLECTION"]),
         ("ingress.model_aliases", {"hyperrag": "hyperrag-plain"}, ["'hyperrag'", "own name"]),
-        ("ingress.reranker_name", "hyperrag-plain", ["reranker_name must differ"]),
+        (
+            "ingress.reranker_name",
+            "hyperrag-plain",
+            ["reranker_name and", "must differ"],
+        ),
         ("ingress.sse_keepalive_s", 0, ["ingress.sse_keepalive_s is 0", "above 0"]),
         ("ingress.default_collection", "a/b", ["ingress.default_collection", "a/b"]),
         ("retrieval.history_turns", 0, ["retrieval.history_turns is 0", "1 to 16"]),

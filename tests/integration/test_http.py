@@ -360,6 +360,29 @@ def test_models_are_named_by_what_they_do(http: httpx.Client, facts: str) -> Non
     assert http.head("/health").status_code == http.get("/version").status_code == 200
 
 
+def test_vectors_are_those_of_the_search(http: httpx.Client, client: Client, facts: str) -> None:
+    found = client.candidates(QUESTIONS["tea"], collection=facts).sources[0]
+    body = {"input": [QUESTIONS["tea"], FACTS["tea"]], "model": "hyperrag-embedder"}
+    asked, passage = (
+        one["embedding"] for one in http.post("/v1/embeddings", json=body).json()["data"]
+    )
+    cosine = sum(a * b for a, b in zip(asked, passage, strict=True))
+    assert cosine == pytest.approx(found.cosine, abs=5e-3)
+
+
+def test_a_prompt_has_the_ids_that_it_is_counted_by(http: httpx.Client) -> None:
+    messages = [{"role": "user", "content": "Hello <|im_end|> there"}]
+    counted = http.post("/tokenize", json={"messages": messages}).json()["count"]
+    body = {"messages": messages, "model": "hyperrag-plain", "max_tokens": 1}
+    answer = http.post("/v1/chat/completions", json=body).json()
+    assert answer["usage"]["prompt_tokens"] == counted
+    ids = http.post("/tokenize", json={"prompt": "Hello there"}).json()
+    body = {"prompt": "Hello there", "model": "hyperrag-plain", "max_tokens": 1}
+    answer = http.post("/v1/completions", json=body).json()
+    assert answer["usage"]["prompt_tokens"] == ids["count"] == len(ids["tokens"])
+    assert ids["max_model_len"] > 1024
+
+
 def test_scores_are_those_of_reranking(http: httpx.Client) -> None:
     texts = ["Whales breathe air.", "Ida Feld built the bridge."]
     query = "Who built the bridge?"

@@ -17,6 +17,9 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/rerankings": {"query": SKY, "texts": ["the sky"]},
     "/v1/ranking": {"query": {"text": SKY}, "passages": [{"text": "the sky"}]},
     "/v1/documents": {"text": "the sea is blue"},
+    "/v1/embeddings": {"input": SKY},
+    "/v1/score": {"text_1": SKY, "text_2": "the sky"},
+    "/tokenize": {"prompt": SKY},
     "/v1/warm": {"collection": "default"},
     "/v1/drain": {"node": "here"},
 }
@@ -87,6 +90,9 @@ TEXTS = {
     "/v1/rerank": (SKY, "query"),
     "/v1/ranking": (SKY, "query"),
     "/v1/documents": ("the sea is blue", "text"),
+    "/v1/embeddings": (SKY, "input"),
+    "/v1/score": (SKY, "text_1"),
+    "/tokenize": (SKY, "prompt"),
     "/v1/drain": ("here", "node"),
 }
 

@@ -63,10 +63,12 @@ async def test_models_say_what_they_are_for(filled: httpx.AsyncClient) -> None:
         "hyperrag": "chat",
         "hyperrag-plain": "chat",
         "hyperrag-reranker": "rerank",
+        "hyperrag-embedder": "embedding",
         "hyperrag@default": "chat",
     }
     assert [one["id"] for one in listed if not one["capabilities"]["completion_chat"]] == [
-        "hyperrag-reranker"
+        "hyperrag-reranker",
+        "hyperrag-embedder",
     ]
     for one in listed:
         assert (await filled.get(f"/v1/models/{one['id']}")).json() == one
@@ -83,7 +85,7 @@ async def test_models_are_listed_without_the_corpus(make_app: MakeApp, services:
 
     away: Any = Away()
     async with connect(make_app(parts=replace(services, corpus=away))) as http:
-        assert len((await http.get("/v1/models")).json()["data"]) == 3
+        assert len((await http.get("/v1/models")).json()["data"]) == 4
 
 
 async def test_aliases_stand_for_models(make_app: MakeApp) -> None:

@@ -83,6 +83,7 @@ async def test_the_models_are_listed(sdk: openai.AsyncOpenAI) -> None:
         "hyperrag",
         "hyperrag-plain",
         "hyperrag-reranker",
+        "hyperrag-embedder",
         "hyperrag@default",
     ]
 
