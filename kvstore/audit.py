@@ -25,7 +25,9 @@ class Audit:
         StoreUnavailableError once the store is closed."""
         check = _Check(self._books, repair)
         check.problems += imbalance(self._books, self._loads)
-        for slot in self._books.dram.slots():
+        with self._books.lock:
+            slots = self._books.dram.slots()
+        for slot in slots:
             check.look_at(slot)
         for level in self._books.levels:
             self._inspect(level, check)

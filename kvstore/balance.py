@@ -7,6 +7,7 @@ without the lock, from copies that were made at one moment.
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import TypeVar
 
 from kvstore.books import Books
@@ -14,7 +15,7 @@ from kvstore.leases import Lease
 from kvstore.levels import Level
 from kvstore.loads import Loads
 from kvstore.policies.base import Leaf
-from kvstore.shelf import Group, Shelf
+from kvstore.shelf import Shelf
 from kvstore.tiers.base import Entry
 from kvstore.tiers.dram import Slot
 from kvstore.turns import in_turns
@@ -65,8 +66,7 @@ class _Balance:
         with books.lock:
             books.require_open()
             problems = books.dram.runs.miscounts()
-            starts = books.dram.runs.starts()
-        return problems + self._each(starts, books.dram.runs.problems_of)
+        return problems + self._each(books.dram.runs.starts(), books.dram.runs.problems_of)
 
     def _extents(self) -> list[str]:
         books = self._books
@@ -153,11 +153,7 @@ class _Balance:
     def _shelf(self, name: str, shelf: Shelf, is_there: Callable[[Entry], bool]) -> list[str]:
         """The shelf against itself, its order of eviction, and what is there."""
         with self._books.lock:
-            copy = shelf.copy_of_entries()
-        with self._books.lock:
-            groups = shelf.groups()
-        with self._books.lock:
-            tenants = shelf.policy.tenants()
+            copy, tenants = shelf.copy_of_entries(), shelf.policy.tenants()
 
         def look(entry: Entry) -> Iterator[str]:
             if shelf.entry(entry.key) is entry:
@@ -165,9 +161,8 @@ class _Balance:
                 if not is_there(entry):
                     yield f"{name}: {entry.key} is on the shelf, and not there"
 
-        def look_at_member(one: tuple[Group, SegmentKey]) -> Iterator[str]:
-            group, key = one
-            if key in group and key not in shelf:
+        def look_at_member(key: SegmentKey | None) -> Iterator[str]:
+            if key is not None and key not in shelf:
                 yield f"{name}: {key} is among children or tags, and not on the shelf"
 
         def look_at_leaf(one: tuple[bytes, Leaf]) -> Iterator[str]:
@@ -175,8 +170,7 @@ class _Balance:
                 yield f"{name}: {one[1][1]} is in the order of eviction, and should not be"
 
         problems = copy.check(name) + self._each(copy.entries, look)
-        members = ((group, key) for group in groups for key in list(group))
-        problems += self._each(members, look_at_member)
+        problems += self._each(shelf.grouped(), look_at_member)
         leaves = ((tenant, leaf) for tenant in tenants for leaf in shelf.policy.leaves(tenant))
         return problems + self._each(leaves, look_at_leaf)
 
@@ -185,7 +179,9 @@ class _Balance:
         problems = self._shelf(level.name, level.shelf, lambda entry: True)
         problems += self._shelf(f"{level.name}, others' objects", level.foreign, lambda e: True)
         problems += self._bound(level)
-        entries = [e for shelf in level.shelves for e in shelf.entries()]
+        with self._books.lock:
+            copies = [shelf.entries() for shelf in level.shelves]
+        entries = list(chain.from_iterable(copies))
         suspects = self._each([*entries, *level.tier.keys()], lambda e: self._apart(level, e))
         if not suspects:
             return problems

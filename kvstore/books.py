@@ -23,6 +23,7 @@ from kvstore.families import Family
 from kvstore.holders import Holders
 from kvstore.leases import Lease, Leases
 from kvstore.levels import Level
+from kvstore.parts import DigestParts
 from kvstore.pending import PendingWindow
 from kvstore.policies import create_policy
 from kvstore.promises import holder_of
@@ -84,8 +85,8 @@ class Books:
         self.leases = Leases(self.dram)
         self.claims = Claims(config.ticket_ttl_s)
         self.window = PendingWindow()
-        self.ahead: set[SegmentKey] = set()
-        """Read ahead and not needed since."""
+        self.ahead: DigestParts[None] = DigestParts()
+        """Digests of what was read ahead and not needed since."""
         self.counters = Counters()
         self.owns: Owns = lambda keys: [True] * len(keys)
         """Whether a segment is this node's to keep: then it goes to the slow tiers, and they are
@@ -211,8 +212,8 @@ class Books:
                 self.work.notify_all()
         self.dram_shelf.remove(slot.spec.key, evicted)
         self.copies.discard(slot.spec.key)
-        if slot.spec.key in self.ahead:
-            self.ahead.remove(slot.spec.key)
+        if self.ahead.has(slot.spec.key.digest):
+            self.ahead.pop(slot.spec.key.digest)
             self.counters.prefetch_unused += 1
         self.dram.withdraw(slot)
 

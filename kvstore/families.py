@@ -7,6 +7,7 @@ the passage itself, by the marks of the passages that it follows.
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 
+from kvstore.parts import DigestParts, Parts
 from kvstore.shelf import Shelf
 from kvstore.types import MARK_NBYTES, SegmentKey, SegmentSpec
 
@@ -21,10 +22,10 @@ class Family:
         """`digests` are of segments whose followers belong to it, and that need not be here."""
         self.tags = frozenset(tags)
         self._marks = frozenset(tag[:MARK_NBYTES] for tag in tags)
-        self.keys: set[SegmentKey] = set()
+        self.keys: Parts[SegmentKey, None] = Parts()
         """Those of its segments that are known."""
         self._todo = deque(digests)
-        self._digests = set(self._todo)
+        self._digests: DigestParts[None] = DigestParts((digest, None) for digest in self._todo)
 
     @property
     def is_walked(self) -> bool:
@@ -34,11 +35,11 @@ class Family:
     def has(self, spec: SegmentSpec) -> bool:
         """Whether a segment belongs to it. What does is remembered."""
         digest = spec.key.digest
-        if digest in self._digests:
+        if self._digests.has(digest):
             return True
         if (
             spec.tag not in self.tags
-            and spec.parent not in self._digests
+            and not self._digests.has(spec.parent)
             and self._marks.isdisjoint(spec.marks)
         ):
             return False
@@ -47,9 +48,9 @@ class Family:
 
     def add(self, key: SegmentKey) -> None:
         """It belongs to the family, and all that follows it does."""
-        self.keys.add(key)
-        if key.digest not in self._digests:
-            self._digests.add(key.digest)
+        self.keys.put(key, None)
+        if not self._digests.has(key.digest):
+            self._digests.put(key.digest, None)
             self._todo.append(key.digest)
 
     def walk(self, shelves: Collection[Shelf], take: Callable[[bytes], object]) -> Iterator[None]:

@@ -58,8 +58,10 @@ class Inspection:
         level = self.level
         try:
             self.problems += level.tier.check(self._step)
-            for spec in [entry.spec for entry in level.shelf.entries()]:
-                self._check_object(spec)
+            with self._books.lock:
+                entries = level.shelf.entries()
+            for entry in entries:
+                self._check_object(entry.spec)
             self._check_strays()
         finally:
             with self._books.lock:

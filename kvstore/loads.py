@@ -214,4 +214,4 @@ class Loads:
             books.dram_shelf.touch([key])
             books.offer(slot)
         if load.is_unasked:
-            books.ahead.add(key)
+            books.ahead.put(key.digest, None)

@@ -12,44 +12,44 @@ from kvstore.types import Lineage, SegmentKey, TierName
 
 def locate(books: Books, keys: Collection[SegmentKey]) -> dict[SegmentKey, TierName]:
     """The fastest tier that is known to have each of the keys."""
-    found: dict[SegmentKey, TierName] = {}
+    found = list[tuple[SegmentKey, TierName]]()  # a long dict that grows holds the lock for long
 
     def look(key: SegmentKey) -> None:
         books.require_open()
         if books.dram.contains(key):
-            found[key] = "dram"
+            found.append((key, "dram"))
         elif level := books.stored_in(key):
-            found[key] = level.name
+            found.append((key, level.name))
 
     in_turns(books.lock, keys, look)
-    return found
+    return dict(found)
 
 
 def checksums(books: Books, keys: Collection[SegmentKey]) -> dict[SegmentKey, tuple[int, ...]]:
     """Of the layers of what is in DRAM, as it came there."""
-    found: dict[SegmentKey, tuple[int, ...]] = {}
+    found = list[tuple[SegmentKey, tuple[int, ...]]]()
 
     def look(key: SegmentKey) -> None:
         books.require_open()
         if slot := books.dram.find(key):
-            found[key] = slot.crcs
+            found.append((key, slot.crcs))
 
     in_turns(books.lock, keys, look)
-    return found
+    return dict(found)
 
 
 def lineages(books: Books, keys: Collection[SegmentKey]) -> dict[SegmentKey, Lineage]:
     """Of what is in DRAM. Ask before it is looked whether a segment is still there: one that a
     removal takes between the two is not, and one that is there came after these removals."""
-    found: dict[SegmentKey, Lineage] = {}
+    found = list[tuple[SegmentKey, Lineage]]()
 
     def look(key: SegmentKey) -> None:
         books.require_open()
         if slot := books.dram.find(key):
-            found[key] = Lineage(books.recent.of(slot.spec))
+            found.append((key, Lineage(books.recent.of(slot.spec))))
 
     in_turns(books.lock, keys, look)
-    return found
+    return dict(found)
 
 
 def wait(books: Books, keys: Collection[SegmentKey], deadline_s: float) -> None:

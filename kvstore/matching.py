@@ -199,8 +199,8 @@ class Matcher:
             books.offer(slot)
             hit = Hit(slot.spec, slot.extent, self._read.get(key, "dram"))
         self._hits[key] = hit
-        if key in books.ahead:
-            books.ahead.remove(key)
+        if books.ahead.has(key.digest):
+            books.ahead.pop(key.digest)
             books.counters.prefetch_used += 1
         if hit.tier == "dram":
             books.dram_shelf.hits += 1

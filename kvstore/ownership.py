@@ -68,29 +68,29 @@ def own(books: Books, owns: Owns) -> None:
 
 
 def holdings(books: Books) -> list[SegmentSpec]:
-    """What is in DRAM, and in the slow tiers that no other node sees; most of its chains are in the
-    order of their segments."""
+    """What is in DRAM, and in the slow tiers that no other node sees; each segment behind those
+    that precede it in its chain."""
     found: dict[SegmentKey, SegmentSpec] = {}
     for shelf in (books.dram_shelf, *(level.shelf for level in _own_levels(books))):
         with books.lock:
             books.require_open()
             entries = shelf.entries()
         found |= {entry.spec.key: entry.spec for entry in entries}
-    return list(found.values())
+    return sorted(found.values(), key=lambda spec: len(spec.follows))
 
 
 def kept(books: Books, keys: Collection[SegmentKey]) -> set[SegmentKey]:
     """Of these what the node owns and has: on a slow tier, or in DRAM with nothing left to write.
     A mere copy is not kept."""
-    found = set[SegmentKey]()
+    found = list[SegmentKey]()
 
     def look(key: SegmentKey) -> None:
         books.require_open()
         if _is_kept(books, key):
-            found.add(key)
+            found.append(key)
 
     in_turns(books.lock, _chosen(books.owns, keys, True), look)
-    return found
+    return set(found)
 
 
 def _is_kept(books: Books, key: SegmentKey) -> bool:

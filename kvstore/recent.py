@@ -1,9 +1,10 @@
 """Removals of the last minutes: what comes from another node may have left it before them."""
 
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable
 
+from kvstore.parts import DigestParts
 from kvstore.types import MARK_NBYTES, Lineage, SegmentSpec
 
 _KEEP_S = 600.0
@@ -23,7 +24,7 @@ class RecentRemovals:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._ids: dict[bytes, set[bytes]] = defaultdict(set)  # of removals, by mark
+        self._ids: DigestParts[set[bytes]] = DigestParts()  # of removals, by mark
         self._order: deque[tuple[float, bytes, bytes]] = deque()
         self._open: set[bytes] = set()
         """Begun, and not made."""
@@ -33,9 +34,12 @@ class RecentRemovals:
         """It begins: nothing of the passage is taken that others had before."""
         self._expire()
         mark = tag[:MARK_NBYTES]
-        if removal not in self._ids[mark]:
+        ids = self._ids.get(mark)
+        if ids is None:
+            self._ids.put(mark, ids := set())
+        if removal not in ids:
             self._open.add(removal)
-            self._ids[mark].add(removal)
+            ids.add(removal)
             self._order.append((self._clock() + _KEEP_S, mark, removal))
         if len(self._order) > _MAX:
             self._refuse_all_until = self._forget()
@@ -66,8 +70,9 @@ class RecentRemovals:
     def _forget(self) -> float:
         """When the oldest would have expired."""
         until, mark, removal = self._order.popleft()
-        self._ids[mark].discard(removal)
+        ids = self._ids.get(mark, set())
+        ids.discard(removal)
         self._open.discard(removal)
-        if not self._ids[mark]:
-            del self._ids[mark]
+        if not ids:
+            self._ids.pop(mark, None)
         return until

@@ -102,7 +102,7 @@ class Removal:
     def _take_out(self, family: Family, begun: Sequence[_Begun]) -> int:
         """All of the family out of sight, in turns: it is complete when neither a segment nor what
         is under way adds to it. How many of it were stored anywhere."""
-        books, found = self._books, set[SegmentKey]()
+        books, found = self._books, list[SegmentKey]()
         shelves = [books.dram_shelf, *(shelf for level in books.levels for shelf in level.shelves)]
 
         def take(digest: bytes) -> None:
@@ -110,15 +110,15 @@ class Removal:
             key = books.dram_shelf.key_of(digest)
             if key is not None and (slot := books.dram.find(key)):
                 books.withdraw(slot)
-                found.add(key)
+                found.append(key)
             for one in begun:
-                found.update(one.hide(digest))
+                found.extend(one.hide(digest))
 
         is_complete = False
         while not is_complete:
             in_turns(books.lock, family.walk(shelves, take), bool)
             is_complete = not self._doom_moving(family) and family.is_walked
-        return len(found)
+        return len(set(found))
 
     def _doom_moving(self, family: Family) -> bool:
         """What is under way and belongs to the family will not be published. Whether there was

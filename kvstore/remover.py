@@ -2,6 +2,7 @@
 
 import logging
 import time
+from itertools import chain
 
 from kvstore.books import Books
 from kvstore.errors import TierUnavailableError
@@ -67,8 +68,8 @@ class Remover:
         """Forget the tombstones that were lifted. Takes the lock, in turns."""
         books, stones = self._books, self.level.tombstones
         with books.lock:
-            names = [*stones.tags(), *stones.digests()]
-        in_turns(books.lock, names, stones.forget)
+            tags, digests = stones.tags(), stones.digests()
+        in_turns(books.lock, chain(tags, digests), stones.forget)
 
     def is_done(self, version: int) -> bool:
         """Whether nothing that was removed in this version is on the tier. Called with the lock

@@ -49,7 +49,8 @@ class Scrubber:
         if slot is None:
             if self._stop.wait(_IDLE_S):
                 return False
-            self._round = iter(self._books.dram.slots())
+            with self._books.lock:
+                self._round = iter(self._books.dram.slots())
         elif self._stop.wait(slot.spec.layout.nbytes / self._bytes_per_s):
             return False
         else:

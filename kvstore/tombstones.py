@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from kvstore.parts import DigestParts
 from kvstore.types import MARK_NBYTES, SegmentKey, SegmentSpec
 
 _MAX = 2**20
@@ -18,9 +19,9 @@ class Tombstones:
     """
 
     def __init__(self) -> None:
-        self._tags: dict[bytes, int] = {}  # to the latest version that removed it
-        self._digests: dict[bytes, int] = {}
-        self._marks: dict[bytes, int] = {}  # of the tags
+        self._tags: DigestParts[int] = DigestParts()  # to the latest version that removed it
+        self._digests: DigestParts[int] = DigestParts()
+        self._marks: DigestParts[int] = DigestParts()  # of the tags
         self._all = 0
         self._open: set[int] = set()
         self.version = 0
@@ -58,7 +59,7 @@ class Tombstones:
         for stones, names in told:
             for name in names:
                 if stones.get(name, 0) < version:
-                    stones[name] = version
+                    stones.put(name, version)
 
     def end(self, version: int) -> None:
         """All that the removal of this version dooms was told."""
@@ -103,13 +104,14 @@ class Tombstones:
             return False
         return max(self._all, self._of(key.digest)) > self.lifted
 
-    def tags(self) -> list[bytes]:
-        """One copy of a dict's keys, at a few nanoseconds each; lifted ones are among them."""
-        return list(self._tags)
+    def tags(self) -> Collection[bytes]:
+        """Those of now, lifted ones among them: to be looked through at leisure, without the
+        lock."""
+        return self._tags.copy()
 
-    def digests(self) -> list[bytes]:
-        """As fast."""
-        return list(self._digests)
+    def digests(self) -> Collection[bytes]:
+        """As `tags`."""
+        return self._digests.copy()
 
     def lift(self, version: int) -> None:
         """The tier has nothing any more of what was removed in this version or earlier."""
@@ -120,7 +122,7 @@ class Tombstones:
         names = ((self._tags, name), (self._digests, name), (self._marks, name[:MARK_NBYTES]))
         for stones, each in names:
             if stones.get(each, self.version + 1) <= self.lifted:
-                del stones[each]
+                stones.pop(each)
 
     def _of(self, digest: bytes) -> int:
         return self._digests.get(digest, 0)

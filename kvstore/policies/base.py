@@ -68,8 +68,9 @@ class EvictionPolicy(Protocol):
         """Those that have an order of their own."""
         ...
 
-    def leaves(self, tenant: bytes) -> list[Leaf]:
-        """A copy of the order in which this tenant's leaves may go."""
+    def leaves(self, tenant: bytes) -> Iterator[Leaf]:
+        """The order in which this tenant's leaves may go. It may change meanwhile: a few leaves are
+        copied at a time."""
         ...
 
     def is_stale(self, tenant: bytes, leaf: Leaf) -> bool:
@@ -77,7 +78,7 @@ class EvictionPolicy(Protocol):
         ...
 
     def learned(self) -> Learned:
-        """Copies of what is known of the segments, here or not: a few milliseconds of them."""
+        """What is known of the segments now, here or not."""
         ...
 
     def remember(self, key: SegmentKey, history: History) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from heapq import heappop, heappush, heapreplace
+from itertools import islice
 
 from sortedcontainers import SortedList  # type: ignore[import-untyped]  # it has no types
 
@@ -38,9 +39,10 @@ class Leaves:
         """Those that have any."""
         return list(self._of)
 
-    def copy(self, tenant: bytes) -> list[Leaf]:
-        """A tenant's order, as it is now."""
-        return list(self._of.get(tenant, ()))
+    def after(self, tenant: bytes, leaf: Leaf | None, limit: int) -> list[Leaf]:
+        """The next in a tenant's order, as it is now; None: from the first."""
+        order = self._of.get(tenant, SortedList())
+        return list(islice(order.irange(leaf, inclusive=(False, False)), limit))
 
     def has(self, tenant: bytes, leaf: Leaf) -> bool:
         return leaf in self._of.get(tenant, ())

@@ -1,5 +1,6 @@
 """What a policy knows of each segment: its rank now, and what was learned of it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from heapq import nlargest
 from itertools import islice
@@ -30,6 +31,14 @@ class Node:
     entry: Entry
     history: History
     rank: Rank = (0.0, 0)
+    num_children: int = 0
+    is_held: bool = False
+    is_shown: bool = False
+    """Whether it stands in the order of eviction."""
+
+    @property
+    def may_go(self) -> bool:
+        return not (self.num_children or self.is_held)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,7 @@ class Learned:
     """The histories that a policy had at one moment. They are looked at without the lock: a use
     that comes meanwhile is in them or is not."""
 
-    nodes: list[Node]
+    nodes: Collection[Node]
     ghosts: list[SegmentKey]
     """Segments that are not here, the latest last."""
     ghost_histories: list[History]

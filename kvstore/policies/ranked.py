@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from heapq import heappop, heappush
 from itertools import islice
 
+from kvstore.parts import DigestParts
 from kvstore.policies.base import Leaf, NextUse
 from kvstore.policies.leaves import Leaves
 from kvstore.policies.nodes import History, Learned, Node, Rank
@@ -15,6 +16,7 @@ from kvstore.types import SegmentKey
 
 MAX_GHOSTS = 65_536
 """What is known of evicted segments is kept for this many."""
+_LEAVES_AT_ONCE = 256
 _FORGOTTEN_AT_ONCE = 256
 """The first key of a dict is found past the places of all that were deleted before it."""
 
@@ -27,10 +29,12 @@ class RankedPolicy(ABC):
 
     def __init__(self, looks_ahead: bool = False) -> None:
         self.looks_ahead = looks_ahead
-        self._nodes: dict[SegmentKey, Node] = {}
-        self._by_digest: dict[bytes, SegmentKey] = {}
-        self._num_children: Counter[bytes] = Counter()  # by the parent's digest
-        self._held: set[bytes] = set()
+        self._nodes: DigestParts[Node] = DigestParts()  # by the digests of their keys
+        self._num_nodes = 0
+        self._num_orphans: DigestParts[int] = DigestParts()
+        """Children here, by the digest of a parent that is not."""
+        self._held: DigestParts[None] = DigestParts()
+        """Digests that are held, of what is not here."""
         self._leaves = Leaves()
         self._ghosts: dict[SegmentKey, History] = {}
         """The latest last. An OrderedDict would take fifty times as long to copy."""
@@ -53,28 +57,43 @@ class RankedPolicy(ABC):
         if cost is not None:
             history.total_cost += cost
             history.num_computed += 1
-        node = self._nodes[entry.key] = Node(entry, history)
-        self._by_digest[entry.key.digest] = entry.key
-        self._hide(entry.spec.parent)
-        self._num_children[entry.spec.parent] += 1
+        digest, above = entry.key.digest, entry.spec.parent
+        num_children = self._num_orphans.get(digest, 0)
+        if num_children:
+            self._num_orphans.pop(digest)
+        if is_held := self._held.has(digest):
+            self._held.pop(digest)
+        node = Node(entry, history, num_children=num_children, is_held=is_held)
+        self._nodes.put(digest, node)
+        self._num_nodes += 1
+        if (parent := self._nodes.get(above)) is None:
+            self._num_orphans.put(above, self._num_orphans.get(above, 0) + 1)
+        else:
+            parent.num_children += 1
+            self._hide(parent)
         self._rank(node, recovered)
-        self._show(entry.key)
+        self._show(node)
 
     def on_access(self, entry: Entry) -> None:
-        self._hide(entry.key.digest)
-        self._rank(self._nodes[entry.key])
-        self._show(entry.key)
+        node = self._node(entry.key)
+        self._hide(node)
+        self._rank(node)
+        self._show(node)
 
     def on_remove(self, entry: Entry, evicted: bool) -> None:
-        self._hide(entry.key.digest)
-        node = self._nodes.pop(entry.key)
-        del self._by_digest[entry.key.digest]
-        parent = entry.spec.parent
-        self._num_children[parent] -= 1
-        if not self._num_children[parent]:
-            del self._num_children[parent]
-            if parent in self._by_digest:
-                self._show(self._by_digest[parent])
+        digest, above = entry.key.digest, entry.spec.parent
+        node = self._nodes.pop(digest)
+        self._num_nodes -= 1
+        self._hide(node)
+        if node.num_children:
+            self._num_orphans.put(digest, node.num_children)
+        if node.is_held:
+            self._held.put(digest, None)
+        if (parent := self._nodes.get(above)) is not None:
+            parent.num_children -= 1
+            self._show(parent)
+        elif left := self._num_orphans.pop(above) - 1:
+            self._num_orphans.put(above, left)
         if evicted:
             self.evicted(node)
             if self.remembers:
@@ -85,25 +104,29 @@ class RankedPolicy(ABC):
         return self._now - node.rank[1]
 
     def hold(self, digest: bytes) -> None:
-        if digest in self._by_digest:
-            self._hide(digest)
-        self._held.add(digest)
+        if (node := self._nodes.get(digest)) is None:
+            self._held.put(digest, None)
+        else:
+            node.is_held = True
+            self._hide(node)
 
     def unhold(self, digest: bytes) -> None:
-        if digest in self._held:
-            self._held.remove(digest)
-            if digest in self._by_digest:
-                self._show(self._by_digest[digest])
+        if (node := self._nodes.get(digest)) is None:
+            self._held.pop(digest, None)
+        elif node.is_held:
+            node.is_held = False
+            self._show(node)
 
     def is_held(self, digest: bytes) -> bool:
-        return digest in self._held
+        node = self._nodes.get(digest)
+        return self._held.has(digest) if node is None else node.is_held
 
     def learned(self) -> Learned:
-        nodes, ghosts = list(self._nodes.values()), self._ghosts
-        return Learned(nodes, list(ghosts), list(ghosts.values()))
+        ghosts = self._ghosts
+        return Learned(self._nodes.copy().values(), list(ghosts), list(ghosts.values()))
 
     def remember(self, key: SegmentKey, history: History) -> None:
-        if key in self._nodes:
+        if self._nodes.has(key.digest):
             return
         self._ghosts.pop(key, None)
         self._ghosts[key] = history
@@ -112,7 +135,7 @@ class RankedPolicy(ABC):
                 del self._ghosts[oldest]
 
     def loss(self, key: SegmentKey) -> float:
-        return self.loss_of(self._nodes[key])
+        return self.loss_of(self._node(key))
 
     def order(self, next_use: NextUse, tenants: Tenants = everyone) -> Iterator[SegmentKey]:
         gone: Counter[bytes] = Counter()
@@ -136,42 +159,54 @@ class RankedPolicy(ABC):
                 yield from self._one(key, gone, exposed)
 
     def __len__(self) -> int:
-        return len(self._nodes)
+        return self._num_nodes
 
     def key_of(self, digest: bytes) -> SegmentKey | None:
-        return self._by_digest.get(digest)
+        node = self._nodes.get(digest)
+        return None if node is None else node.entry.key
 
     def problems_of(self, entry: Entry) -> Iterator[str]:
-        node, digest = self._nodes.get(entry.key), entry.key.digest
-        if node is None or node.entry is not entry or self._by_digest.get(digest) != entry.key:
+        node, above = self._nodes.get(entry.key.digest), entry.spec.parent
+        if node is None or node.entry is not entry:
             yield f"the policy does not know {entry.key}"
-        elif not self._num_children[entry.spec.parent]:
+            return
+        parent = self._nodes.get(above)
+        if not (self._num_orphans.get(above) if parent is None else parent.num_children):
             yield f"the policy counts no children of the parent of {entry.key}"
-        elif self._leaves.has(entry.spec.tenant, (node.rank, entry.key)) != self._may_go(digest):
+        if parent is not None and self._num_orphans.has(above):
+            yield f"the policy counts orphans of {parent.entry.key}, which is here"
+        stands = self._leaves.has(entry.spec.tenant, (node.rank, entry.key))
+        if not stands == node.is_shown == node.may_go:
             yield f"{entry.key} is in the order of eviction, and may not go, or the reverse"
 
     def tenants(self) -> list[bytes]:
         return self._leaves.tenants()
 
-    def leaves(self, tenant: bytes) -> list[Leaf]:
-        return self._leaves.copy(tenant)
+    def leaves(self, tenant: bytes) -> Iterator[Leaf]:
+        some = self._leaves.after(tenant, None, _LEAVES_AT_ONCE)
+        while some:
+            yield from some
+            some = self._leaves.after(tenant, some[-1], _LEAVES_AT_ONCE)
 
     def is_stale(self, tenant: bytes, leaf: Leaf) -> bool:
         rank, key = leaf
-        node = self._nodes.get(key)
-        if node is not None and node.rank == rank and self._may_go(key.digest):
+        node = self._nodes.get(key.digest)
+        if node is not None and node.rank == rank and node.may_go:
             return False
         return self._leaves.has(tenant, leaf)
 
     def check(self, keys: Collection[SegmentKey]) -> list[str]:
         problems = []
-        if self._nodes.keys() != set(keys):
-            problems.append(f"the policy knows {len(self._nodes)} of {len(keys)} entries")
-        parents = Counter(node.entry.spec.parent for node in self._nodes.values())
-        if parents != self._num_children:
-            problems.append(f"the policy counts {self._num_children.total()} children")
-        free = (k for k in self._nodes if k.digest not in parents and k.digest not in self._held)
-        if sorted(self._leaves) != sorted((self._nodes[key].rank, key) for key in free):
+        nodes = {node.entry.key: node for node in self._nodes.values()}
+        if nodes.keys() != set(keys):
+            problems.append(f"the policy knows {len(nodes)} of {len(keys)} entries")
+        parents = Counter(node.entry.spec.parent for node in nodes.values())
+        counted = {key.digest: n for key, node in nodes.items() if (n := node.num_children)}
+        counted |= self._num_orphans.items()
+        if parents != counted:
+            problems.append(f"the policy counts {sum(counted.values())} children")
+        free = [k for k, node in nodes.items() if k.digest not in parents and not node.is_held]
+        if sorted(self._leaves) != sorted((nodes[key].rank, key) for key in free):
             problems.append("the order of eviction is not the leaves that nobody holds")
         return problems
 
@@ -180,13 +215,11 @@ class RankedPolicy(ABC):
     ) -> Iterator[SegmentKey]:
         """The key; its parent joins when the last of its children has gone."""
         yield key
-        digest = self._nodes[key].entry.spec.parent
+        digest = self._node(key).entry.spec.parent
         gone[digest] += 1
-        parent = self._by_digest.get(digest)
-        if digest in self._held or parent is None:
-            return
-        if gone[digest] == self._num_children[digest]:
-            heappush(exposed, (self._nodes[parent].rank, parent))
+        parent = self._nodes.get(digest)
+        if parent is not None and not parent.is_held and gone[digest] == parent.num_children:
+            heappush(exposed, (parent.rank, parent.entry.key))
 
     def _rank(self, node: Node, recovered: bool = False) -> None:
         if not (recovered and node.history.uses):  # to be found again is no use
@@ -197,18 +230,20 @@ class RankedPolicy(ABC):
             self._now += 1
         node.rank = (self.value(node), self._past if recovered else self._now)
 
-    def _show(self, key: SegmentKey) -> None:
-        if self._may_go(key.digest):
-            node = self._nodes[key]
-            self._leaves.add(node.entry.spec.tenant, (node.rank, key))
+    def _show(self, node: Node) -> None:
+        if node.may_go:
+            spec = node.entry.spec
+            self._leaves.add(spec.tenant, (node.rank, spec.key))
+            node.is_shown = True
             self.num_shown += 1
 
-    def _hide(self, digest: bytes) -> None:
+    def _hide(self, node: Node) -> None:
         """Of the leaves that may go, if it is one."""
-        key = self._by_digest.get(digest)
-        if key is not None and self._may_go(digest):
-            node = self._nodes[key]
-            self._leaves.remove(node.entry.spec.tenant, (node.rank, key))
+        if node.is_shown:
+            self._leaves.remove(node.entry.spec.tenant, (node.rank, node.entry.key))
+            node.is_shown = False
 
-    def _may_go(self, digest: bytes) -> bool:
-        return digest not in self._num_children and digest not in self._held
+    def _node(self, key: SegmentKey) -> Node:
+        node = self._nodes.get(key.digest)
+        assert node is not None, f"the policy does not know {key}"
+        return node

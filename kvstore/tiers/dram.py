@@ -6,8 +6,9 @@ goes.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 
 from kvstore.allocator import Allocator
 from kvstore.arena import GRANULE, Arena, granules, taken_bytes
@@ -16,11 +17,14 @@ from kvstore.checksum import verify_segment
 from kvstore.errors import CapacityError
 from kvstore.holds import Holds
 from kvstore.occupants import Occupants
+from kvstore.parts import DigestParts
 from kvstore.promises import Promises, holder_of
 from kvstore.shares import Shares
 from kvstore.tiers.base import Entry, MemoryReader, Reader, Tier
 from kvstore.tiers.extents import ExtentsCopy
 from kvstore.types import ArenaRef, Extent, SegmentKey, SegmentSpec, TierName
+
+_serials = (number.to_bytes(8, "big") for number in count())
 
 
 @dataclass(eq=False, slots=True)
@@ -36,6 +40,8 @@ class Slot:
     borrows: int = 0
     """Short internal uses: verifying, writing to the SSD."""
     last_use: float = field(default_factory=time.time)
+    serial: bytes = field(default_factory=_serials.__next__)
+    """Its own, of all slots of the process."""
 
     @property
     def held(self) -> bool:
@@ -60,9 +66,10 @@ class DramTier(Tier):
     def __init__(self, arena: Arena, tenant_share: float = 1.0) -> None:
         self._arena = arena
         self.runs = Allocator(arena.num_granules)
-        self._published: dict[SegmentKey, Slot] = {}
-        self._withdrawn: set[Slot] = set()  # or not yet published
-        self._pinned: set[Slot] = set()
+        self._published: DigestParts[Slot] = DigestParts()  # by the digests of their keys
+        self._num_published = 0
+        self._withdrawn: DigestParts[Slot] = DigestParts()  # by their serials; or not yet published
+        self._pinned: DigestParts[Slot] = DigestParts()  # by their serials
         self._reserved: dict[Extent, tuple[bytes, bytes]] = {}  # with the tenant, and who holds it
         self.occupants = Occupants(self.runs)
         self.holds = Holds()
@@ -124,33 +131,36 @@ class DramTier(Tier):
         """The reserved extent holds the segment. The slot is not visible and must be held at
         once."""
         slot = Slot(spec, extent, tuple(crcs))
-        self._withdrawn.add(slot)
+        self._withdrawn.put(slot.serial, slot)
         self._unreserve(extent)
         return slot
 
     def reopen(self, slot: Slot) -> None:
         """The reverse of `complete`: the caller alone holds the slot."""
         assert slot.held and not slot.published, f"{slot.spec.key} is in use"
-        self._withdrawn.remove(slot)
+        self._withdrawn.pop(slot.serial)
         holder = holder_of(slot.spec)
         self._reserved[slot.extent] = slot.spec.tenant, holder
         self.promises.hold(holder, slot.taken)
 
     def publish(self, slot: Slot) -> None:
-        assert slot.spec.key not in self._published, f"{slot.spec.key} is published twice"
-        self._withdrawn.remove(slot)
+        digest = slot.spec.key.digest
+        assert not self._published.has(digest), f"{slot.spec.key} is published twice"
+        self._withdrawn.pop(slot.serial)
         slot.published = True
-        self._published[slot.spec.key] = slot
+        self._published.put(digest, slot)
+        self._num_published += 1
         self.occupants.enter(slot.spec.key, self._arena.start_of(slot.extent))
         if slot.held:
-            self.holds.begin(slot.spec.key.digest)
+            self.holds.begin(digest)
 
     def withdraw(self, slot: Slot) -> None:
         """Take it out of sight; its room comes back when nobody holds it."""
-        del self._published[slot.spec.key]
+        self._published.pop(slot.spec.key.digest)
+        self._num_published -= 1
         slot.published = False
         self.occupants.leave(slot.spec.key)
-        self._withdrawn.add(slot)
+        self._withdrawn.put(slot.serial, slot)
         if slot.held:
             self.holds.end(slot.spec.key.digest)
         else:
@@ -159,14 +169,14 @@ class DramTier(Tier):
     def pin(self, slot: Slot) -> None:
         self._begin_hold(slot)
         if not slot.pins:
-            self._pinned.add(slot)
+            self._pinned.put(slot.serial, slot)
             self.promises.hold(holder_of(slot.spec), slot.taken)
         slot.pins += 1
 
     def unpin(self, slot: Slot) -> None:
         slot.pins -= 1
         if not slot.pins:
-            self._pinned.remove(slot)
+            self._pinned.pop(slot.serial)
             self.promises.let_go(holder_of(slot.spec), slot.taken)
         self._end_hold(slot)
 
@@ -179,15 +189,16 @@ class DramTier(Tier):
         self._end_hold(slot)
 
     def find(self, key: SegmentKey) -> Slot | None:
-        return self._published.get(key)
+        slot = self._published.get(key.digest)
+        return slot if slot is not None and slot.spec.key == key else None
 
-    def slots(self) -> list[Slot]:
-        """All that is published. One copy of a dict's values, which needs no lock."""
-        return list(self._published.values())
+    def slots(self) -> Collection[Slot]:
+        """All that is published now: to be looked through at leisure, without the lock."""
+        return self._published.copy().values()
 
-    def all_slots(self) -> list[Slot]:
-        """The withdrawn ones too."""
-        return [*self._published.values(), *self._withdrawn]
+    def all_slots(self) -> Iterable[Slot]:
+        """The withdrawn ones too; once."""
+        return chain(self.slots(), self._withdrawn.copy().values())
 
     def is_reserved(self, extent: Extent) -> bool:
         return extent in self._reserved
@@ -199,25 +210,25 @@ class DramTier(Tier):
         return self._arena.view(extent)
 
     def contains(self, key: SegmentKey) -> bool:
-        return key in self._published
+        return self.find(key) is not None
 
     def missing(self, keys: set[SegmentKey]) -> set[SegmentKey]:
-        """Those that are not published, at a few nanoseconds each."""
-        return keys.difference(self._published)
+        """Those that are not published."""
+        return {key for key in keys if self.find(key) is None}
 
     def put(self, spec: SegmentSpec, data: memoryview, crcs: Sequence[int]) -> None:
         verify_segment(spec, data, crcs)
-        if spec.key not in self._published:
+        if not self.contains(spec.key):
             extent = self.reserve(spec.layout.nbytes, spec.tenant, holder_of(spec))
             self.view(extent)[:] = data
             self.publish(self.complete(spec, extent, crcs))
 
     def open(self, key: SegmentKey) -> Reader | None:
-        slot = self._published.get(key)
+        slot = self.find(key)
         return None if slot is None else _DramReader(self, slot)
 
     def remove(self, key: SegmentKey) -> None:
-        if slot := self._published.get(key):
+        if slot := self.find(key):
             self.withdraw(slot)
 
     def keys(self) -> Iterator[Entry]:
@@ -225,18 +236,18 @@ class DramTier(Tier):
 
     @property
     def num_published(self) -> int:
-        return len(self._published)
+        return self._num_published
 
     def is_live(self, slot: Slot) -> bool:
         """Whether its extent is its own."""
-        return self._published.get(slot.spec.key) is slot or slot in self._withdrawn
+        return self.find(slot.spec.key) is slot or self._withdrawn.has(slot.serial)
 
     def copy_of_extents(self) -> ExtentsCopy:
         """As they are now, with what is counted of them."""
         return ExtentsCopy(
             self.all_slots(),
-            list(self._pinned),
-            dict(self._reserved),
+            self._pinned.copy().values(),
+            self._reserved.copy(),
             self.runs.num_taken,
             self.used_bytes,
             self.shares.counted(),
@@ -287,7 +298,7 @@ class DramTier(Tier):
         return tenant
 
     def _free_withdrawn(self, slot: Slot) -> None:
-        self._withdrawn.remove(slot)
+        self._withdrawn.pop(slot.serial)
         self._free(slot.extent, slot.spec.tenant)
 
     def _free(self, extent: Extent, tenant: bytes) -> None:

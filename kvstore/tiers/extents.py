@@ -1,7 +1,7 @@
 """Who has which extents of an arena, and whether that adds up."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,9 +25,10 @@ class Taken(Protocol):
 class ExtentsCopy:
     """Who had which extents at one moment."""
 
-    slots: Sequence[Taken]
-    pinned: Sequence[Taken]
-    reserved: dict[Extent, tuple[bytes, bytes]]
+    slots: Iterable[Taken]
+    """Can be looked through once."""
+    pinned: Iterable[Taken]
+    reserved: Mapping[Extent, tuple[bytes, bytes]]
     num_taken: int
     used_bytes: int
     shares: Counter[bytes]

@@ -1,10 +1,11 @@
 """What a slow tier knows of its medium: every object, in which state, and the bytes of all."""
 
 import threading
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from itertools import takewhile
+from itertools import chain
+from operator import itemgetter
 
+from kvstore.parts import Parts
 from kvstore.tiers.segment_object import Stored
 from kvstore.types import SegmentKey
 
@@ -18,11 +19,12 @@ class Ledger:
         """`exclusive`: nobody else writes, so what was listed is all there is."""
         self._exclusive = exclusive
         self._lock = threading.Lock()
-        self._stored: dict[SegmentKey, Stored] = {}
+        self._stored: Parts[SegmentKey, Stored] = Parts()
         self._writing: dict[SegmentKey, int] = {}
-        self._leaving: dict[Stored, int] = {}  # out of sight, not yet off the medium; in order
-        self._leaving_names: Counter[str] = Counter()
-        self._unread: dict[str, int] = {}  # listed, but their header was not read yet
+        self._leaving: Parts[Stored, int] = Parts()
+        """Out of sight, not yet off the medium, with the number of the departure."""
+        self._leaving_names: Parts[str, int] = Parts()
+        self._unread: Parts[str, int] = Parts()  # listed, but their header was not read yet
         self.is_listed = False
         self.used = 0
         self.num_refused = 0
@@ -36,7 +38,8 @@ class Ledger:
 
     def stored(self) -> list[Stored]:
         with self._lock:
-            return list(self._stored.values())
+            stored = self._stored.copy()
+        return list(stored.values())
 
     def is_leaving(self, stored: Stored) -> bool:
         return stored in self._leaving
@@ -45,15 +48,15 @@ class Ledger:
         """Out of sight, and perhaps on the medium still: the latest first, without those of the
         first `after` departures."""
         with self._lock:
-            if not after:
-                return list(reversed(self._leaving))
-            latest = reversed(self._leaving.items())
-            return [one for one, _ in takewhile(lambda item: item[1] > after, latest)]
+            leaving = self._leaving.copy()
+        found = ((number, one) for one, number in leaving.items() if number > after)
+        return [one for _, one in sorted(found, key=itemgetter(0), reverse=True)]
 
     def unread(self) -> list[str]:
         """Names of objects that were listed, and could not be looked into."""
         with self._lock:
-            return list(self._unread)
+            unread = self._unread.copy()
+        return list(unread)
 
     @property
     def is_settled(self) -> bool:
@@ -69,9 +72,10 @@ class Ledger:
     def unknown(self, names: Iterable[str]) -> list[str]:
         """Those that are in no state here, and cannot be of an object that is being written."""
         with self._lock:  # copies alone: who holds the metadata lock may wait for this one
-            here = [*self._stored.values(), *self._leaving]
-            unread, writing = list(self._unread), list(self._writing)
-        known, coming = {stored.name for stored in here}.union(unread), list(map(str, writing))
+            stored, leaving = self._stored.copy(), self._leaving.copy()
+            unread, writing = self._unread.copy(), list(self._writing)
+        here = chain(stored.values(), leaving)
+        known, coming = {one.name for one in here}.union(unread), list(map(str, writing))
         strange = [name for name in names if name not in known]
         return [name for name in strange if not any(key in name for key in coming)]
 
@@ -106,10 +110,9 @@ class Ledger:
         """A detached one's bytes are gone. Idempotent."""
         with self._lock:
             if stored in self._leaving:
-                del self._leaving[stored]
-                self._leaving_names[stored.name] -= 1
-                if not self._leaving_names[stored.name]:
-                    del self._leaving_names[stored.name]
+                self._leaving.pop(stored)
+                if left := self._leaving_names.pop(stored.name) - 1:
+                    self._leaving_names.put(stored.name, left)
                 self.used -= stored.charged_bytes
 
     def drop(self, key: SegmentKey) -> None:
@@ -122,10 +125,10 @@ class Ledger:
         """Count what a listing shows and nobody knows: bytes by name. Worked out beside the lock,
         from copies: who holds the metadata lock may wait for this one."""
         with self._lock:
-            here = [*self._stored.values(), *self._leaving]
+            stored, leaving = self._stored.copy(), self._leaving.copy()
             news = self._news = set[str]()
-        known = {stored.name for stored in here}
-        unread = {name: n for name, n in charges.items() if name not in known}
+        known = {one.name for one in chain(stored.values(), leaving)}
+        unread = Parts((name, n) for name, n in charges.items() if name not in known)
         nbytes = sum(unread.values())
         with self._lock:
             nbytes -= sum(unread.pop(name, 0) for name in news)
@@ -177,20 +180,21 @@ class Ledger:
     def imbalance(self) -> str:
         """What does not add up; empty is right."""
         with self._lock:
-            here, used = [*self._stored.values(), *self._leaving], self.used
-            moving = [*self._writing.values(), *self._unread.values()]
-        total = sum(stored.charged_bytes for stored in here) + sum(moving)
+            stored, leaving, used = self._stored.copy(), self._leaving.copy(), self.used
+            unread, writing = self._unread.copy(), list(self._writing.values())
+        here = [*stored.values(), *leaving]
+        total = sum(one.charged_bytes for one in here) + sum(unread.values()) + sum(writing)
         return f"{len(here)} objects of {total} bytes, counted {used}" if total != used else ""
 
     def _add(self, stored: Stored) -> None:
-        self._stored[stored.entry.key] = stored
+        self._stored.put(stored.entry.key, stored)
         self.used += stored.charged_bytes
         if self._news is not None:
             self._news.add(stored.name)
 
     def _depart(self, stored: Stored) -> None:
         self.num_departures += 1
-        self._leaving[stored] = self.num_departures
-        self._leaving_names[stored.name] += 1
+        self._leaving.put(stored, self.num_departures)
+        self._leaving_names.put(stored.name, self._leaving_names.get(stored.name, 0) + 1)
         if self._news is not None:
             self._news.add(stored.name)

@@ -78,4 +78,4 @@ def test_what_was_lifted_is_forgotten_and_nothing_else() -> None:
     stones.lift(first)
     for name in (*stones.tags(), *stones.digests()):
         stones.forget(name)
-    assert stones.tags() == [OTHER.tag] and stones.digests() == []
+    assert list(stones.tags()) == [OTHER.tag] and not stones.digests()

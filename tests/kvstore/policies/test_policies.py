@@ -31,11 +31,16 @@ def entry(spec: SegmentSpec, nbytes: int = 10) -> Entry:
     return Entry(spec, nbytes, 0.0)
 
 
+def keys_of(policy: RankedPolicy) -> list[SegmentKey]:
+    return [node.entry.key for node in policy._nodes.values()]
+
+
 def naive_order(
     policy: RankedPolicy, held: set[SegmentKey], next_use: dict[SegmentKey, int]
 ) -> list[SegmentKey]:
     """Again and again the leaf that goes first, by looking at all of them."""
-    nodes, found = dict(policy._nodes), list[SegmentKey]()
+    nodes = {node.entry.key: node for node in policy._nodes.values()}
+    found = list[SegmentKey]()
     last = len(SPECS)
     while True:
         parents = {node.entry.spec.parent for node in nodes.values()}
@@ -61,7 +66,7 @@ def test_the_order_is_that_of_the_model(
     held: set[SegmentKey] = set()
     for what, i in steps:
         spec = SPECS[i]
-        here = spec.key in policy._nodes
+        here = policy._nodes.has(spec.key.digest)
         if what == "use" and here:
             policy.on_access(entry(spec))
         elif what == "use":
@@ -74,10 +79,10 @@ def test_the_order_is_that_of_the_model(
             held.discard(spec.key)
         elif here:
             policy.on_remove(entry(spec), evicted=what == "evict")
-        assert policy.check(policy._nodes) == []
+        assert policy.check(keys_of(policy)) == []
     next_use = {SPECS[i].key: rank for i, rank in needed.items()} if policy.looks_ahead else {}
     assert list(policy.order(next_use)) == naive_order(policy, held, next_use)
-    assert all(policy.loss(key) >= 0 for key in policy._nodes)
+    assert all(policy.loss(key) >= 0 for key in keys_of(policy))
 
 
 @given(STEPS, st.sets(st.integers(0, 2)))
@@ -191,8 +196,8 @@ def test_what_is_removed_moves_no_clock_and_is_forgotten() -> None:
     policy.on_remove(entry(first), evicted=False)
     policy.on_insert(entry(second), 0.1)
     policy.on_insert(entry(first))
-    assert policy._nodes[first.key].history.uses == 1
-    assert policy._nodes[second.key].rank[0] == pytest.approx(0.1)
+    assert policy._node(first.key).history.uses == 1
+    assert policy._node(second.key).rank[0] == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -9,7 +9,6 @@ import pytest
 from kvstore.config import StoreConfig
 from kvstore.local import LocalStoreClient
 from kvstore.scrub import damage_of
-from kvstore.shelf import Group
 from kvstore.store import KVStore
 from kvstore.tiers.dram import Slot
 from kvstore.types import Acquired, SegmentKey
@@ -50,12 +49,12 @@ def lose_run(store: KVStore) -> None:
 
 
 def forget_child(store: KVStore) -> None:
-    del store._books.dram_shelf._children[PATH[0].key.digest][KEY]
+    store._books.dram_shelf._children.remove(PATH[0].key.digest, KEY)
 
 
 def stray_child(store: KVStore) -> None:
     stray = SegmentKey(bytes(8), bytes(32))
-    store._books.dram_shelf._children[PATH[0].key.digest][stray] = None
+    store._books.dram_shelf._children.add(PATH[0].key.digest, stray)
 
 
 def stale_leaf(store: KVStore) -> None:
@@ -64,7 +63,7 @@ def stale_leaf(store: KVStore) -> None:
 
 
 def forget_node(store: KVStore) -> None:
-    store._books.dram_shelf.policy._nodes.pop(KEY)  # type: ignore[attr-defined]  # the policy's own
+    store._books.dram_shelf.policy._nodes.pop(KEY.digest)  # type: ignore[attr-defined]  # the policy's own
 
 
 def miscount(store: KVStore) -> None:
@@ -166,15 +165,15 @@ def test_what_goes_while_it_is_looked_at_is_not_wrong(
             store.remove_tags([tag])
             monkeypatch.setattr("kvstore.turns.time.sleep", pause)
 
-    groups = store._books.dram_shelf.groups
+    grouped = store._books.dram_shelf.grouped
 
-    def begin() -> list[Group]:
+    def begin() -> Iterator[SegmentKey | None]:
         monkeypatch.setattr("kvstore.turns._TURN_S", 0.0)
         monkeypatch.setattr("kvstore.turns.time.sleep", pause)
-        return groups()
+        return grouped()
 
     sleep = time.sleep
-    monkeypatch.setattr(store._books.dram_shelf, "groups", begin)
+    monkeypatch.setattr(store._books.dram_shelf, "grouped", begin)
     assert store.check().problems == ()
     assert len(tags) < 30
 
