@@ -30,11 +30,12 @@ class Claiming:
         self._keys: set[SegmentKey] = set()
         """Of `_opened`."""
         self._num_rounds = 0
-        self._num_removals = 0
+        self._num_removals = self._num_publications = 0
 
     def begin(self) -> None:
         """Before the first plan."""
         self._num_removals = self._books.num_removal_events
+        self._num_publications = self._books.dram.num_publications
 
     def plan(self, found: Path, rest: Path) -> Iterator[None]:
         """All of `rest` are ours, unless another has the first. Where one finds no room, those
@@ -61,7 +62,7 @@ class Claiming:
         if not keys:
             return set()
         lost = set(filter(books.claims.is_flying, keys - keys.difference(books.claims.all_flying)))
-        lost |= keys - books.dram.missing(keys)
+        lost |= books.dram.published(keys, self._num_publications)
         if lost and self._num_rounds < _MAX_ROUNDS:
             self._num_rounds += 1
             return lost

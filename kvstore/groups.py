@@ -9,7 +9,7 @@ from kvstore.parts import DigestParts, Values
 from kvstore.types import SegmentKey
 
 _NOBODY: dict[bytes, SegmentKey] = {}
-_MAX_SMALL = 1024
+_MAX_SMALL = 512
 """Keys of a group that is one dict."""
 
 

@@ -6,9 +6,10 @@ goes.
 """
 
 import time
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import chain, count, islice
 
 from kvstore.allocator import Allocator
 from kvstore.arena import GRANULE, Arena, granules, taken_bytes
@@ -24,6 +25,7 @@ from kvstore.tiers.base import Entry, MemoryReader, Reader, Tier
 from kvstore.tiers.extents import ExtentsCopy
 from kvstore.types import ArenaRef, Extent, SegmentKey, SegmentSpec, TierName
 
+_MAX_LATEST = 1024
 _serials = (number.to_bytes(8, "big") for number in count())
 
 
@@ -68,6 +70,9 @@ class DramTier(Tier):
         self.runs = Allocator(arena.num_granules)
         self._published: DigestParts[Slot] = DigestParts()  # by the digests of their keys
         self._num_published = 0
+        self.num_publications = 0
+        """How often anything was published, since the start."""
+        self._latest: deque[SegmentKey] = deque(maxlen=_MAX_LATEST)  # published
         self._withdrawn: DigestParts[Slot] = DigestParts()  # by their serials; or not yet published
         self._pinned: DigestParts[Slot] = DigestParts()  # by their serials
         self._reserved: dict[Extent, tuple[bytes, bytes]] = {}  # with the tenant, and who holds it
@@ -150,6 +155,8 @@ class DramTier(Tier):
         slot.published = True
         self._published.put(digest, slot)
         self._num_published += 1
+        self.num_publications += 1
+        self._latest.append(slot.spec.key)
         self.occupants.enter(slot.spec.key, self._arena.start_of(slot.extent))
         if slot.held:
             self.holds.begin(digest)
@@ -212,9 +219,12 @@ class DramTier(Tier):
     def contains(self, key: SegmentKey) -> bool:
         return self.find(key) is not None
 
-    def missing(self, keys: set[SegmentKey]) -> set[SegmentKey]:
-        """Those that are not published."""
-        return {key for key in keys if self.find(key) is None}
+    def published(self, keys: set[SegmentKey], since: int) -> set[SegmentKey]:
+        """Those of the keys that are here and came since `num_publications` was `since`. Where few
+        came, only these are looked at."""
+        num = self.num_publications - since
+        news = keys if num > len(self._latest) else islice(reversed(self._latest), num)
+        return {key for key in news if key in keys and self.contains(key)}
 
     def put(self, spec: SegmentSpec, data: memoryview, crcs: Sequence[int]) -> None:
         verify_segment(spec, data, crcs)

@@ -18,8 +18,9 @@ from kvstore.types import Path
 from tests.bench.store_attack.tiny import fill, passages
 from tests.kvstore.segments import small_config
 
-NUM = 2**15
-MOST = NUM // 32
+NUM = 2**14
+MOST = NUM // 30
+"""Entries of one dict or set. A lease of one call has 513."""
 _SAMPLE = 512
 """Members of a container that are looked into; the others are of the same kind."""
 
@@ -29,10 +30,15 @@ def paths() -> list[Path]:
     return passages(NUM - 1)
 
 
-@pytest.fixture
-def store(tmp_path: FilePath) -> Iterator[KVStore]:
+@pytest.fixture(params=[""])
+def store(
+    tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[KVStore]:
+    """With a slow tier where the parameter names a folder for it."""
+    monkeypatch.setattr("kvstore.turns._PAUSE_S", 0.0)
+    ssd_dir = request.param and str(tmp_path / request.param)
     config = small_config(
-        tmp_path, dram_bytes=(NUM + 200) * 4096, ssd_dir=str(tmp_path / "ssd"), copies_share=1.0
+        tmp_path, dram_bytes=(NUM + 200) * 4096, ssd_dir=ssd_dir, copies_share=1.0
     )
     store = KVStore(config, "node")
     assert store.flush(30)
@@ -78,6 +84,7 @@ def test_segments_that_are_held_copied_and_removed(
     client.close()
 
 
+@pytest.mark.parametrize("store", ["ssd"], indirect=True)
 def test_segments_of_a_slow_tier(store: KVStore, paths: list[Path]) -> None:
     books, (level,) = store._books, store._books.levels
     stored = [Stored(Entry(path[-1], 4096, 0.0), str(path[-1].key), True) for path in paths]
