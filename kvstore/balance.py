@@ -11,6 +11,7 @@ from itertools import chain
 from typing import TypeVar
 
 from kvstore.books import Books
+from kvstore.garbage import uninterrupted
 from kvstore.leases import Lease
 from kvstore.levels import Level
 from kvstore.loads import Loads
@@ -63,20 +64,20 @@ class _Balance:
 
     def _runs(self) -> list[str]:
         books = self._books
-        with books.lock:
+        with uninterrupted(books.lock):
             books.require_open()
             problems = books.dram.runs.miscounts()
         return problems + self._each(books.dram.runs.starts(), books.dram.runs.problems_of)
 
     def _extents(self) -> list[str]:
         books = self._books
-        with books.lock:
+        with uninterrupted(books.lock):
             extents = books.dram.copy_of_extents()
         return extents.check()
 
     def _slots(self) -> list[str]:
         books = self._books
-        with books.lock:
+        with uninterrupted(books.lock):
             slots = books.dram.all_slots()
             counts = len(books.dram_shelf), books.dram.num_published
         problems = self._each(slots, self._slot)
@@ -101,7 +102,7 @@ class _Balance:
     def _pins(self) -> list[str]:
         """What leases hold is there, and knows that it is held."""
         books = self._books
-        with books.lock:
+        with uninterrupted(books.lock):
             leases = books.leases.all()
 
         def held() -> Iterator[tuple[Lease, Slot]]:
@@ -117,7 +118,7 @@ class _Balance:
     def _in_flight(self) -> list[str]:
         """Reservations are those of open tickets and reads."""
         books = self._books
-        with books.lock:
+        with uninterrupted(books.lock):
             reserved, tickets = books.dram.reserved(), books.claims.tickets()
             filled = [load.extent for load in self._loads]
         filled += [ticket.extent for ticket in tickets]
@@ -128,7 +129,7 @@ class _Balance:
         ]
 
     def _holds(self) -> list[str]:
-        with self._books.lock:
+        with uninterrupted(self._books.lock):
             digests = self._books.dram.holds.digests()
         return self._each(digests, self._hold)
 
@@ -152,7 +153,7 @@ class _Balance:
 
     def _shelf(self, name: str, shelf: Shelf, is_there: Callable[[Entry], bool]) -> list[str]:
         """The shelf against itself, its order of eviction, and what is there."""
-        with self._books.lock:
+        with uninterrupted(self._books.lock):
             copy, tenants = shelf.copy_of_entries(), shelf.policy.tenants()
 
         def look(entry: Entry) -> Iterator[str]:
@@ -179,7 +180,7 @@ class _Balance:
         problems = self._shelf(level.name, level.shelf, lambda entry: True)
         problems += self._shelf(f"{level.name}, others' objects", level.foreign, lambda e: True)
         problems += self._bound(level)
-        with self._books.lock:
+        with uninterrupted(self._books.lock):
             copies = [shelf.entries() for shelf in level.shelves]
         entries = list(chain.from_iterable(copies))
         suspects = self._each([*entries, *level.tier.keys()], lambda e: self._apart(level, e))
@@ -192,7 +193,7 @@ class _Balance:
     def _bound(self, level: Level) -> list[str]:
         """What a predecessor left may be more than fits, until recovery has trimmed it."""
         tier = level.tier
-        with self._books.lock:
+        with uninterrupted(self._books.lock):
             is_over = not level.recovering and tier.used_bytes > tier.capacity_bytes
         return [f"{level.name}: more than its {tier.capacity_bytes} bytes used"] if is_over else []
 

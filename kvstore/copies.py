@@ -1,7 +1,7 @@
 """Copies of what other nodes own: kept in DRAM alone, under a bound of their own, and the least
 recently used goes first."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from kvstore.policies import create_policy
 from kvstore.shelf import Shelf
@@ -55,6 +55,3 @@ class Copies:
         """What has to go for the bound to hold, the least recently used and leaves first; of what
         somebody holds nothing, and then not all that should. A few at a time."""
         return self.shelf.next_to_go(self.used_bytes - self._max_bytes, limit=_MAX_GOING)
-
-    def keys(self) -> Collection[SegmentKey]:
-        return [entry.key for entry in self.shelf.entries()]

@@ -50,7 +50,7 @@ def own(books: Books, owns: Owns) -> None:
     with books.lock:
         books.require_open()
         before, books.owns = books.owns, owns
-        copies = books.copies.keys()
+        copies = books.copies.shelf.entries()
 
     def keep(key: SegmentKey) -> None:
         if books.owns is owns and key in books.copies:
@@ -59,7 +59,8 @@ def own(books: Books, owns: Owns) -> None:
                 books.offer(slot)
 
     try:
-        in_turns(books.lock, _chosen(owns, copies, True), keep)
+        keys = [entry.key for entry in copies]
+        in_turns(books.lock, _chosen(owns, keys, True), keep)
     except BaseException:
         with books.lock:
             if books.owns is owns:

@@ -167,11 +167,11 @@ class DramTier(Tier):
         self._num_published -= 1
         slot.published = False
         self.occupants.leave(slot.spec.key)
-        self._withdrawn.put(slot.serial, slot)
         if slot.held:
+            self._withdrawn.put(slot.serial, slot)
             self.holds.end(slot.spec.key.digest)
         else:
-            self._free_withdrawn(slot)
+            self._free(slot.extent, slot.spec.tenant)
 
     def pin(self, slot: Slot) -> None:
         self._begin_hold(slot)
@@ -217,7 +217,8 @@ class DramTier(Tier):
         return self._arena.view(extent)
 
     def contains(self, key: SegmentKey) -> bool:
-        return self.find(key) is not None
+        slot = self._published.get(key.digest)
+        return slot is not None and slot.spec.key == key
 
     def published(self, keys: set[SegmentKey], since: int) -> set[SegmentKey]:
         """Those of the keys that are here and came since `num_publications` was `since`. Where few
@@ -299,17 +300,14 @@ class DramTier(Tier):
         if slot.published:
             self.holds.end(slot.spec.key.digest)
         else:
-            self._free_withdrawn(slot)
+            self._withdrawn.pop(slot.serial)
+            self._free(slot.extent, slot.spec.tenant)
 
     def _unreserve(self, extent: Extent) -> bytes:
         """Its tenant."""
         tenant, holder = self._reserved.pop(extent)
         self.promises.let_go(holder, taken_bytes(extent.nbytes))
         return tenant
-
-    def _free_withdrawn(self, slot: Slot) -> None:
-        self._withdrawn.pop(slot.serial)
-        self._free(slot.extent, slot.spec.tenant)
 
     def _free(self, extent: Extent, tenant: bytes) -> None:
         self.shares.give_back(tenant, taken_bytes(extent.nbytes))
