@@ -1,6 +1,5 @@
 """The ASGI application: all endpoints, behind limits, behind the door, inside the envelope."""
 
-from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from cluster.ingress import (
@@ -20,6 +19,7 @@ from cluster.ingress import (
 )
 from cluster.ingress.context import Context
 from cluster.ingress.cors import Cors
+from cluster.ingress.description import DescribedApp
 from cluster.ingress.door import Door
 from cluster.ingress.envelope import Envelope, JsonErrors
 from cluster.ingress.lenient import Lenient
@@ -43,7 +43,7 @@ PARTS = (
 
 def create_app(context: Context, echo_request_id: bool = True) -> ASGIApp:
     """`echo_request_id`: answer with X-Request-Id; Serve's proxy does that by itself."""
-    app = FastAPI(title="HyperRAG", redirect_slashes=False)
+    app = DescribedApp(title="HyperRAG", redirect_slashes=False)
     app.state.context = context
     app.state.readiness = health.readiness(context.services)
     app.state.families = metrics.gathering(context)

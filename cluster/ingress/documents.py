@@ -13,6 +13,7 @@ from actors.messages import Document
 from cluster.errors import NotFoundError
 from cluster.ingress.auth import Tenant
 from cluster.ingress.context import Context, ContextDep
+from cluster.ingress.description import request_body
 from cluster.ingress.errors import invalid
 from cluster.ingress.ingestion import Change, spread
 from cluster.ingress.json_body import json_router, read_body
@@ -50,7 +51,17 @@ class NewDocuments(Body):
         return [document.document() for document in self.documents or ()]
 
 
-@router.post("/v1/documents")
+FILES = {"file": {"type": "array", "items": {"type": "string", "format": "binary"}}}
+UPLOAD = {
+    "type": "object",
+    "properties": {**FILES, "collection": {"type": "string"}},
+    "required": ["file"],
+}
+
+
+@router.post(
+    "/v1/documents", openapi_extra=request_body(NewDocuments, **{"multipart/form-data": UPLOAD})
+)
 async def add(request: Request, tenant: Tenant, context: ContextDep) -> dict[str, Any]:
     deadline = context.limits.ingest()
     given, documents = await _read(request, context)

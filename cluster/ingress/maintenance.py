@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fastapi import Request
 from fastapi.responses import Response
 from pydantic import Field
 from starlette.responses import JSONResponse
@@ -15,7 +14,7 @@ from cluster.ingress.auth import Admin, Tenant
 from cluster.ingress.context import Context, ContextDep
 from cluster.ingress.errors import invalid
 from cluster.ingress.ingestion import Change, spread
-from cluster.ingress.json_body import json_router, read_body
+from cluster.ingress.json_body import json_router
 from cluster.ingress.schemas import Body, Text, collection_of
 from cluster.ingress.sse import event_stream
 
@@ -31,13 +30,17 @@ class Pages(Body):
     collection: str | None = None
     after: Text | None = None
     """Continue here: `next_after` of an answer before."""
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
     """Most passages of this call; all without one."""
     stream: bool = False
 
 
 class Check(Body):
     repair: bool = False
+
+
+EVERY_PASSAGE, WITHOUT_REPAIR = Pages(), Check()
+"""What a request without a body asks for."""
 
 
 class Drain(Body):
@@ -94,21 +97,19 @@ class Filling:
 
 
 @router.post("/v1/warm")
-async def warm(request: Request, tenant: Tenant, context: ContextDep) -> Response:
+async def warm(tenant: Tenant, context: ContextDep, body: Pages = EVERY_PASSAGE) -> Response:
     """Compute segments of a collection's passages, page by page. With `stream` every page is an
     event; without, the answer comes after `request_timeout_s` at the latest: `done` tells whether
     all is there, `next_after` where to continue."""
-    body = await read_body(request, Pages)
     filling = _filling(context, tenant, body)
     return await _answer(filling, body, _pages(filling, body, filling.warm))
 
 
 @router.post("/v1/fuse")
-async def fuse(request: Request, tenant: Tenant, context: ContextDep) -> Response:
+async def fuse(tenant: Tenant, context: ContextDep, body: Pages = EVERY_PASSAGE) -> Response:
     """Make the fused segments of a collection's passages; otherwise as `/v1/warm`. What is there
     already, with the neighbours that the passage has now, is left alone: so run it again after the
     collection changed, or where it broke off."""
-    body = await read_body(request, Pages)
     mode = context.config.generator.mode
     if mode not in ("fusion", "auto"):
         raise invalid("generator.mode", f"is {mode}; fused segments are for fusion and auto")
@@ -117,19 +118,17 @@ async def fuse(request: Request, tenant: Tenant, context: ContextDep) -> Respons
 
 
 @router.post("/v1/check")
-async def check(request: Request, admin: Admin, context: ContextDep) -> dict[str, Any]:
+async def check(admin: Admin, context: ContextDep, body: Check = WITHOUT_REPAIR) -> dict[str, Any]:
     """Read every segment of the store and compare checksums; `repair` removes what is damaged."""
-    body = await read_body(request, Check)
     deadline = context.limits.ingest()
     checked = context.services.store.check(body.repair, deadline.left_s())
     return await deadline.bound(checked, "check")
 
 
 @router.post("/v1/drain")
-async def drain(request: Request, admin: Admin, context: ContextDep) -> dict[str, Any]:
+async def drain(body: Drain, admin: Admin, context: ContextDep) -> dict[str, Any]:
     """A node gives its segments to the others before it is taken away: `/v1/status` says when it
     has."""
-    body = await read_body(request, Drain)
     deadline = context.limits.request()
     await deadline.bound(context.services.store.drain(body.node, deadline.left_s()), "drain")
     return {"node": body.node, "state": "draining"}

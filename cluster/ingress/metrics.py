@@ -1,6 +1,7 @@
 """GET /metrics: the whole cluster for Prometheus, from whichever ingress replica is asked."""
 
 import asyncio
+from typing import Any
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -22,6 +23,7 @@ from cluster.metrics.store import store_families
 
 router = json_router()
 
+FORMATS: dict[str, dict[str, Any]] = {"text/plain": {}, "application/openmetrics-text": {}}
 UP = gauge("up", "part_up", "Whether a part of the service answered this scrape")
 
 
@@ -33,7 +35,7 @@ class Families(Collector):
         return self._families
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=Response, responses={200: {"content": FORMATS}})
 async def metrics(request: Request, tenant: Tenant) -> Response:
     """Of every ingress replica, deployment and node. Totals of all tenants; nothing names one. Who
     asks while another asks has the same answer."""
