@@ -15,7 +15,7 @@ SCENARIOS = (
     "codec_error", "store_attack", "device_tier", "ttft", "overlap", "fusion_quality",
     "trace_reuse", "pcr_ladder", "cross_stage", "passage_order", "placement_sim", "cluster",
     "chaos", "ray_up", "rolling_update", "autoscaler_sim", "autoscaler_live", "model_families",
-    "isolation",
+    "isolation", "api_fuzz",
 )  # fmt: skip
 
 
