@@ -38,6 +38,7 @@ def described() -> Description:
     ("method", "path", "answer", "faults"),
     [
         ("GET", "/a/b", Answer(200, JSON, b"{}"), []),
+        ("GET", "/a/b/", Answer(200, JSON, b"{}"), []),
         ("GET", "/a/b/c", Answer(400, JSON, json.dumps(ERROR).encode()), []),
         ("GET", "/a/b", Answer(400, JSON, b'{"detail": "no"}'), [PLAIN_TEXT]),
         ("GET", "/a/b", Answer(400, "text/plain", b"no"), [UNDOCUMENTED, PLAIN_TEXT]),
@@ -71,7 +72,7 @@ def test_the_hostile_ones_are_many_and_no_two_alike() -> None:
 
 def test_a_request_is_as_it_was_asked_for() -> None:
     one = request("a", "POST", "/v1/rerank?a=b", {"host": "evil", "Connection": ""}, b"{}")
-    assert one.path == "/v1/rerank"
+    assert one.path == request("b", "GET", "http://evil/v1/rerank").path == "/v1/rerank"
     assert one.data == (
         b"POST /v1/rerank?a=b HTTP/1.1\r\nHost: evil\r\nContent-Type: application/json\r\n"
         b"Content-Length: 2\r\n\r\n{}"

@@ -32,6 +32,7 @@ class Description:
 
     def _is_named(self, method: str, path: str, answer: Answer) -> bool:
         wanted = "get" if method == "HEAD" else method.lower()
+        path = path.rstrip("/") or "/"  # a slash at the end makes no difference
         matching = [ops for pattern, ops in self._paths if pattern.fullmatch(path)]
         found = matching[0] if matching else {}
         if wanted not in found:

@@ -1,5 +1,6 @@
 """Requests as bytes on a connection of their own: what no client library would send."""
 
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ def request(
     given = {key.title(): value for key, value in (headers or {}).items()}
     lines = [f"{key}: {value}" for key, value in (usual | given).items() if value]
     head = "\r\n".join([f"{method} {target} HTTP/1.1", *lines, "", ""])
-    path = target.partition("?")[0]
+    path = re.sub("^http://[^/]*", "", target).partition("?")[0]
     return Request(name, method, path, head.encode("latin-1") + body)
 
 

@@ -59,7 +59,9 @@ def test_with_keys_and_beyond_loopback_any_name_will_do() -> None:
     assert "rag.example" in named.hosts and "127.0.0.1" in named.hosts
 
 
-@pytest.mark.parametrize("origin", [FOREIGN, "null", "http://127.0.0.1:81", "http://localhost"])
+@pytest.mark.parametrize(
+    "origin", [FOREIGN, "null", "http://127.0.0.1:81", "http://localhost", "http://[::1", "http://"]
+)
 async def test_a_page_of_another_origin_changes_nothing(
     filled: httpx.AsyncClient, origin: str
 ) -> None:
