@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.cluster.raw_http import begun
 from tests.cluster.running import Running, serving
 
 pytestmark = pytest.mark.ray
@@ -20,7 +21,7 @@ ASK = {"question": "is the sky blue", "top_k": 1}
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    ingress = {"sse_keepalive_s": 0.4}
+    ingress = {"sse_keepalive_s": 0.4, "body_timeout_s": 2.0}
     with serving(tmp_path_factory.mktemp("serve"), ingress=ingress) as service:
         yield service
 
@@ -108,6 +109,20 @@ def test_the_door_sees_host_origin_and_kind_behind_serves_proxy(http: httpx.Clie
     text = http.post("/v1/documents", content=json.dumps(body))
     assert (text.status_code, text.json()["error"]["code"]) == (415, "unsupported_media_type")
     assert http.get("/v1/documents").json() == before
+
+
+def test_who_may_not_call_is_told_before_the_body_comes(running: Running) -> None:
+    size = f"Content-Length: {40 * 2**20}"
+    headers = ("Content-Type: application/json", size, "Origin: https://evil.example")
+    answer = begun(running.url, "/v1/documents", *headers)
+    assert answer.startswith(b"HTTP/1.1 403 ") and b"origin_not_allowed" in answer
+
+
+def test_a_body_that_stops_is_a_408_and_the_end_of_the_connection(running: Running) -> None:
+    headers = ("Content-Type: application/json", "Content-Length: 1000")
+    answer = begun(running.url, "/v1/documents", *headers, body=b"{")
+    assert answer.startswith(b"HTTP/1.1 408 ") and not answer.endswith(b"(open)")
+    assert b"for 2 s (ingress.body_timeout_s)" in answer
 
 
 def test_a_request_id_comes_back_once(http: httpx.Client) -> None:

@@ -39,8 +39,8 @@ async def test_a_request_without_a_valid_key_is_a_401(make_app: MakeApp, keys: K
             assert response.status_code == 401
             assert response.json()["error"]["code"] == "invalid_api_key"
             assert "wrong" not in response.text
-        assert (await http.get("/healthz")).status_code == 200
-        assert (await http.get("/readyz")).status_code == 200
+        for probe in ("/health", "/healthz", "/readyz", "/readyz/"):
+            assert (await http.get(probe)).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/v1/nothing", "/metrics"])
