@@ -14,6 +14,7 @@ from cluster.ingress import (
     models,
     rag,
     rerank,
+    responses,
     score,
     tokenize,
 )
@@ -27,6 +28,7 @@ from cluster.ingress.limits import Admission, BodyLimit
 
 PARTS = (
     chat,
+    responses,
     completions,
     rag,
     rerank,

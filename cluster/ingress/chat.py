@@ -11,10 +11,10 @@ from actors.errors import RequestError
 from cluster.ingress.auth import Tenant
 from cluster.ingress.chat_messages import ChatMessage
 from cluster.ingress.config import IngressConfig
-from cluster.ingress.context import ContextDep, RequestId
+from cluster.ingress.context import Context, ContextDep, RequestId
 from cluster.ingress.errors import invalid
 from cluster.ingress.json_body import json_router
-from cluster.ingress.models import generator_of
+from cluster.ingress.models import Generating, generator_of
 from cluster.ingress.openai import Form, OpenAiBody, respond
 from cluster.ingress.schemas import (
     ChatTemplateKwargs,
@@ -56,18 +56,30 @@ FORM = Form(
 async def chat(
     body: ChatBody, tenant: Tenant, context: ContextDep, request_id: RequestId
 ) -> Response:
+    model = generator_of(body.model, context.config.ingress)
+    query = query_of(body, model, "messages", tenant, context, request_id)
+    return await respond(context, query, body, model.name, FORM)
+
+
+def query_of(
+    body: ChatBody,
+    model: Generating,
+    param: str,
+    tenant: str,
+    context: Context,
+    request_id: str,
+) -> Query:
+    """What is to be answered; `param` is the field that holds the conversation. Raises ApiError."""
     config = context.config
-    model = generator_of(body.model, config.ingress)
     options = model.options(body.hyperrag)
-    said = _conversation(body.messages)
-    num_left_out = _num_left_out(said, config.ingress)
+    said = _conversation(body.messages, param)
+    num_left_out = _num_left_out(said, param, config.ingress)
     kept = said.without(num_left_out)
     sampling = body.sampling(config.generator, body.max_completion_tokens)
     retrieval = None
     if options.retrieve:
-        param = "messages"
         retrieval = retrieval_of(options, said.question, param, config.retrieval, config.ingress)
-    query = Query(
+    return Query(
         request_id,
         tenant,
         retrieval,
@@ -76,21 +88,20 @@ async def chat(
         chat_template_kwargs=body.chat_template_kwargs,
         num_left_out=said.num_messages(num_left_out),
     )
-    return await respond(context, query, body, model.name, FORM)
 
 
-def _conversation(messages: Sequence[ChatMessage]) -> Conversation:
+def _conversation(messages: Sequence[ChatMessage], param: str) -> Conversation:
     try:
         return Conversation.of([message.message() for message in messages])
     except RequestError as error:
-        raise invalid(error.field, error.message) from None
+        raise invalid(param, error.message) from None
 
 
-def _num_left_out(said: Conversation, ingress: IngressConfig) -> int:
+def _num_left_out(said: Conversation, param: str, ingress: IngressConfig) -> int:
     """How many of the oldest exchanges are more than a prompt may have, whatever the model. Raises
     ApiError where the rest is too long by itself."""
     chars = sum(message.num_chars for message in (*said.lead, *said.asked))
-    check_prompt(chars, "messages", ingress)
+    check_prompt(chars, param, ingress)
     for num_kept, exchange in enumerate(reversed(said.history)):
         chars += sum(message.num_chars for message in exchange)
         if chars > ingress.max_prompt_chars:

@@ -27,38 +27,41 @@ _closing: set[asyncio.Task[None]] = set()
 """The event loop itself keeps no task alive."""
 
 
-async def event_stream(events: AsyncGenerator[Event], context: Context) -> StreamingResponse:
+async def event_stream(
+    events: AsyncGenerator[Event], context: Context, named: bool = False
+) -> StreamingResponse:
     """Waits for the first event or the first pause. The response's end, or the client's, closes
-    `events`."""
+    `events`. `named`: the `type` of each is the event's name too."""
     paced = _paced(events, context.config.ingress.sse_keepalive_s)
     try:
         first = await anext(paced)
     except BaseException:
         await paced.aclose()
         raise
-    lines = _lines(first, paced, context)
+    lines = _lines(first, paced, context, named)
     return StreamingResponse(lines, media_type="text/event-stream", headers=_HEADERS)
 
 
 async def _lines(
-    first: Event | None, paced: AsyncGenerator[Event | None], context: Context
+    first: Event | None, paced: AsyncGenerator[Event | None], context: Context, named: bool
 ) -> AsyncIterator[str]:
     async with aclosing(paced):
-        yield _text(first)
+        yield _text(first, named)
         try:
             async for event in paced:
-                yield _text(event)
+                yield _text(event, named)
         except Exception as error:  # headers are out: the error travels as an event
             api_error = note(error, context.usage)
             context.usage.broke_off = api_error.status_code
-            yield _text(api_error.body())
+            yield _text({"type": "error", **api_error.body()} if named else api_error.body(), named)
     yield DONE
 
 
-def _text(event: Event | None) -> str:
+def _text(event: Event | None, named: bool) -> str:
     if event is None:
         return KEEP_ALIVE
-    return f"data: {json.dumps(event, ensure_ascii=False).translate(_ESCAPED)}\n\n"
+    name = f"event: {event['type']}\n" if named else ""
+    return f"{name}data: {json.dumps(event, ensure_ascii=False).translate(_ESCAPED)}\n\n"
 
 
 async def _paced(events: AsyncGenerator[Event], pause_s: float) -> AsyncGenerator[Event | None]:

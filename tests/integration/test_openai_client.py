@@ -1,6 +1,7 @@
 """The official client, as its users call it."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
@@ -43,6 +44,33 @@ def test_chat_answers_with_usage_sources_and_report(
     extra = (done.model_extra or {})["hyperrag"]
     assert extra["sources"][0]["document_id"] == "bridge"
     assert extra["cache"]["rerank"]["store"] == "used"
+
+
+def test_a_response_is_the_chats_answer_whole_and_streamed(
+    official: openai.OpenAI, facts: str
+) -> None:
+    asked: dict[str, Any] = {"model": f"hyperrag@{facts}", "input": QUESTIONS["bridge"]}
+    whole = official.responses.create(**asked, max_output_tokens=16)
+    assert whole.output_text and whole.status in ("completed", "incomplete")
+    assert (whole.model_extra or {})["hyperrag"]["sources"][0]["document_id"] == "bridge"
+    events = list(official.responses.create(**asked, max_output_tokens=16, stream=True))
+    pieces = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert "".join(pieces) == whole.output_text
+    assert events[0].type == "response.created"
+    assert events[-1].type in ("response.completed", "response.incomplete")
+    messages: Any = [{"role": "user", "content": QUESTIONS["bridge"]}]
+    chat = official.chat.completions.create(model=asked["model"], messages=messages, max_tokens=16)
+    assert chat.choices[0].message.content == whole.output_text
+
+
+def test_vectors_come_as_the_official_client_asks_for_them(official: openai.OpenAI) -> None:
+    texts = ["The tea is blue.", "Blue is the tea."]
+    packed = official.embeddings.create(model="hyperrag-embedder", input=texts)
+    plain = official.embeddings.create(
+        model="hyperrag-embedder", input=texts, encoding_format="float"
+    )
+    for one, other in zip(packed.data, plain.data, strict=True):
+        assert one.embedding == pytest.approx(other.embedding, abs=1e-6)
 
 
 def test_a_chat_stream_adds_up_and_ends_with_a_reason(
