@@ -33,7 +33,8 @@ class PlainText:
         unknown = facts["model"].get("unk_token")
         blanks = [token for token in added if not token["special"] and _is_blank(token["content"])]
         facts["added_tokens"] = blanks
-        self._tokenizer = unbounded(json.dumps(facts))
+        self._whole = unbounded(json.dumps(facts))
+        self._tokenizer = unbounded(without_prefix(json.dumps(facts)))
         number = self._tokenizer.token_to_id
         self._blanks = {number(token["content"]): token["id"] for token in blanks}
         """Ids by those that they have here: a tokenizer counts what its vocabulary has not."""
@@ -51,8 +52,10 @@ class PlainText:
         """JSON of the tokenizer without its control tokens, and the marks that it spells."""
         return "\n".join([str(self._tokenizer.to_str()), *sorted(self.marks)])
 
-    def encode(self, text: str) -> Tokens:
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+    def encode(self, text: str, begins: bool = False) -> Tokens:
+        """`begins`: nothing precedes it, and a tokenizer that puts a blank before texts does."""
+        tokenizer = self._whole if begins else self._tokenizer
+        encoding = tokenizer.encode(text, add_special_tokens=False)
         if self._holds_none(encoding):
             ids: Iterable[int] = encoding.ids
         else:
@@ -139,3 +142,24 @@ def unbounded(serialized: str) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def without_prefix(serialized: str) -> str:
+    """The tokenizer of this JSON that puts nothing before a text."""
+    facts: dict[str, Any] = json.loads(serialized)
+    for part in ("normalizer", "pre_tokenizer"):
+        facts[part] = _bare(facts.get(part))
+    return json.dumps(facts)
+
+
+def _bare(step: dict[str, Any] | None) -> dict[str, Any] | None:
+    if step is None or step["type"] == "Prepend":
+        return None
+    for name in ("normalizers", "pretokenizers"):
+        if name in step:
+            step[name] = [bare for each in step[name] if (bare := _bare(each)) is not None]
+    if step["type"] == "Metaspace":
+        step["prepend_scheme"] = "never"
+    if step["type"] == "ByteLevel":
+        step["add_prefix_space"] = False
+    return step

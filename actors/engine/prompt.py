@@ -20,8 +20,9 @@ from actors.conversation import Conversation
 from actors.engine.chat_template import NO_OPTIONS, ChatTemplate
 from actors.engine.config import PromptConfig
 from actors.engine.marks import ordinary_marks
-from actors.engine.plain_text import PlainText, Tokens, unbounded
+from actors.engine.plain_text import PlainText, Tokens
 from actors.engine.template_options import Options
+from actors.engine.template_text import TemplateText
 from actors.errors import RequestError
 from actors.messages import Message
 
@@ -51,7 +52,7 @@ class Prompt:
         self._hf = tokenizer
         self.config = config
         serialized = tokenizer.backend_tokenizer.to_str()
-        self._trusted = unbounded(serialized)
+        self._own = TemplateText(serialized)
         marks = ordinary_marks(tokenizer)
         self.plain = PlainText(serialized, marks)
         """Tokenizes text that is not ours."""
@@ -59,12 +60,12 @@ class Prompt:
         if "strftime_now" in (tokenizer.chat_template or ""):
             _log.info("the chat template prints a date: prompt.date, %s", config.date)
         self._cached = lru_cache(_CACHED_TEXTS)(self._passage_ids)
-        self._trusted_ids = lru_cache(_CACHED_PIECES)(self._encode_trusted)
+        self._trusted_ids = lru_cache(_CACHED_PIECES)(self._own.encode)
         systems = [config.system] if config.system else []
         if alike := sorted(mark for mark in marks if self.raw(mark) == self.trusted(mark)):
             _log.warning("text can imitate what the chat template marks turns by: %s", alike)
         *lead, self._tail = self._template.between(len(systems), ["user"])
-        self.prefix: Tokens = self._head(self._alternating(lead, systems))
+        self.prefix: Tokens = self._head(self._alternating(lead, systems, None))
         """P: instruction prefix, the first segment of every chain."""
         self._rerank_suffix = self.trusted(
             config.rerank_instruction + self._tail + config.rerank_cue
@@ -123,31 +124,32 @@ class Prompt:
         users = [len(systems) + i for i, turn in enumerate(turns) if turn.asks]
         first, last = users[0], users[-1]
         before, after = self.config.question.split("{question}")
-        return Turns(
-            self._head(self._alternating(pieces[: first + 1], texts[:first])),
-            tuple(
-                self._alternating(["", *pieces[start + 1 : end + 1]], texts[start:end])
-                for start, end in pairwise(users)
-            ),
-            self._alternating(
-                [before, after + pieces[last + 1], *pieces[last + 2 :]], texts[last:]
-            ),
-        )
+        done = [self._head(self._alternating(pieces[: first + 1], texts[:first], None))]
+        for start, end in pairwise(users):
+            exchange = ["", *pieces[start + 1 : end + 1]]
+            done.append(self._alternating(exchange, texts[start:end], done[-1][-1]))
+        asking = [before, after + pieces[last + 1], *pieces[last + 2 :]]
+        tail = self._alternating(asking, texts[last:], done[-1][-1])
+        return Turns(done[0], tuple(done[1:]), tail)
 
     def completion(self, text: str) -> Tokens:
         """Ids of a prompt without a template, begun as texts of the model begin."""
         bos = self._hf.bos_token_id
-        begins = self._trusted.encode("", add_special_tokens=True).ids[:1]
-        return (tuple(begins) if begins == [bos] else ()) + self.raw(text)
+        first = self._own.empty()[:1]
+        return (first if first == (bos,) else ()) + self.raw(text, begins=True)
 
-    def raw(self, text: str) -> Tokens:
+    def raw(self, text: str, begins: bool = False) -> Tokens:
         """Ids of text that is not ours: control tokens in it are text."""
-        return self.plain.encode(text)
+        return self.plain.encode(text, begins)
 
-    def trusted(self, text: str) -> Tokens:
+    def trusted(self, text: str, begins: bool = False) -> Tokens:
         """Ids of a template's own text, control tokens included. What stands between turns comes
         again and again."""
-        return self._trusted_ids(text)
+        return self._trusted_ids(text, begins)
+
+    def begins(self, last: int | None) -> bool:
+        """Whether a piece behind this token begins a text (see `TemplateText`)."""
+        return self._own.begins(last)
 
     def _check(self, options: Options) -> None:
         """Raises RequestError for a word that is a control token."""
@@ -155,12 +157,12 @@ class Prompt:
             if isinstance(value, str) and self.trusted(value) != self.raw(value):
                 raise RequestError(f"chat_template_kwargs.{name}", "must not hold control tokens")
 
-    def _alternating(self, pieces: Sequence[str], texts: Sequence[str]) -> Tokens:
-        """A template's pieces, and texts that stand between them."""
-        ids = list(self.trusted(pieces[0]))
+    def _alternating(self, pieces: Sequence[str], texts: Sequence[str], last: int | None) -> Tokens:
+        """A template's pieces, and texts that stand between them, behind the token `last`."""
+        ids = list(self.trusted(pieces[0], self.begins(last)))
         for text, piece in zip(texts, pieces[1:], strict=True):
-            ids += self.raw(text)
-            ids += self.trusted(piece)
+            ids += self.raw(text, self.begins(ids[-1] if ids else last))
+            ids += self.trusted(piece, self.begins(ids[-1] if ids else last))
         return tuple(ids)
 
     def _head(self, ids: Tokens) -> Tokens:
@@ -176,9 +178,6 @@ class Prompt:
                 "prompt.system must not be empty: the model has no template and no BOS"
             )
         return ids
-
-    def _encode_trusted(self, text: str) -> Tokens:
-        return tuple(self._trusted.encode(text, add_special_tokens=False).ids)
 
     def _passage_ids(self, text: str) -> Tokens:
         before, after = self.config.passage.split("{text}")

@@ -119,10 +119,11 @@ class Pieces:
 
     def __init__(self, prompt: Prompt, family: Family, bos: Tokens) -> None:
         self._prompt, self._family, self._bos = prompt, family, bos
-        self._tail = self._joined(family.tail, "")
+        self._tail = self._joined(family.tail, "", begins=False)
 
     def shared(self, question: str) -> Tokens:
-        return self._bos + self._joined(self._family.shared, question)
+        begins = self._prompt.begins(self._bos[-1] if self._bos else None)
+        return self._bos + self._joined(self._family.shared, question, begins)
 
     def lane(self, text: str) -> Tokens:
         """Passage, cut to `max_passage_tokens`, and tail."""
@@ -136,12 +137,14 @@ class Pieces:
     def _passage(self, text: str) -> Tokens:
         return self._prompt.raw(self._family.passage.replace("{text}", text))
 
-    def _joined(self, pieces: Sequence[str], question: str) -> Tokens:
+    def _joined(self, pieces: Sequence[str], question: str, begins: bool) -> Tokens:
         ids: Tokens = ()
         for piece in pieces:
             with_instruct = piece.replace("{instruct}", self._prompt.config.qwen3_instruct)
             filled = with_instruct.replace("{question}", question)
-            ids += self._prompt.raw(filled) if "{" in piece else self._prompt.trusted(piece)
+            tokenized = self._prompt.raw if "{" in piece else self._prompt.trusted
+            ids += tokenized(filled, begins)
+            begins = self._prompt.begins(ids[-1]) if ids else begins
         return ids
 
 

@@ -154,7 +154,7 @@ def create_scoring_rule(config: RerankerConfig, prompt: Prompt, decoder: Decoder
 
 def single_token(prompt: Prompt, text: str, setting: str, remedy: str) -> int:
     """Raises ValueError, naming the setting that wants it, unless `text` is one token."""
-    ids = prompt.trusted(text)
+    ids = prompt.trusted(text, begins=True)
     if len(ids) != 1:
         raise ValueError(
             f"{setting} needs {text!r} as one token, but for this model it is {len(ids)}: {remedy}"
