@@ -14,6 +14,7 @@ from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, GeneratorConfig, ModelConfig, PromptConfig
 from actors.errors import UnavailableError
 from actors.farewell import farewell
+from actors.logs import speak
 from actors.messages import (
     CacheReport,
     FitRequest,
@@ -44,6 +45,7 @@ class Generator:
         from actors.engine.runtime import load_runtime
         from actors.engine.tokenizing import tokenize
 
+        speak()
         self._runtime = load_runtime(model, prompt, engine, run_dir)
         self._mode = generator.mode
         self._tokenize = partial(tokenize, self._runtime, generator)

@@ -11,6 +11,7 @@ from actors.counters import ReuseCounters
 from actors.engine.config import EngineConfig, ModelConfig, PromptConfig, RerankerConfig
 from actors.errors import UnavailableError
 from actors.farewell import farewell
+from actors.logs import speak
 from actors.messages import CacheReport, PrecomputeRequest, RerankRequest, RerankResult
 from actors.rerank_queue import RerankQueue
 from actors.whereabouts import whereabouts
@@ -35,6 +36,7 @@ class Reranker:
         from actors.engine.runtime import load_runtime
 
         self._config = reranker
+        speak()
         self._runtime = load_runtime(model, prompt, engine, run_dir)
         self._store = ClusterStoreClient(store)
         self._engine = RerankEngine(self._runtime, reranker, self._store)

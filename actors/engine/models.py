@@ -17,7 +17,7 @@ from actors.engine.head import Head
 from actors.engine.invariant import InvariantProducts, attention_is_invariant
 from actors.engine.lean import keep_freed_memory, make_lean
 from actors.engine.proof import MODEL_ERRORS, layout_of, prove, stock_logits
-from actors.engine.support import refuse_unsupported
+from actors.engine.support import refuse_unsupported, unfollowed
 from actors.engine.weights import prepare
 from actors.errors import UnavailableError
 from kvstore.types import Dtype, Layout
@@ -181,6 +181,8 @@ def load_decoder(config: ModelConfig) -> Decoder:
         cuda=_cuda_runner(model, layout, device),
     )
     prove(decoder, stock)
+    if settings := unfollowed(getattr(model, "generation_config", None)):
+        logger.warning("%s: its generation_config is not followed in %s", decoder.name, settings)
     return decoder
 
 

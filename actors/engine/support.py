@@ -21,6 +21,13 @@ _SETTINGS = {
 }
 """Settings that mark a kind of attention when they are set. Most of these kinds look like full
 attention as long as a text is short."""
+_NEUTRAL: dict[str, Any] = {
+    "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "suppress_tokens": [],
+    "begin_suppress_tokens": [], "bad_words_ids": [], "sequence_bias": {}, "min_length": 0,
+    "min_new_tokens": 0, "forced_bos_token_id": None, "forced_eos_token_id": None,
+    "exponential_decay_length_penalty": None,
+}  # fmt: skip
+"""Settings of generation that change greedy answers, with what changes nothing."""
 _LAYER_KINDS = frozenset({"full_attention", "sliding_attention"})
 _LENGTH_DEPENDENT_ROPE = frozenset({"dynamic", "longrope"})
 
@@ -32,6 +39,13 @@ def refuse_unsupported(facts: Any) -> None:
     reason = _reason_of(_model_class(facts), facts) or _reason(decoder)
     if reason is not None:
         raise UnsupportedModelError(facts.model_type, reason, REMEDY)
+
+
+def unfollowed(generation: Any) -> dict[str, Any]:
+    """What a model's generation_config asks for beside sampling, by name. An answer has no penalty
+    and no forbidden token but those that its request names."""
+    found = {name: getattr(generation, name, None) for name in _NEUTRAL}
+    return {n: v for n, v in found.items() if v is not None and v not in (_NEUTRAL[n], [], {}, 0)}
 
 
 def _model_class(facts: Any) -> Any:

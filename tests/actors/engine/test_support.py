@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoConfig
+from transformers import AutoConfig, GenerationConfig
 
 from actors.engine.config import ModelConfig
 from actors.engine.models import load_decoder
-from actors.engine.support import refuse_unsupported
+from actors.engine.support import refuse_unsupported, unfollowed
 from actors.errors import UnsupportedModelError
 from tests.actors.training.tiny import toy_tokenizer
 
@@ -44,6 +44,14 @@ def test_kinds_that_are_not_computed_are_refused_without_weights(
     toy_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(UnsupportedModelError, match=f"'{family}' is refused: .*{reason}.*MODELS"):
         load_decoder(ModelConfig(source=str(tmp_path), device="cpu"))
+
+
+def test_settings_of_generation_that_are_not_followed_are_named() -> None:
+    plain = GenerationConfig(temperature=0.6, top_p=0.9, eos_token_id=[1, 2], max_new_tokens=9)
+    assert unfollowed(plain) == {} == unfollowed(None)
+    assert unfollowed(
+        GenerationConfig(repetition_penalty=1.1, no_repeat_ngram_size=3, suppress_tokens=[5])
+    ) == {"repetition_penalty": 1.1, "no_repeat_ngram_size": 3, "suppress_tokens": [5]}
 
 
 def test_rope_of_one_kind_of_layer_counts_too() -> None:

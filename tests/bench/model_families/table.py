@@ -18,7 +18,8 @@ are read.
 
 This table has all types of causal language model of transformers {version}, each as a tiny random
 model; `python -m tests.bench model_families --table` writes it, and a test checks it. *exact*:
-scores and greedy answers are those of transformers, in full, over stored KV and in batches.
+scores and greedy answers are those of transformers, in full, over stored KV and in batches, without
+the penalties and forbidden tokens of a generation_config: a replica's log names those of its model.
 *fusion*: `generator.mode` can be `fusion` or `auto` as well. *untested*: transformers makes no such
 model from the type's defaults. A type that is not here, or untested, is proven at load like any
 other; what it does beyond the length of a short text is then not established. A model that is
