@@ -1,14 +1,16 @@
 """The instruments of `api_fuzz`: each shows what it is there to show."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
 
-from tests.bench.api_fuzz import growth
+from tests.bench.api_fuzz import growth, run
 from tests.bench.api_fuzz.hostile import COUNT, hostile
 from tests.bench.api_fuzz.judging import PLAIN_TEXT, SERVER_ERROR, UNDOCUMENTED, Description
 from tests.bench.api_fuzz.wire import Answer, request
+from tests.bench.harness import CannotRun, Options
 
 ERROR = {
     "detail": "no",
@@ -79,5 +81,11 @@ def test_a_request_is_as_it_was_asked_for() -> None:
     )
 
 
-def test_growth_is_that_of_the_last_tenth_over_the_second() -> None:
-    assert growth([100.0] * 10 + [200.0] * 80 + [207.5] * 10) == 7.5
+def test_growth_is_that_of_the_last_tenth_over_the_first() -> None:
+    assert growth([200.0] * 10 + [300.0] * 80 + [207.5] * 10) == 7.5
+
+
+def test_without_schemathesis_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "schemathesis", None)
+    with pytest.raises(CannotRun, match=r"pip install -c constraints.txt '\.\[fuzz\]'"):
+        run(Options(quick=True, seed=0))

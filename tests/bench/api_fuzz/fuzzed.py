@@ -22,12 +22,17 @@ class Operation(Protocol):
     def as_strategy(self, generation_mode: Any) -> Any: ...
 
 
-def operations(document: Mapping[str, Any]) -> list[Operation]:
+def check_installed() -> None:
     """CannotRun, with what to install, where schemathesis is missing."""
     try:
-        import schemathesis
+        import schemathesis  # noqa: F401
     except ImportError as error:
         raise CannotRun(f"schemathesis is not here ({error}): {INSTALL}") from error
+
+
+def operations(document: Mapping[str, Any]) -> list[Operation]:
+    import schemathesis
+
     schema = schemathesis.openapi.from_dict(dict(document))
     return [result.ok() for result in schema.get_all_operations()]
 
