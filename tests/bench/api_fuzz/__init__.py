@@ -1,6 +1,6 @@
 """What the service answers to requests that nobody should send, judged by its own description.
 
-2,000 requests that schemathesis draws from `/openapi.json`, half of them valid, and 200 hostile
+2,000 requests that schemathesis draws from `/openapi.json`, valid and not in turn, and 200 hostile
 ones of ours, in a shuffled order over four connections at a time:
 
 * server_errors: a status of 500 or more, a stream that ends with an error of the service, or none;
