@@ -94,13 +94,11 @@ async def test_readiness_is_asked_for_once_a_second(make_app: MakeApp, services:
     counted = Counted(services.generator)
     parts: Any = replace(services, generator=counted)  # type: ignore[arg-type]
     async with connect(make_app(parts=parts)) as http:
-        started, num_answers = monotonic(), 0
+        started = monotonic()
         while counted.num_asked < 3:
             assert (await http.get("/readyz")).status_code == 200
-            num_answers += 1
             await asyncio.sleep(0.01)
     assert monotonic() - started > 2.0, "the third one is two seconds after the first"
-    assert num_answers > 3
 
 
 async def test_a_stream_of_pages_goes_on_and_a_page_has_a_limit(
