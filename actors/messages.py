@@ -296,6 +296,30 @@ class Sampling:
     top_p: float = 1.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    top_k: int = 0
+    """Only the most likely so many tokens are drawn from; 0: all."""
+    min_p: float = 0.0
+    """Only tokens at least so likely, as a share of the most likely one's probability."""
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    """See `actors.engine.shaping`."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """By token id."""
+    logprobs: int | None = None
+    """How many of the most likely tokens are told beside each token's log-probability; None: not
+    even that."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Of one token, as the model has it: before temperature, biases and penalties."""
+
+    token: str
+    bytes: bytes
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+    """The most likely tokens of that place, likeliest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,3 +370,5 @@ class GenerateChunk:
     """Oldest messages of the conversation that had no room."""
     cuts: tuple[Cut, ...] = ()
     """Passages that were cut, by their place in the request."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the tokens since the chunk before, where they were asked for."""

@@ -24,6 +24,7 @@ from actors.messages import (
     RerankResult,
     SearchRequest,
 )
+from cluster.choices import Growing, report, samplings, side_by_side
 from cluster.deadline import Deadline, Limits
 from cluster.errors import NotFoundError, ReplicaLostError
 from cluster.outcome import in_field, order, shortened, together
@@ -96,30 +97,33 @@ class Pipeline:
         if query.retrieval:
             found = await self._found(query.request_id, query.tenant, query.retrieval, run)
             sources = found.sources
-        text, started, last = "", perf_counter(), GenerateChunk("", "error")
-        async with aclosing(self._generate(query, sources, run, streamed)) as chunks:
-            async for last in chunks:
-                if last.text:
+        started = perf_counter()
+        growing = [Growing() for _ in range(query.num_choices)]
+        streams = [
+            self._generate(replace(query, sampling=sampling), sources, run, streamed)
+            for sampling in samplings(query.sampling, query.num_choices)
+        ]
+        async with aclosing(side_by_side(streams)) as chunks:
+            async for index, chunk in chunks:
+                growing[index].take(chunk)
+                if chunk.text or chunk.logprobs:
                     run.usage.timings_ms.setdefault("ttft", run.deadline.elapsed_s * 1000)
-                    text += last.text
-                    yield Piece(last.text)
-        if last.finish_reason is None or last.finish_reason == "error":
-            raise UnavailableError("the generator could not finish the answer; try again")
+                    yield Piece(chunk.text, index, chunk.logprobs)
+        choices, last = tuple(one.made() for one in growing), growing[0].last
         run.usage.timings_ms["generate"] = _ms_since(started)
         run.usage.timings_ms["total"] = run.deadline.elapsed_s * 1000
         run.usage.timings_ms.setdefault("ttft", run.usage.timings_ms["total"])
-        run.usage.cache["generate"] = last.cache or CacheReport(store="off")
+        run.usage.cache["generate"] = report(growing)
         run.usage.prompt_tokens = last.prompt_tokens
-        run.usage.completion_tokens = last.completion_tokens
+        run.usage.completion_tokens = sum(one.last.completion_tokens for one in growing)
         total = sum(run.usage.cache.values(), start=CacheReport())
         yield Answer(
-            text,
-            last.finish_reason,
+            choices,
             sources,
             run.rounded_ms(),
             {**run.usage.cache, "total": total},
-            last.prompt_tokens,
-            last.completion_tokens,
+            run.usage.prompt_tokens,
+            run.usage.completion_tokens,
             Truncated(
                 messages=query.num_left_out + last.num_left_out,
                 passages=together(found.truncated.passages, last.cuts),

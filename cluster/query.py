@@ -11,6 +11,7 @@ from actors.messages import (
     Passage,
     Sampling,
     TemplateKwargs,
+    TokenLogprob,
 )
 
 
@@ -47,6 +48,8 @@ class Query:
     chat_template_kwargs: TemplateKwargs = ()
     num_left_out: int = 0
     """Messages of it that have been left out already."""
+    num_choices: int = 1
+    """So many answers, each drawn by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +95,38 @@ class Candidates:
 @dataclass(frozen=True, slots=True)
 class Piece:
     text: str
+    index: int = 0
+    """Of the choice."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer of several."""
+
+    text: str
+    finish_reason: FinishReason
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The whole, after its pieces. Milliseconds by stage: search, rerank, generate, ttft, total."""
 
-    text: str
-    finish_reason: FinishReason
+    choices: tuple[Choice, ...]
     sources: tuple[Source, ...]
     timings_ms: Mapping[str, float]
     cache: Mapping[str, CacheReport]
     """By stage: rerank, generate; and their total."""
     prompt_tokens: int
     completion_tokens: int
+    """Of all choices."""
     truncated: Truncated = Truncated()
+
+    @property
+    def text(self) -> str:
+        return self.choices[0].text
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        return self.choices[0].finish_reason

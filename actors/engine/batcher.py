@@ -281,6 +281,7 @@ class Batcher:
                     cache=sequence.cache,
                     num_left_out=sequence.num_left_out,
                     cuts=sequence.cuts,
+                    logprobs=self._engine.logprobs(sequence),
                 )
             )
         return reason is not None

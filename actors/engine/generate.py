@@ -22,6 +22,7 @@ from actors.engine.prefix import PrefixPrefill
 from actors.engine.runtime import Runtime
 from actors.engine.sampling import Sampler, TextStream, validate
 from actors.engine.segments import Segments
+from actors.engine.vocabulary import Vocabulary
 from actors.errors import RequestError, UnavailableError
 from actors.messages import (
     CacheReport,
@@ -30,6 +31,7 @@ from actors.messages import (
     FusedSegment,
     GenerateRequest,
     Neighbourhood,
+    TokenLogprob,
 )
 from kvstore.client import StoreClient
 from kvstore.executor import DaemonExecutor
@@ -114,16 +116,18 @@ class GenerateEngine:
                     exact, fusion, self._segments, config.fusion, self.chunks
                 )
         self._tokenizer = self._decoder.tokenizer.backend_tokenizer
+        self._vocabulary = Vocabulary(self._decoder)
 
     def start(self, request: GenerateRequest, deadline: float) -> Sequence:
         """Prefill and pick the first token, beside others (`chunks`). Raises RequestError,
         ExpiredError."""
-        validate(request.sampling, self._config.max_new_tokens)
+        validate(request.sampling, self._config.max_new_tokens, self._decoder.num_tokens)
         planned = self._texts.submit(self._planner.plan, request)
         plan = self._ordered(self.chunks.result(planned, deadline))
         kv = self._decoder.empty_kv(plan.num_tokens + plan.max_new)
         hidden, report = self._prefill.prefill(plan, kv, deadline)
-        sampler = Sampler(request.sampling)
+        prompt = (token for piece in (*plan.pieces, plan.tail) for token in piece)
+        sampler = Sampler(request.sampling, prompt)
         return Sequence(
             kv=kv,
             length=plan.num_tokens,
@@ -165,6 +169,19 @@ class GenerateEngine:
         """When what moves beside the passes has arrived. Idempotent."""
         self._exact.close()
         self._texts.shutdown(wait=False)
+
+    def logprobs(self, sequence: Sequence) -> tuple[TokenLogprob, ...]:
+        """Of the tokens since the last call, less one that ends the answer."""
+        return tuple(
+            self._told(one.token, one.logprob, one.top)
+            for one in sequence.sampler.taken()
+            if not self.ends(one.token)
+        )
+
+    def _told(self, token: int, logprob: float, top: Seq[tuple[int, float]] = ()) -> TokenLogprob:
+        raw = self._vocabulary.bytes_of(token)
+        text = raw.decode("utf-8", "replace")
+        return TokenLogprob(text, raw, logprob, tuple(self._told(*pair) for pair in top))
 
     def ends(self, token: int) -> bool:
         return token in self._decoder.eos_ids

@@ -75,6 +75,11 @@ class Decoder:
     """On a GPU."""
     products: InvariantProducts | None = None
 
+    @property
+    def num_tokens(self) -> int:
+        """Of the vocabulary: how many logits there are."""
+        return len(self.model.get_output_embeddings().weight)
+
     def empty_kv(self, num_tokens: int) -> Tensor:
         """Uninitialised KV [L, 2, Hkv, num_tokens, dh]."""
         shape = (self.layout.num_layers, 2, self.layout.num_kv_heads, num_tokens)

@@ -1,16 +1,27 @@
 """Choosing the next token, and turning tokens into text that is safe to send."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from actors.engine.shaping import Shaping
 from actors.errors import RequestError, UnavailableError
 from actors.messages import Sampling
 
 MAX_STOPS = 16
+MAX_LOGPROBS = 20
+MAX_BIAS = 100
+_BOUNDS = {
+    "top_k": (0, 2**31),
+    "min_p": (0, 1),
+    "repetition_penalty": (0.01, 100),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+}
 SEEDS = range(-(2**63), 2**64)
 """What a torch generator takes."""
 _GREEDY_BELOW = 1e-5
@@ -21,8 +32,9 @@ but a token of bytes may end one character and begin the next."""
 _REPLACEMENT = "\ufffd"
 
 
-def validate(sampling: Sampling, max_new_tokens: int) -> None:
-    """Raise RequestError for a setting outside its bounds, naming it."""
+def validate(sampling: Sampling, max_new_tokens: int, num_tokens: int) -> None:
+    """Raise RequestError for a setting outside its bounds, naming it. `num_tokens`: of the
+    vocabulary."""
     if not 1 <= sampling.max_tokens <= max_new_tokens:
         raise RequestError(
             "max_tokens", f"is {sampling.max_tokens}, allowed: 1 to {max_new_tokens}"
@@ -37,14 +49,37 @@ def validate(sampling: Sampling, max_new_tokens: int) -> None:
         )
     if len(sampling.stop) > MAX_STOPS or not all(sampling.stop):
         raise RequestError("stop", f"allowed: up to {MAX_STOPS} strings, none of them empty")
+    for name, allowed in _BOUNDS.items():
+        value, (least, most) = getattr(sampling, name), allowed
+        if not least <= value <= most:
+            raise RequestError(name, f"is {value}, allowed: {least} to {most}")
+    if sampling.logprobs is not None and not 0 <= sampling.logprobs <= MAX_LOGPROBS:
+        raise RequestError("top_logprobs", f"is {sampling.logprobs}, allowed: 0 to {MAX_LOGPROBS}")
+    for token, bias in sampling.logit_bias:
+        if not (0 <= token < num_tokens and -MAX_BIAS <= bias <= MAX_BIAS):
+            raise RequestError(
+                "logit_bias",
+                f"has {token}: {bias}, allowed: tokens 0 to {num_tokens - 1}, biases from "
+                f"-{MAX_BIAS} to {MAX_BIAS}",
+            )
+
+
+class Picked(NamedTuple):
+    """A token with its log-probability, and the most likely ones of its place."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
 
 
 class Sampler:
-    """Picks tokens of one sequence; greedy at a temperature of 0 or next to it, else nucleus
-    sampling with a seed."""
+    """Picks tokens of one sequence; greedy at a temperature of 0 or next to it, else drawn from
+    the most likely ones (`top_k`, `min_p`, `top_p`) with a seed."""
 
-    def __init__(self, sampling: Sampling) -> None:
+    def __init__(self, sampling: Sampling, prompt: Iterable[int] = ()) -> None:
         self._sampling = sampling
+        self._shaping = Shaping.of(sampling, prompt)
+        self._picked: list[Picked] = []
         self._generator = torch.Generator()
         if sampling.seed is None:
             self._generator.seed()
@@ -53,20 +88,45 @@ class Sampler:
 
     def pick(self, logits: Tensor) -> int:
         """Next token of logits [vocabulary]. Raises UnavailableError when they are no numbers."""
-        best, token = logits.max(-1)
+        shaped = logits if self._shaping is None else self._shaping.shaped(logits)
+        best, likeliest = shaped.max(-1)
         if not math.isfinite(best):
             raise UnavailableError("the model computed logits that are not finite")
-        if self._sampling.temperature < _GREEDY_BELOW:
-            return int(token)
+        greedy = self._sampling.temperature < _GREEDY_BELOW
+        token = int(likeliest) if greedy else self._draw(shaped, best)
+        if self._shaping is not None:
+            self._shaping.took(token)
+        if self._sampling.logprobs is not None:
+            self._picked.append(_told(logits, token, self._sampling.logprobs))
+        return token
+
+    def taken(self) -> list[Picked]:
+        """What was picked since the last call, where log-probabilities are asked for."""
+        picked, self._picked = self._picked, []
+        return picked
+
+    def _draw(self, logits: Tensor, best: Tensor) -> int:
         # Below the largest: a quotient then overflows to -inf alone, which has no probability.
         scaled = (logits - best).cpu() / self._sampling.temperature
         probs, order = scaled.softmax(-1).sort(descending=True)
+        if self._sampling.top_k:
+            probs = probs[: self._sampling.top_k] / probs[: self._sampling.top_k].sum()
+        if self._sampling.min_p:
+            probs = probs.masked_fill(probs < self._sampling.min_p * probs[0], 0.0)
+            probs = probs / probs.sum()
         # The token that crosses top_p stays in; the first one also where that is 0 as a float32.
         is_beyond = probs.cumsum(-1) - probs >= self._sampling.top_p
         is_beyond[0] = False
         probs = probs.masked_fill(is_beyond, 0.0)
         drawn = torch.multinomial(probs, 1, generator=self._generator)
         return int(order[drawn])
+
+
+def _told(logits: Tensor, token: int, num: int) -> Picked:
+    logprobs = logits.log_softmax(-1)
+    top = logprobs.topk(min(num, len(logprobs)))
+    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    return Picked(token, float(logprobs[token]), tuple(pairs))
 
 
 class TextStream:

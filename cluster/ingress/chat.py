@@ -14,8 +14,10 @@ from cluster.ingress.config import IngressConfig
 from cluster.ingress.context import Context, ContextDep, RequestId
 from cluster.ingress.errors import invalid
 from cluster.ingress.json_body import json_router
+from cluster.ingress.logprobs import of_chat
 from cluster.ingress.models import Generating, generator_of
 from cluster.ingress.openai import Form, OpenAiBody, respond
+from cluster.ingress.sampling_fields import MAX_LOGPROBS
 from cluster.ingress.schemas import (
     ChatTemplateKwargs,
     check_prompt,
@@ -36,6 +38,12 @@ class ChatBody(OpenAiBody):
     chat_template_kwargs: ChatTemplateKwargs = ()
     tools: list[dict[str, Any]] = Field(default_factory=list, max_length=MAX_TOOLS)
     tool_choice: Literal["none", "auto"] = "auto"
+    logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
+
+    @property
+    def num_logprobs(self) -> int | None:
+        return self.top_logprobs if self.logprobs or self.top_logprobs else None
 
 
 def _delta(text: str) -> dict[str, Any]:
@@ -49,6 +57,7 @@ FORM = Form(
     choice=lambda text: {"message": {"role": "assistant", "content": text}},
     delta=_delta,
     opening={"delta": {"role": "assistant", "content": ""}},
+    logprobs=of_chat,
 )
 
 
@@ -87,6 +96,7 @@ def query_of(
         sampling,
         chat_template_kwargs=body.chat_template_kwargs,
         num_left_out=said.num_messages(num_left_out),
+        num_choices=body.num_choices(config.ingress.max_choices),
     )
 
 

@@ -1,16 +1,20 @@
 """POST /v1/completions: a question, or with `retrieve` false a text to be continued."""
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi.responses import Response
+from pydantic import Field
 
 from actors.messages import Message
 from cluster.ingress.auth import Tenant
 from cluster.ingress.context import ContextDep, RequestId
 from cluster.ingress.errors import invalid
 from cluster.ingress.json_body import json_router
+from cluster.ingress.logprobs import of_text
 from cluster.ingress.models import generator_of
 from cluster.ingress.openai import Form, OpenAiBody, respond
+from cluster.ingress.sampling_fields import MAX_LOGPROBS
 from cluster.ingress.schemas import Text, check_prompt, retrieval_of
 from cluster.query import Query
 
@@ -19,13 +23,20 @@ router = json_router()
 
 class CompletionBody(OpenAiBody):
     prompt: Text | list[Text]
+    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+
+    @property
+    def num_logprobs(self) -> int | None:
+        return self.logprobs
 
 
 def _text(text: str) -> dict[str, Any]:
     return {"text": text}
 
 
-FORM = Form("cmpl", "text_completion", "text_completion", _text, _text, opening=None)
+FORM = Form(
+    "cmpl", "text_completion", "text_completion", _text, _text, opening=None, logprobs=of_text
+)
 
 
 @router.post("/v1/completions")
@@ -43,6 +54,7 @@ async def complete(
         query = Query(request_id, tenant, retrieval, (Message("user", prompt),), sampling)
     else:
         query = Query(request_id, tenant, None, (), sampling, raw_prompt=prompt)
+    query = replace(query, num_choices=body.num_choices(config.ingress.max_choices))
     return await respond(context, query, body, model.name, FORM)
 
 

@@ -52,6 +52,8 @@ class IngressConfig:
     """Of a longer question an excerpt is searched for; it is answered whole."""
     max_prompt_chars: int = 200_000
     """Longest prompt before it is tokenized. A longer conversation loses its oldest exchanges."""
+    max_choices: int = 8
+    """Most answers to one request (`n`), each a place in the generator's batch."""
     default_collection: str = "default"
     generator_name: str = "hyperrag"
     """The `model` of chat, completions and questions; with `-plain` behind it without retrieval,
@@ -85,6 +87,7 @@ class IngressConfig:
             "max_queued_requests",
             "max_question_chars",
             "max_prompt_chars",
+            "max_choices",
             "num_replicas",
         ):
             if getattr(self, name) <= 0:

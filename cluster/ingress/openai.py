@@ -1,7 +1,7 @@
 """What chat and text completions share: fields that we do not have, and the stream of chunks."""
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,10 +10,12 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field, model_validator
 from starlette.responses import JSONResponse
 
+from actors.messages import TokenLogprob
 from cluster.ingress.collect import collect
 from cluster.ingress.context import Context
 from cluster.ingress.render import report_json, usage_json
-from cluster.ingress.schemas import RetrievalOptions, SamplingOptions, without_neutral
+from cluster.ingress.sampling_fields import SamplingFields
+from cluster.ingress.schemas import RetrievalOptions, without_neutral
 from cluster.ingress.sse import event_stream
 from cluster.query import Piece, Query
 
@@ -21,17 +23,11 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "best_of": (1,),
     "echo": (False,),
-    "frequency_penalty": (0,),
     "function_call": ("none", "auto"),
     "functions": ([],),
-    "logit_bias": ({},),
-    "logprobs": (False, 0),
     "modalities": (["text"],),
-    "n": (1,),
-    "presence_penalty": (0,),
     "response_format": ({"type": "text"},),
     "suffix": ("",),
-    "top_logprobs": (0,),
     "web_search_options": (),
 }
 """Fields without an effect here, and the values that ask for none."""
@@ -50,7 +46,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class OpenAiBody(SamplingOptions):
+class OpenAiBody(SamplingFields):
     ignored: ClassVar[frozenset[str] | None] = HARMLESS
     model: str | None = None
     stream: bool = False
@@ -74,6 +70,7 @@ class Form:
     delta: Callable[[str], dict[str, Any]]
     opening: dict[str, Any] | None
     """What the first chunk's choice carries, where one comes before any text."""
+    logprobs: Callable[[Sequence[TokenLogprob]], dict[str, Any]]
 
 
 async def respond(
@@ -83,11 +80,19 @@ async def respond(
         usage = body.stream_options.include_usage
         return await event_stream(_chunks(context, query, model, form, usage), context)
     answer = await collect(context, query)
-    choice = {"index": 0, **form.choice(answer.text), "logprobs": None}
+    choices = [
+        {
+            "index": i,
+            **form.choice(one.text),
+            "logprobs": _logprobs(form, query, one.logprobs),
+            "finish_reason": one.finish_reason,
+        }
+        for i, one in enumerate(answer.choices)
+    ]
     return JSONResponse(
         {
             **_head(form, query, model, form.whole),
-            "choices": [{**choice, "finish_reason": answer.finish_reason}],
+            "choices": choices,
             "usage": usage_json(answer),
             "hyperrag": report_json(answer),
         }
@@ -100,27 +105,42 @@ async def _chunks(
     """Chunks of text, one with the finish reason, one with the usage where it was asked for. The
     last has the `hyperrag` object."""
     head = _head(form, query, model, form.chunk)
-    opening = form.opening
+    head |= {"usage": None} if include_usage else {}
+    unopened = set(range(query.num_choices)) if form.opening else set()
     async with aclosing(context.pipeline.answer(query)) as events:
         async for event in events:
-            if opening is not None:
-                yield _chunk(head, opening, None, include_usage)
-                opening = None
+            for index in sorted(unopened):  # before any text, all choices at once
+                yield {**head, "choices": [_choice(index, form.opening or {})]}
+            unopened.clear()
             if isinstance(event, Piece):
-                yield _chunk(head, form.delta(event.text), None, include_usage)
+                logprobs = _logprobs(form, query, event.logprobs)
+                choice = _choice(event.index, form.delta(event.text), logprobs)
+                yield {**head, "choices": [choice]}
                 continue
             report = {"hyperrag": report_json(event)}
-            last = _chunk(head, form.delta(""), event.finish_reason, include_usage)
+            *others, last = [
+                {**head, "choices": [_choice(i, form.delta(""), None, one.finish_reason)]}
+                for i, one in enumerate(event.choices)
+            ]
+            for other in others:
+                yield other
             yield last if include_usage else {**last, **report}
             if include_usage:
                 yield {**head, "choices": [], "usage": usage_json(event), **report}
 
 
-def _chunk(
-    head: dict[str, Any], delta: dict[str, Any], finish_reason: str | None, include_usage: bool
+def _choice(
+    index: int,
+    delta: dict[str, Any],
+    logprobs: dict[str, Any] | None = None,
+    finish_reason: str | None = None,
 ) -> dict[str, Any]:
-    choice = {"index": 0, **delta, "logprobs": None, "finish_reason": finish_reason}
-    return {**head, "choices": [choice], **({"usage": None} if include_usage else {})}
+    return {"index": index, **delta, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def _logprobs(form: Form, query: Query, logprobs: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+    """None where nobody asked."""
+    return None if query.sampling.logprobs is None else form.logprobs(logprobs)
 
 
 def _head(form: Form, query: Query, model: str, kind: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,10 @@ from actors.messages import (
     RecordResult,
     RerankRequest,
     RerankResult,
+    Sampling,
     SearchRequest,
     SearchResult,
+    TokenLogprob,
 )
 from actors.retrieval.config import RetrievalConfig
 from actors.retrieval.lock import WriterLock
@@ -257,6 +259,14 @@ class WordReranker:
         }
 
 
+def _logprobs(word: str, sampling: Sampling) -> tuple[TokenLogprob, ...]:
+    """As if every word were one of two that are equally likely."""
+    if sampling.logprobs is None:
+        return ()
+    one = TokenLogprob(word, word.encode(), math.log(0.5))
+    return (replace(one, top=(one,) * sampling.logprobs),)
+
+
 class WordGenerator:
     """Answers with the words of its passages, one chunk each; a question with the word "slowly"
     takes a second for each. `cancelled` counts streams that were closed before their end."""
@@ -284,7 +294,7 @@ class WordGenerator:
         try:
             for word in words[:most]:
                 await asyncio.sleep(1.0 if "slowly" in asked else 0)
-                yield GenerateChunk(word + " ")
+                yield GenerateChunk(word + " ", logprobs=_logprobs(word + " ", request.sampling))
             reason = "length" if len(words) > most else "stop"
             num = min(len(words), most)
             ended = True

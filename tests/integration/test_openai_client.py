@@ -5,6 +5,7 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletion
 
 from tests.integration.conftest import QUESTIONS
 from tests.integration.service import Service
@@ -117,6 +118,38 @@ def test_a_stop_string_ends_the_answer_and_is_left_out(official: openai.OpenAI, 
     assert stop not in cut.choices[0].text
     assert free.choices[0].text.startswith(cut.choices[0].text)
     assert cut.choices[0].finish_reason == "stop"
+
+
+def test_choices_are_drawn_by_wish_and_told_with_log_probabilities(
+    official: openai.OpenAI, model: str, facts: str
+) -> None:
+    def ask(**wishes: Any) -> ChatCompletion:
+        done: ChatCompletion = official.chat.completions.create(
+            model=model,
+            messages=[{"role": "user", "content": QUESTIONS["bridge"]}],
+            max_tokens=12,
+            extra_body={"hyperrag": {"collection": facts}, **wishes.pop("extra", {})},
+            **wishes,
+        )
+        return done
+
+    drawn = ask(n=3, temperature=1.5, seed=11, logprobs=True, top_logprobs=2)
+    texts = [choice.message.content for choice in drawn.choices]
+    assert len(texts) == 3 and len(set(texts)) > 1
+    again = ask(n=3, temperature=1.5, seed=11)
+    assert [choice.message.content for choice in again.choices] == texts
+    for choice in drawn.choices:
+        assert choice.logprobs and choice.logprobs.content
+        told = b"".join(bytes(one.bytes or ()) for one in choice.logprobs.content)
+        content = choice.message.content or ""
+        assert "\ufffd" in content or told.decode() == content
+        assert all(len(one.top_logprobs) == 2 for one in choice.logprobs.content)
+    greedy = ask(temperature=0).choices[0].message.content
+    assert ask(temperature=1.5, extra={"top_k": 1}).choices[0].message.content == greedy
+    assert ask(temperature=1.5, extra={"min_p": 1.0}).choices[0].message.content == greedy
+    assert (
+        ask(temperature=0, extra={"repetition_penalty": 2.0}).choices[0].message.content != greedy
+    )
 
 
 def test_an_unknown_model_is_the_clients_not_found_error(official: openai.OpenAI) -> None:

@@ -2,6 +2,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from actors.engine.config import GeneratorConfig
 from actors.engine.generate import GenerateEngine, Sequence
 from actors.engine.runtime import Runtime
 from actors.errors import ExpiredError, OverloadedError, RequestError, UnavailableError
-from actors.messages import GenerateChunk, GenerateRequest, Message, Sampling
+from actors.messages import GenerateChunk, GenerateRequest, Message, Sampling, TokenLogprob
 from actors.work_meter import ARRIVED, BUSY_S, COMPLETED, WAITING
 from kvstore.supervised import Supervisor
 from tests.actors.engine.texts import PASSAGES, QUESTIONS
@@ -78,6 +79,50 @@ def test_answers_are_the_same_alone_and_together(start: Start) -> None:
     alone = [_collect(ask(i))[0] for i in range(6)]
     waiting = [ask(i) for i in range(6)]
     assert [_collect(chunks)[0] for chunks in waiting] == alone
+
+
+WISHES = (
+    Sampling(5),
+    Sampling(5, temperature=0.9, seed=3, top_k=5),
+    Sampling(5, temperature=0.9, seed=3, min_p=0.2),
+    Sampling(5, repetition_penalty=2.0),
+    Sampling(5, presence_penalty=2.0, frequency_penalty=2.0),
+)
+
+
+def test_every_row_of_a_batch_is_sampled_as_if_it_were_alone(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full", max_batch=8))
+
+    def ask(wish: Sampling) -> Chunks:
+        chunks: Chunks = queue.Queue()
+        batcher.submit(replace(_request(timeout_s=600), sampling=wish), chunks.put)
+        return chunks
+
+    alone = [_collect(ask(wish))[0] for wish in WISHES]
+    together = [ask(wish) for wish in (*WISHES, Sampling(5, logit_bias=((10**6, 1.0),)))]
+    assert [_collect(chunks)[0] for chunks in together[:-1]] == alone
+    with pytest.raises(RequestError, match="logit_bias"):
+        _collect(together[-1])
+    assert len(set(alone)) >= 3, "the wishes change something"
+
+
+def test_log_probabilities_come_with_their_tokens(start: Start) -> None:
+    batcher = start(GeneratorConfig(mode="full"))
+    chunks: Chunks = queue.Queue()
+    batcher.submit(_request(max_tokens=5, logprobs=2), chunks.put)
+    told: list[TokenLogprob] = []
+    text, reason, num = "", None, 0
+    while reason is None:
+        item = chunks.get(timeout=60)
+        assert isinstance(item, GenerateChunk)
+        text, told = text + item.text, [*told, *item.logprobs]
+        reason, num = item.finish_reason, item.completion_tokens
+    assert b"".join(one.bytes for one in told).decode() == "".join(t.token for t in told) == text
+    assert len(told) == num
+    for one in told:
+        assert one.top[0].logprob == one.logprob <= 0, "greedy takes the likeliest"
+        assert one.top[0].token == one.token and one.top[1].logprob <= one.logprob
+        assert len(one.top) == 2 and not one.top[0].top
 
 
 def test_the_last_chunk_counts_and_reports(start: Start) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,6 +8,7 @@ from tokenizers import Tokenizer
 
 from actors.engine.models import Decoder
 from actors.engine.sampling import Sampler, TextStream, validate
+from actors.engine.shaping import Shaping
 from actors.errors import RequestError, UnavailableError
 from actors.messages import Sampling
 from tests.actors.engine.speaking import byte_fallback
@@ -22,12 +25,20 @@ from tests.actors.engine.speaking import byte_fallback
         (Sampling(seed=2**64), "seed"),
         (Sampling(seed=-(2**63) - 1), "seed"),
         (Sampling(stop=("",)), "stop"),
+        (Sampling(top_k=-1), "top_k"),
+        (Sampling(min_p=1.1), "min_p"),
+        (Sampling(repetition_penalty=0.0), "repetition_penalty"),
+        (Sampling(presence_penalty=2.1), "presence_penalty"),
+        (Sampling(frequency_penalty=float("nan")), "frequency_penalty"),
+        (Sampling(logit_bias=((1000, 1.0),)), "logit_bias"),
+        (Sampling(logit_bias=((1, 101.0),)), "logit_bias"),
+        (Sampling(logprobs=21), "top_logprobs"),
         (Sampling(stop=("x",) * 17), "stop"),
     ],
 )
 def test_settings_out_of_bounds_are_named(sampling: Sampling, field: str) -> None:
     with pytest.raises(RequestError) as error:
-        validate(sampling, max_new_tokens=100)
+        validate(sampling, max_new_tokens=100, num_tokens=1000)
     assert error.value.field == field
 
 
@@ -43,6 +54,61 @@ def test_a_seed_repeats_its_draws_and_another_does_not() -> None:
         return [sampler.pick(logits) for _ in range(8)]
 
     assert draws(1) == draws(1) != draws(2)
+
+
+def _drawn(sampling: Sampling, logits: list[float], num: int = 200) -> set[int]:
+    sampler = Sampler(replace(sampling, temperature=1.0, seed=0))
+    return {sampler.pick(torch.tensor(logits)) for _ in range(num)}
+
+
+def test_top_k_and_min_p_leave_out_what_is_less_likely() -> None:
+    logits = [1.0, 3.0, 2.9, 2.8, -1.0]
+    assert _drawn(Sampling(top_k=2), logits) == {1, 2}
+    assert _drawn(Sampling(top_k=1), logits) == {1}
+    assert _drawn(Sampling(min_p=0.5), logits) == {1, 2, 3}
+    assert _drawn(Sampling(min_p=0.5, top_k=4, top_p=0.3), logits) == {1}
+    assert len(_drawn(Sampling(top_p=0.4, top_k=2), [1.0] * 4)) == 1, "top_p of the two alone"
+    assert _drawn(Sampling(), logits, num=2000) == {0, 1, 2, 3, 4}
+
+
+def test_a_bias_bans_a_token_and_forces_another() -> None:
+    logits = torch.tensor([1.0, 5.0, 2.0])
+    assert Sampler(Sampling(logit_bias=((1, -100.0),))).pick(logits) == 2
+    assert Sampler(Sampling(logit_bias=((0, 100.0),))).pick(logits) == 0
+
+
+def test_penalties_are_those_of_the_formulas() -> None:
+    logits = torch.tensor([2.0, 1.0, -1.0, 0.0])
+    sampling = Sampling(repetition_penalty=2.0, frequency_penalty=0.5, presence_penalty=0.25)
+    shaping = Shaping(sampling, prompt=[1, 2])
+    assert shaping.shaped(logits).tolist() == [2.0, 0.5, -2.0, 0.0]
+    for token in (0, 0, 3):
+        shaping.took(token)
+    assert shaping.shaped(logits).tolist() == [1.0 - 1.25, 0.5, -2.0, -0.75]
+    assert logits.tolist() == [2.0, 1.0, -1.0, 0.0], "rows of others stand beside them"
+    assert Shaping.of(Sampling(temperature=1.0, top_k=3, min_p=0.1, logprobs=2), []) is None
+
+
+def test_greedy_with_a_penalty_goes_on_to_the_next() -> None:
+    logits = torch.tensor([2.0, 1.8, 1.7])
+    sampler = Sampler(Sampling(presence_penalty=0.5))
+    assert [sampler.pick(logits) for _ in range(4)] == [0, 1, 2, 0]
+    assert [Sampler(Sampling(repetition_penalty=1.5), [0]).pick(logits)] == [1]
+
+
+def test_log_probabilities_are_the_models_own() -> None:
+    logits = torch.tensor([2.0, 1.0, 0.0])
+    sampler = Sampler(Sampling(logit_bias=((2, 100.0),), logprobs=2))
+    assert sampler.pick(logits) == 2
+    (told,) = sampler.taken()
+    own = logits.log_softmax(-1).tolist()
+    assert told.token == 2 and told.logprob == pytest.approx(own[2])
+    assert [token for token, _ in told.top] == [0, 1]
+    assert [value for _, value in told.top] == pytest.approx(own[:2])
+    assert sampler.taken() == []
+    plain = Sampler(Sampling())
+    plain.pick(logits)
+    assert plain.taken() == []
 
 
 def test_top_p_leaves_out_the_tail() -> None:
@@ -118,5 +184,5 @@ def test_logits_that_are_no_numbers_are_an_error(temperature: float) -> None:
 
 @pytest.mark.parametrize("seed", [-(2**63), 2**64 - 1])
 def test_every_seed_that_is_allowed_can_be_used(seed: int) -> None:
-    validate(Sampling(seed=seed), max_new_tokens=100)
+    validate(Sampling(seed=seed), max_new_tokens=100, num_tokens=1000)
     assert Sampler(Sampling(temperature=1.0, seed=seed)).pick(torch.zeros(9)) in range(9)
