@@ -306,6 +306,8 @@ class Sampling:
     """See `actors.engine.shaping`."""
     logit_bias: tuple[tuple[int, float], ...] = ()
     """By token id."""
+    json_schema: str = ""
+    """The answer is JSON of this schema; empty: any text."""
     logprobs: int | None = None
     """How many of the most likely tokens are told beside each token's log-probability; None: not
     even that."""

@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from actors.engine.grammar import Grammar
 from actors.engine.shaping import Shaping
 from actors.errors import RequestError, UnavailableError
 from actors.messages import Sampling
@@ -76,9 +77,13 @@ class Sampler:
     """Picks tokens of one sequence; greedy at a temperature of 0 or next to it, else drawn from
     the most likely ones (`top_k`, `min_p`, `top_p`) with a seed."""
 
-    def __init__(self, sampling: Sampling, prompt: Iterable[int] = ()) -> None:
+    def __init__(
+        self, sampling: Sampling, prompt: Iterable[int] = (), grammar: Grammar | None = None
+    ) -> None:
+        """`grammar`: the only tokens that are picked are those that it allows."""
         self._sampling = sampling
         self._shaping = Shaping.of(sampling, prompt)
+        self._grammar = grammar
         self._picked: list[Picked] = []
         self._generator = torch.Generator()
         if sampling.seed is None:
@@ -89,6 +94,9 @@ class Sampler:
     def pick(self, logits: Tensor) -> int:
         """Next token of logits [vocabulary]. Raises UnavailableError when they are no numbers."""
         shaped = logits if self._shaping is None else self._shaping.shaped(logits)
+        if self._grammar is not None:
+            allowed = torch.from_numpy(self._grammar.allowed(len(logits))).to(logits.device)
+            shaped = shaped.masked_fill(~allowed, -torch.inf)
         best, likeliest = shaped.max(-1)
         if not math.isfinite(best):
             raise UnavailableError("the model computed logits that are not finite")
@@ -96,6 +104,8 @@ class Sampler:
         token = int(likeliest) if greedy else self._draw(shaped, best)
         if self._shaping is not None:
             self._shaping.took(token)
+        if self._grammar is not None:
+            self._grammar.took(token)
         if self._sampling.logprobs is not None:
             self._picked.append(_told(logits, token, self._sampling.logprobs))
         return token

@@ -4,6 +4,7 @@ from functools import cached_property
 
 from llguidance import LLTokenizer
 
+from actors.engine.grammar import Grammar
 from actors.engine.models import Decoder
 
 
@@ -18,6 +19,10 @@ class Vocabulary:
         serialized = self._decoder.tokenizer.backend_tokenizer.to_str()
         ends = sorted(self._decoder.eos_ids)
         return LLTokenizer(serialized, n_vocab=self._decoder.num_tokens, eos_token=ends or None)
+
+    def grammar(self, schema: str) -> Grammar | None:
+        """For an answer of its own; None where it is any text."""
+        return Grammar(self.tokens, schema) if schema else None
 
     def bytes_of(self, token: int) -> bytes:
         """A token may be part of a character; a control token is its name."""

@@ -1,29 +1,44 @@
 """POST /v1/chat/completions: the user's last messages are what is searched for."""
 
+import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
 
 from fastapi.responses import Response
 from pydantic import Field
 
 from actors.conversation import Conversation
 from actors.errors import RequestError
+from actors.messages import FinishReason, Message
 from cluster.ingress.auth import Tenant
 from cluster.ingress.chat_messages import ChatMessage
+from cluster.ingress.citations import annotations
 from cluster.ingress.config import IngressConfig
 from cluster.ingress.context import Context, ContextDep, RequestId
 from cluster.ingress.errors import invalid
 from cluster.ingress.json_body import json_router
 from cluster.ingress.logprobs import of_chat
 from cluster.ingress.models import Generating, generator_of
-from cluster.ingress.openai import Form, OpenAiBody, respond
+from cluster.ingress.openai import Ended, Form, OpenAiBody, respond
+from cluster.ingress.response_format import (
+    PlainText,
+    ResponseFormat,
+    Tool,
+    ToolChoice,
+    call_schema,
+    called_tools,
+    schema_of,
+    told,
+)
 from cluster.ingress.sampling_fields import MAX_LOGPROBS
 from cluster.ingress.schemas import (
     ChatTemplateKwargs,
     check_prompt,
     retrieval_of,
 )
-from cluster.query import Query
+from cluster.query import Answer, Query
 
 router = json_router()
 
@@ -36,8 +51,9 @@ class ChatBody(OpenAiBody):
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: int | None = Field(None, ge=1)
     chat_template_kwargs: ChatTemplateKwargs = ()
-    tools: list[dict[str, Any]] = Field(default_factory=list, max_length=MAX_TOOLS)
-    tool_choice: Literal["none", "auto"] = "auto"
+    tools: list[Tool] = Field(default_factory=list, max_length=MAX_TOOLS)
+    tool_choice: ToolChoice = "auto"
+    response_format: ResponseFormat = PlainText(type="text")
     logprobs: bool = False
     top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
 
@@ -50,15 +66,38 @@ def _delta(text: str) -> dict[str, Any]:
     return {"delta": {"content": text} if text else {}}
 
 
+def _message(text: str) -> dict[str, Any]:
+    return {"message": {"role": "assistant", "content": text}}
+
+
+def _cited(text: str, reason: FinishReason, answer: Answer) -> Ended:
+    found = annotations(answer.sources, text)
+    return Ended({"annotations": found} if found else {}, reason)
+
+
+def _called(text: str, reason: FinishReason, answer: Answer) -> Ended:
+    """A call that was cut short is text."""
+    try:
+        call = json.loads(text)
+        function = {"name": call["name"], "arguments": json.dumps(call["arguments"])}
+    except (ValueError, TypeError, KeyError):
+        return Ended({"content": text}, reason)
+    made = {"index": 0, "id": f"call_{uuid4().hex}", "type": "function", "function": function}
+    return Ended({"content": None, "tool_calls": [made]}, "tool_calls")
+
+
 FORM = Form(
     "chatcmpl",
     "chat.completion",
     "chat.completion.chunk",
-    choice=lambda text: {"message": {"role": "assistant", "content": text}},
+    choice=_message,
     delta=_delta,
     opening={"delta": {"role": "assistant", "content": ""}},
     logprobs=of_chat,
+    ended=_cited,
 )
+CALL = replace(FORM, choice=lambda text: _message(""), ended=_called, whole_only=True)
+"""Of an answer that is a call of a tool."""
 
 
 @router.post("/v1/chat/completions")
@@ -67,7 +106,8 @@ async def chat(
 ) -> Response:
     model = generator_of(body.model, context.config.ingress)
     query = query_of(body, model, "messages", tenant, context, request_id)
-    return await respond(context, query, body, model.name, FORM)
+    form = CALL if called_tools(body.tools, body.tool_choice) else FORM
+    return await respond(context, query, body, model.name, form)
 
 
 def query_of(
@@ -81,10 +121,13 @@ def query_of(
     """What is to be answered; `param` is the field that holds the conversation. Raises ApiError."""
     config = context.config
     options = model.options(body.hyperrag)
-    said = _conversation(body.messages, param)
+    tools = called_tools(body.tools, body.tool_choice)
+    said = _conversation(body.messages, tools, param)
     num_left_out = _num_left_out(said, param, config.ingress)
     kept = said.without(num_left_out)
     sampling = body.sampling(config.generator, body.max_completion_tokens)
+    schema = call_schema(tools) if tools else schema_of(body.response_format)
+    sampling = replace(sampling, json_schema=schema)
     retrieval = None
     if options.retrieve:
         retrieval = retrieval_of(options, said.question, param, config.retrieval, config.ingress)
@@ -100,9 +143,14 @@ def query_of(
     )
 
 
-def _conversation(messages: Sequence[ChatMessage], param: str) -> Conversation:
+def _conversation(
+    messages: Sequence[ChatMessage], tools: Sequence[Tool], param: str
+) -> Conversation:
+    """`tools`: of which the answer calls one; they are told behind what the system says."""
     try:
-        return Conversation.of([message.message() for message in messages])
+        said = Conversation.of([message.message() for message in messages])
+        lead = (*said.lead, Message("system", told(tools))) if tools else said.lead
+        return replace(said, lead=lead)
     except RequestError as error:
         raise invalid(param, error.message) from None
 

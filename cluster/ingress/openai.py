@@ -4,20 +4,20 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, model_validator
 from starlette.responses import JSONResponse
 
-from actors.messages import TokenLogprob
+from actors.messages import FinishReason, TokenLogprob
 from cluster.ingress.collect import collect
 from cluster.ingress.context import Context
 from cluster.ingress.render import report_json, usage_json
 from cluster.ingress.sampling_fields import SamplingFields
 from cluster.ingress.schemas import RetrievalOptions, without_neutral
 from cluster.ingress.sse import event_stream
-from cluster.query import Piece, Query
+from cluster.query import Answer, Choice, Piece, Query
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
@@ -26,7 +26,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "function_call": ("none", "auto"),
     "functions": ([],),
     "modalities": (["text"],),
-    "response_format": ({"type": "text"},),
     "suffix": ("",),
     "web_search_options": (),
 }
@@ -59,6 +58,13 @@ class OpenAiBody(SamplingFields):
         return without_neutral(data, UNSUPPORTED)
 
 
+class Ended(NamedTuple):
+    """The end of a choice: further fields of its message, and why it ended."""
+
+    fields: dict[str, Any]
+    finish_reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """How one endpoint shows its choices."""
@@ -71,6 +77,12 @@ class Form:
     opening: dict[str, Any] | None
     """What the first chunk's choice carries, where one comes before any text."""
     logprobs: Callable[[Sequence[TokenLogprob]], dict[str, Any]]
+    ended: Callable[[str, FinishReason, Answer], Ended] = lambda text, reason, answer: Ended(
+        {}, reason
+    )
+    """What is known of a choice at its end."""
+    whole_only: bool = False
+    """Whether text is of no use before it is whole, and then part of what `ended` says."""
 
 
 async def respond(
@@ -80,15 +92,14 @@ async def respond(
         usage = body.stream_options.include_usage
         return await event_stream(_chunks(context, query, model, form, usage), context)
     answer = await collect(context, query)
-    choices = [
-        {
-            "index": i,
-            **form.choice(one.text),
-            "logprobs": _logprobs(form, query, one.logprobs),
-            "finish_reason": one.finish_reason,
-        }
-        for i, one in enumerate(answer.choices)
-    ]
+    choices = []
+    for i, one in enumerate(answer.choices):
+        ended = form.ended(one.text, one.finish_reason, answer)
+        shown = form.choice(one.text)
+        if "message" in shown:
+            shown["message"] |= ended.fields
+        logprobs = _logprobs(form, query, one.logprobs)
+        choices.append(_choice(i, shown, logprobs, ended.finish_reason))
     return JSONResponse(
         {
             **_head(form, query, model, form.whole),
@@ -113,13 +124,15 @@ async def _chunks(
                 yield {**head, "choices": [_choice(index, form.opening or {})]}
             unopened.clear()
             if isinstance(event, Piece):
+                if form.whole_only:
+                    continue
                 logprobs = _logprobs(form, query, event.logprobs)
                 choice = _choice(event.index, form.delta(event.text), logprobs)
                 yield {**head, "choices": [choice]}
                 continue
             report = {"hyperrag": report_json(event)}
             *others, last = [
-                {**head, "choices": [_choice(i, form.delta(""), None, one.finish_reason)]}
+                {**head, "choices": [_last(form, i, one, event)]}
                 for i, one in enumerate(event.choices)
             ]
             for other in others:
@@ -127,6 +140,14 @@ async def _chunks(
             yield last if include_usage else {**last, **report}
             if include_usage:
                 yield {**head, "choices": [], "usage": usage_json(event), **report}
+
+
+def _last(form: Form, index: int, one: Choice, answer: Answer) -> dict[str, Any]:
+    ended = form.ended(one.text, one.finish_reason, answer)
+    delta = form.delta("")
+    if "delta" in delta:
+        delta["delta"] |= ended.fields
+    return _choice(index, delta, None, ended.finish_reason)
 
 
 def _choice(

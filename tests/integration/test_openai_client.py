@@ -1,5 +1,6 @@
 """The official client, as its users call it."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -150,6 +151,35 @@ def test_choices_are_drawn_by_wish_and_told_with_log_probabilities(
     assert (
         ask(temperature=0, extra={"repetition_penalty": 2.0}).choices[0].message.content != greedy
     )
+
+
+def test_answers_are_json_of_a_schema_and_calls_of_tools_are_parsed(
+    official: openai.OpenAI, model: str, facts: str
+) -> None:
+    form = {"type": "object", "properties": {"year": {"type": "integer", "maximum": 9999}},
+            "required": ["year"], "additionalProperties": False}  # fmt: skip
+    tool: Any = {"type": "function", "function": {"name": "note_year", "parameters": form}}
+    asked: Any = {
+        "model": model,
+        "messages": [{"role": "user", "content": "When was the Corran bridge built?"}],
+        "max_tokens": 48,
+        "extra_body": {"hyperrag": {"collection": facts}},
+    }
+    schema: Any = {"type": "json_schema", "json_schema": {"name": "year", "schema": form}}
+    text = official.chat.completions.create(**asked, response_format=schema)
+    answer = json.loads(text.choices[0].message.content or "")
+    assert text.choices[0].finish_reason == "stop" and set(answer) == {"year"}
+    called = official.chat.completions.create(**asked, tools=[tool], tool_choice="required")
+    call = (called.choices[0].message.tool_calls or [])[0]
+    assert called.choices[0].finish_reason == "tool_calls"
+    assert call.type == "function" and call.function.name == "note_year"
+    assert set(json.loads(call.function.arguments)) == {"year"}
+    turns = [*asked["messages"], called.choices[0].message.model_dump(exclude_none=True)]
+    turns.append({"role": "tool", "tool_call_id": call.id, "content": "noted"})
+    after = official.chat.completions.create(**{**asked, "messages": turns}, tools=[tool])
+    assert after.choices[0].message.content
+    annotations = after.choices[0].message.annotations or []
+    assert annotations[0].url_citation.title == "bridge"
 
 
 def test_an_unknown_model_is_the_clients_not_found_error(official: openai.OpenAI) -> None:
