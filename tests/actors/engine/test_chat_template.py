@@ -221,12 +221,13 @@ def test_the_time_of_a_conversation_grows_with_its_turns_and_no_faster() -> None
 
     def seconds(num: int) -> float:
         turns = [Message("user" if i % 2 else "assistant", "x") for i in range(num)]
-        started = time.process_time()
+        started = time.thread_time()  # not what other tests' threads do meanwhile
         prompt.conversation(turns)
-        return time.process_time() - started
+        return time.thread_time() - started
 
     seconds(100)
-    assert seconds(16_000) < 24 * max(seconds(2_000), 0.02)
+    shorter, longer = (min(seconds(num) for _ in range(3)) for num in (2_000, 16_000))
+    assert longer < 24 * max(shorter, 0.02)
 
 
 def test_a_template_that_cannot_be_used_is_refused_at_load() -> None:
