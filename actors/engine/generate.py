@@ -123,9 +123,11 @@ class GenerateEngine:
         ExpiredError."""
         validate(request.sampling, self._config.max_new_tokens, self._decoder.num_tokens)
         planned = self._texts.submit(self._planner.plan, request)
-        compiled = self._texts.submit(self._vocabulary.grammar, request.sampling.json_schema)
         plan = self._ordered(self.chunks.result(planned, deadline))
-        grammar = self.chunks.result(compiled, deadline)
+        grammar = None
+        if request.sampling.json_schema or request.sampling.logprobs is not None:
+            compiled = self._texts.submit(self._vocabulary.grammar, request.sampling.json_schema)
+            grammar = self.chunks.result(compiled, deadline)
         kv = self._decoder.empty_kv(plan.num_tokens + plan.max_new)
         hidden, report = self._prefill.prefill(plan, kv, deadline)
         prompt = (token for piece in (*plan.pieces, plan.tail) for token in piece)

@@ -21,8 +21,9 @@ class Vocabulary:
         return LLTokenizer(serialized, n_vocab=self._decoder.num_tokens, eos_token=ends or None)
 
     def grammar(self, schema: str) -> Grammar | None:
-        """For an answer of its own; None where it is any text."""
-        return Grammar(self.tokens, schema) if schema else None
+        """For an answer of its own; None where it is any text. The tokens have been read then."""
+        tokens = self.tokens
+        return Grammar(tokens, schema) if schema else None
 
     def bytes_of(self, token: int) -> bytes:
         """A token may be part of a character; a control token is its name."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import openai
 import pytest
 from starlette.types import ASGIApp
 
@@ -23,6 +24,8 @@ DOCUMENTS = [
     {"id": "grass", "text": "grass is green in spring"},
     {"id": "snow", "text": "snow is white in winter"},
 ]
+
+ASK = [{"role": "user", "content": "is the sky blue"}]
 
 MakeApp = Callable[..., ASGIApp]
 BASE = "http://127.0.0.1"
@@ -67,3 +70,16 @@ async def filled(client: httpx.AsyncClient) -> httpx.AsyncClient:
     response = await client.post("/v1/documents", json={"documents": DOCUMENTS})
     assert response.status_code == 200, response.text
     return client
+
+
+@pytest.fixture
+async def sdk(filled: httpx.AsyncClient) -> AsyncIterator[openai.AsyncOpenAI]:
+    http: Any = filled  # typed as another HTTP library's client of the same interface
+    async with openai.AsyncOpenAI(
+        api_key="none", base_url="http://127.0.0.1/v1", http_client=http, max_retries=0
+    ) as client:
+        yield client
+
+
+async def chat(http: httpx.AsyncClient, **body: Any) -> httpx.Response:
+    return await http.post("/v1/chat/completions", json={"messages": ASK, **body})
