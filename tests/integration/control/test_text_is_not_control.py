@@ -95,7 +95,7 @@ UNSAID: dict[str, tuple[str, Callable[[str], Body]]] = {
     "stop": (CHAT, lambda text: {**chat("", ""), "stop": [text[:256]]}),
     "title": (
         RERANK,
-        lambda text: {"query": "What?", "documents": [{"text": "So.", "title": text}], "x": text},
+        lambda text: {"query": "What?", "documents": [{"text": "So.", "title": text}]},
     ),
 }
 """What is not."""
