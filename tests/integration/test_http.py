@@ -334,7 +334,8 @@ def test_a_bad_file_is_refused_by_name_and_nothing_is_stored(
 def test_a_body_over_the_limit_is_refused_while_it_is_read(http: httpx.Client) -> None:
     body = b'{"documents": [{"id": "a", "text": "' + b"x" * (100 * 2**20) + b'"}]}'
     try:
-        done = http.post("/v1/documents", content=body)
+        kind = {"Content-Type": "application/json"}
+        done = http.post("/v1/documents", content=body, headers=kind)
     except httpx.WriteError:
         return  # the service closed the connection before it had read 100 MB: that is a refusal
     assert done.status_code == 413, done.text
