@@ -13,7 +13,7 @@ Owns = Callable[[Sequence[SegmentKey]], Sequence[bool]]
 
 _MAX_USES = 65_536
 """That are remembered; further ones are not told."""
-_MAX_GOING = 32
+_MAX_GOING = 8
 """That go at a time: the lock is held meanwhile."""
 
 

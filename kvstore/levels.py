@@ -6,6 +6,7 @@ The metadata lock guards all of it; calls to the tier's medium happen outside of
 from collections import OrderedDict
 
 from kvstore.config import Admission
+from kvstore.latest import Latest
 from kvstore.policies import EvictionPolicy, NextUse, create_policy
 from kvstore.shares import Shares
 from kvstore.shelf import Shelf
@@ -50,9 +51,7 @@ class Level:
         self.write_failures = self.writes_dropped = 0
         self.tombstones = Tombstones()
         self._write_queue = write_queue
-        self._seen: OrderedDict[SegmentKey, None] | None = None
-        if admission == "second_use":
-            self._seen = OrderedDict()
+        self._seen: Latest[bool] | None = Latest(_SEEN) if admission == "second_use" else None
 
     @property
     def name(self) -> TierName:
@@ -185,10 +184,7 @@ class Level:
         """Everything, or what is seen for the second time."""
         if self._seen is None:
             return True
-        if key in self._seen:
-            del self._seen[key]
+        if self._seen.pop(key.digest):
             return True
-        self._seen[key] = None
-        if len(self._seen) > _SEEN:
-            self._seen.popitem(last=False)
+        self._seen.put(key.digest, True)
         return False

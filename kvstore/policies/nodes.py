@@ -3,7 +3,6 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from heapq import nlargest
-from itertools import islice
 
 from kvstore.tiers.base import Entry
 from kvstore.types import SegmentKey
@@ -47,14 +46,12 @@ class Learned:
     that comes meanwhile is in them or is not."""
 
     nodes: Collection[Node]
-    ghosts: list[SegmentKey]
-    """Segments that are not here, the latest last."""
-    ghost_histories: list[History]
-    """Theirs, in the same order. Pairs would be as many new objects, made under the lock."""
+    ghosts: Collection[tuple[int, tuple[SegmentKey, History]]]
+    """What is known of segments that are not here, with larger numbers for what came later."""
 
     def latest(self, limit: int) -> list[tuple[SegmentKey, History]]:
         """The most recently used first, those that are here before all others."""
         here = nlargest(limit, self.nodes, key=lambda node: node.rank[1])
         found = [(node.entry.key, node.history) for node in here]
-        gone = zip(reversed(self.ghosts), reversed(self.ghost_histories), strict=True)
-        return found + list(islice(gone, limit - len(found)))
+        gone = nlargest(limit - len(found), self.ghosts, key=lambda ghost: ghost[0])
+        return found + [ghost for _, ghost in gone]

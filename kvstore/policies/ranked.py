@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator
 from heapq import heappop, heappush
-from itertools import islice
 
+from kvstore.latest import Latest
 from kvstore.parts import DigestParts
 from kvstore.policies.base import Leaf, NextUse
 from kvstore.policies.leaves import Leaves
@@ -17,8 +17,6 @@ from kvstore.types import SegmentKey
 MAX_GHOSTS = 65_536
 """What is known of evicted segments is kept for this many."""
 _LEAVES_AT_ONCE = 256
-_FORGOTTEN_AT_ONCE = 256
-"""The first key of a dict is found past the places of all that were deleted before it."""
 
 
 class RankedPolicy(ABC):
@@ -36,8 +34,7 @@ class RankedPolicy(ABC):
         self._held: DigestParts[None] = DigestParts()
         """Digests that are held, of what is not here."""
         self._leaves = Leaves()
-        self._ghosts: dict[SegmentKey, History] = {}
-        """The latest last. An OrderedDict would take fifty times as long to copy."""
+        self._ghosts: Latest[tuple[SegmentKey, History]] = Latest(MAX_GHOSTS)
         self._now = self._past = 0
         self.num_shown = 0
 
@@ -53,7 +50,8 @@ class RankedPolicy(ABC):
         """A node went to make room."""
 
     def on_insert(self, entry: Entry, cost: float | None = None, recovered: bool = False) -> None:
-        history = self._ghosts.pop(entry.key, None) or History()
+        ghost = self._ghosts.pop(entry.key.digest)
+        history = History() if ghost is None else ghost[1]
         if cost is not None:
             history.total_cost += cost
             history.num_computed += 1
@@ -122,17 +120,11 @@ class RankedPolicy(ABC):
         return self._held.has(digest) if node is None else node.is_held
 
     def learned(self) -> Learned:
-        ghosts = self._ghosts
-        return Learned(self._nodes.copy().values(), list(ghosts), list(ghosts.values()))
+        return Learned(self._nodes.copy().values(), self._ghosts.copy())
 
     def remember(self, key: SegmentKey, history: History) -> None:
-        if self._nodes.has(key.digest):
-            return
-        self._ghosts.pop(key, None)
-        self._ghosts[key] = history
-        if len(self._ghosts) > MAX_GHOSTS:
-            for oldest in list(islice(self._ghosts, _FORGOTTEN_AT_ONCE)):
-                del self._ghosts[oldest]
+        if not self._nodes.has(key.digest):
+            self._ghosts.put(key.digest, (key, history))
 
     def loss(self, key: SegmentKey) -> float:
         return self.loss_of(self._node(key))
