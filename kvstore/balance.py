@@ -144,8 +144,11 @@ class _Balance:
         counted = books.dram.holds.num_reasons(digest)
         if counted != reasons:
             yield f"dram: {counted} holds of {digest.hex()} are counted, there are {reasons}"
-        for shelf in (books.dram_shelf, books.copies.shelf):
-            if shelf.policy.is_held(digest) != bool(reasons):
+        orders = [books.dram_shelf.policy]
+        if key is not None and key in books.copies:
+            orders.append(books.copies.shelf.policy)
+        for policy in orders:
+            if policy.is_held(digest) != bool(reasons):
                 yield f"dram: {digest.hex()} has {reasons} holds, the order of eviction another"
 
     def _is_in_dram(self, entry: Entry) -> bool:

@@ -95,8 +95,7 @@ class Books:
         """What is being taken out of sight, by removals under way."""
         self.num_removal_events = 0
         """How often one of them began or ended."""
-        self.copies = Copies(int(config.copies_share * config.dram_bytes))
-        self.dram.holds.follow(self.copies.shelf.policy)
+        self.copies = Copies(int(config.copies_share * config.dram_bytes), self.dram.holds)
         self._eviction = Eviction(
             self.dram.occupants,
             self.dram_shelf,

@@ -3,6 +3,7 @@ recently used goes first."""
 
 from collections.abc import Callable, Iterable, Sequence
 
+from kvstore.holds import Holds
 from kvstore.policies import create_policy
 from kvstore.shelf import Shelf
 from kvstore.tiers.base import Entry
@@ -20,28 +21,43 @@ _MAX_GOING = 8
 class Copies:
     """Which segments in DRAM are copies. Not thread-safe: the metadata lock guards it."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, holds: Holds) -> None:
+        """`holds`: of segments in DRAM. What is held is not in the order of eviction."""
         self._max_bytes = max_bytes
         self.shelf = Shelf(create_policy("lru"))
-        """Those in DRAM, of which what is held has to be told."""
         self._uses: list[SegmentKey] = []
+        self._holds = holds
+        holds.follow(self)
 
     @property
     def used_bytes(self) -> int:
         return self.shelf.nbytes
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, SegmentKey) and key in self.shelf
+        return self.used_bytes > 0 and isinstance(key, SegmentKey) and key in self.shelf
 
     def add(self, entry: Entry) -> None:
         self.discard(entry.key)
         self.shelf.add(entry)
+        if entry.key.digest in self._holds:
+            self.hold(entry.key.digest)
 
     def discard(self, key: SegmentKey) -> None:
-        if key in self.shelf:
+        if key in self:
+            self.unhold(key.digest)
             self.shelf.remove(key)
 
+    def hold(self, digest: bytes) -> None:
+        if self.used_bytes and self.shelf.key_of(digest):
+            self.shelf.policy.hold(digest)
+
+    def unhold(self, digest: bytes) -> None:
+        if self.used_bytes and self.shelf.key_of(digest):
+            self.shelf.policy.unhold(digest)
+
     def touch(self, leaf_first: Iterable[SegmentKey]) -> None:
+        if not self.used_bytes:
+            return
         here = [key for key in leaf_first if key in self.shelf]
         self.shelf.touch(here)
         self._uses += here[: _MAX_USES - len(self._uses)]

@@ -108,8 +108,8 @@ class Shelf:
         self.policy.on_insert(entry, cost, recovered)
 
     def remove(self, key: SegmentKey, evicted: bool = False) -> None:
-        entry = self._entry(key)
-        self._entries.pop(key.digest)
+        entry = self._entries.pop(key.digest)
+        assert entry.spec.key == key, f"{entry.spec.key} was to be removed as {key}"
         self._num -= 1
         self.nbytes -= entry.nbytes
         self.policy.on_remove(entry, evicted)

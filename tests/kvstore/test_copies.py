@@ -3,6 +3,7 @@
 import pytest
 
 from kvstore.copies import Copies
+from kvstore.holds import Holds
 from kvstore.tiers.base import Entry
 from tests.kvstore.segments import TRUNK, chain_of, passage
 
@@ -12,7 +13,7 @@ KEYS = [spec.key for spec in SPECS]
 
 @pytest.fixture
 def two_too_many() -> Copies:
-    copies = Copies(198)
+    copies = Copies(198, Holds())
     for spec in SPECS:
         copies.add(Entry(spec, 1, 0.0))
     return copies
@@ -31,6 +32,22 @@ def test_what_is_held_stays_and_is_not_looked_at(two_too_many: Copies) -> None:
     for key in KEYS[:150]:
         policy.unhold(key.digest)
     assert two_too_many.excess() == KEYS[:2], "in the order of their uses"
+
+
+def test_what_is_held_already_stays_when_it_comes() -> None:
+    holds, key = Holds(), KEYS[0]
+    copies = Copies(0, holds)
+    holds.begin(key.digest)
+    for _ in range(2):
+        copies.add(Entry(SPECS[0], 1, 0.0))
+        assert copies.excess() == []
+        copies.discard(key)
+    copies.add(Entry(SPECS[0], 1, 0.0))
+    holds.end(key.digest)
+    assert copies.excess() == [key]
+    copies.discard(key)
+    copies.add(Entry(SPECS[0], 1, 0.0))
+    assert copies.excess() == [key], "nothing is left of the hold"
 
 
 def test_children_go_before_their_parents(two_too_many: Copies) -> None:
