@@ -21,7 +21,7 @@ from actors.stays import Guest
 from actors.turns import Turns
 from actors.watching import Watch
 from kvstore.config import StoreConfig
-from kvstore.garbage import freeze_survivors
+from kvstore.garbage import freeze_survivors, join_freed_blocks
 from kvstore.holders import lives
 from kvstore.membership import Membership
 from kvstore.ownership import Ownership
@@ -47,6 +47,7 @@ class KVShardShell:
 
     def __init__(self, config: StoreConfig, node: str, namespace: str = NAMESPACE) -> None:
         freeze_survivors()
+        join_freed_blocks()
         self._node = node
         self._store = KVStore(config, node)
         self._guests = Guests(self._store, config)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kvstore.garbage import freeze_survivors
+from kvstore.garbage import freeze_survivors, join_freed_blocks
 from kvstore.store import KVStore
 from kvstore.types import SegmentKey
 from tests.bench.harness import Options
@@ -22,6 +22,7 @@ _REMOVED = 30_000
 
 def measure(options: Options) -> tuple[dict[str, float], list[dict[str, object]]]:
     freeze_survivors()  # as a shard's process does
+    join_freed_blocks()
     paths = passages(NUM_ENTRIES - 1)
     keys = [path[-1].key for path in paths]
     with TemporaryDirectory(dir=MEMORY) as folder:
