@@ -191,7 +191,7 @@ class Batcher:
         return True
 
     def lanes(self) -> list[Lane]:
-        """Of the newest tokens of all that decode, for a pass of somebody else's. For the engine
+        """The newest tokens of all that decode, for a pass of somebody else's. For the engine
         thread."""
         self._drop()
         return [sequence.lane() for _, sequence in self._active]
@@ -202,7 +202,7 @@ class Batcher:
         self._go_on({i: (self._active[i][0], error) for i, error in failed.items()})
 
     def _go_on(self, failed: dict[int, tuple[Job, Exception]]) -> None:
-        """Those that have a token more deliver it; those by index have failed."""
+        """Sequences that have a token more deliver it; those by index have failed."""
         for job, error in failed.values():
             self._fail(job, error)
         advanced = [(job, s) for i, (job, s) in enumerate(self._active) if i not in failed]
@@ -242,7 +242,7 @@ class Batcher:
             return True
 
     def _drop(self) -> None:
-        """Those that are cancelled, or whose time is up, leave the batch."""
+        """Sequences that are cancelled, or whose time is up, leave the batch."""
         self._active = [(job, s) for job, s in self._active if not self._dropped(job)]
 
     def _dropped(self, job: Job) -> bool:

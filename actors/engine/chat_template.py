@@ -23,7 +23,7 @@ from actors.errors import RequestError
 from actors.messages import Message, Role
 
 NO_OPTIONS: Options = {}
-_FAILURES = (
+FAILURES = (
     TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError,
     RecursionError,
 )  # fmt: skip
@@ -90,7 +90,7 @@ class ChatTemplate:
             text = self._apply(
                 [(r, marks.get(i, "answer")) for i, r in enumerate(roles)], True, NO_OPTIONS
             )
-        except _FAILURES:
+        except FAILURES:
             return False
         places = [text.find(mark) for mark in marks.values()]
         return places == sorted(places) and all(text.count(m) == 1 for m in marks.values())
@@ -109,7 +109,7 @@ class ChatTemplate:
             lead, texts[0] = [], systems[0] + SEPARATOR + texts[0]
         try:
             return self._apply([*lead, *zip(roles, texts, strict=True)], ends, options)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise RequestError(
                 "messages", f"cannot be put into the model's chat template: {error}"
             ) from error

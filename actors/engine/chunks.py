@@ -44,7 +44,7 @@ class Others(Protocol):
         ...
 
     def lanes(self) -> Sequence[Lane]:
-        """Of their newest tokens, whose KV is not computed yet."""
+        """Their newest tokens, whose KV is not computed yet."""
         ...
 
     def take(self, hidden: Tensor) -> None:

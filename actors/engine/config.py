@@ -257,7 +257,7 @@ class GeneratorConfig:
     max_new_tokens: int = 512
     """Most tokens of an answer; a request that asks for more gets these."""
     default_new_tokens: int = 512
-    """Of an answer whose request does not say."""
+    """The limit of an answer whose request does not say one."""
     stream_interval_s: float = 0.1
     """After the first piece of a stream the next follows no sooner: every piece costs the processes
     it passes through some 30 ms of a core, which decoding needs as well."""

@@ -175,7 +175,7 @@ class GenerateEngine:
         self._texts.shutdown(wait=False)
 
     def logprobs(self, sequence: Sequence) -> tuple[TokenLogprob, ...]:
-        """Of the tokens since the last call, less one that ends the answer."""
+        """Log-probabilities of the tokens since the last call, less one that ends the answer."""
         return tuple(
             self._told(one.token, one.logprob, one.top)
             for one in sequence.sampler.taken()

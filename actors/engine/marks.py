@@ -9,12 +9,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from jinja2 import TemplateError
+from actors.engine.chat_template import FAILURES
 
-_FAILURES = (
-    TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError,
-    RecursionError,
-)  # fmt: skip
 _TEXT = "\u241etext\u241e"
 _EXAMPLES = (("system", "user"), ("user", "assistant", "user"), ("user",))
 _BRACKETED = re.compile(r"[<\[{(|｜]+/?[^\s<>\[\]{}()]*\w[^\s<>\[\]{}()]*[>\]})|｜]+")
@@ -44,7 +40,7 @@ def _printed(tokenizer: Any) -> Iterator[str]:
             yield tokenizer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=roles[-1] == "user"
             )
-        except _FAILURES:
+        except FAILURES:
             continue
 
 

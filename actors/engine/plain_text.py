@@ -33,8 +33,7 @@ class PlainText:
         unknown = facts["model"].get("unk_token")
         blanks = [token for token in added if not token["special"] and _is_blank(token["content"])]
         facts["added_tokens"] = blanks
-        self._whole = unbounded(json.dumps(facts))
-        self._tokenizer = unbounded(without_prefix(json.dumps(facts)))
+        self._whole, self._tokenizer = whole_and_inside(facts)
         number = self._tokenizer.token_to_id
         self._blanks = {number(token["content"]): token["id"] for token in blanks}
         """Ids by those that they have here: a tokenizer counts what its vocabulary has not."""
@@ -144,22 +143,23 @@ def unbounded(serialized: str) -> Tokenizer:
     return tokenizer
 
 
-def without_prefix(serialized: str) -> str:
-    """The tokenizer of this JSON that puts nothing before a text."""
-    facts: dict[str, Any] = json.loads(serialized)
-    for part in ("normalizer", "pre_tokenizer"):
-        facts[part] = _bare(facts.get(part))
-    return json.dumps(facts)
+def whole_and_inside(facts: dict[str, Any]) -> tuple[Tokenizer, Tokenizer]:
+    """Tokenizers of this JSON, `unbounded`: for texts, and for what stands inside of one, before
+    which nothing is put. They are one and the same where nothing is put before texts."""
+    whole = unbounded(json.dumps(facts))
+    bare = {**facts, **{part: _bare(facts.get(part)) for part in ("normalizer", "pre_tokenizer")}}
+    return whole, whole if bare == facts else unbounded(json.dumps(bare))
 
 
 def _bare(step: dict[str, Any] | None) -> dict[str, Any] | None:
     if step is None or step["type"] == "Prepend":
         return None
+    bare = dict(step)
     for name in ("normalizers", "pretokenizers"):
         if name in step:
-            step[name] = [bare for each in step[name] if (bare := _bare(each)) is not None]
+            bare[name] = [kept for each in step[name] if (kept := _bare(each)) is not None]
     if step["type"] == "Metaspace":
-        step["prepend_scheme"] = "never"
+        bare["prepend_scheme"] = "never"
     if step["type"] == "ByteLevel":
-        step["add_prefix_space"] = False
-    return step
+        bare["add_prefix_space"] = False
+    return bare

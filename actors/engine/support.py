@@ -45,7 +45,7 @@ def unfollowed(generation: Any) -> dict[str, Any]:
     """What a model's generation_config asks for beside sampling, by name. An answer has no penalty
     and no forbidden token but those that its request names."""
     found = {name: getattr(generation, name, None) for name in _NEUTRAL}
-    return {n: v for n, v in found.items() if v is not None and v not in (_NEUTRAL[n], [], {}, 0)}
+    return {name: value for name, value in found.items() if value not in (None, _NEUTRAL[name])}
 
 
 def _model_class(facts: Any) -> Any:

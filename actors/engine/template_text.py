@@ -5,9 +5,11 @@ prefix), or behind every control token. Pieces of a prompt are tokenized apart, 
 of them begins a text: the others get no blank that the whole text would not have.
 """
 
+import json
+
 from tokenizers import Tokenizer
 
-from actors.engine.plain_text import Tokens, unbounded, without_prefix
+from actors.engine.plain_text import Tokens, whole_and_inside
 
 
 class TemplateText:
@@ -15,15 +17,14 @@ class TemplateText:
 
     def __init__(self, serialized: str) -> None:
         """`serialized` is a tokenizer's JSON. Settings that cut or pad texts are left out."""
-        self._whole = unbounded(serialized)
-        self._inside = unbounded(without_prefix(serialized))
+        self._whole, self._inside = whole_and_inside(json.loads(serialized))
         self._added = set(self._whole.get_added_tokens_decoder())
         self._opens_behind_added = self._sees_begins()
 
     def encode(self, text: str, begins: bool) -> Tokens:
         """`begins`: nothing precedes it that it would be tokenized with."""
         whole = self._ids(self._whole, text)
-        if begins:
+        if begins or self._inside is self._whole:
             return whole
         inside = self._ids(self._inside, text)
         return inside[: self._first_added(inside)] + whole[self._first_added(whole) :]
@@ -40,6 +41,8 @@ class TemplateText:
         return next((i for i, token in enumerate(ids) if token in self._added), len(ids))
 
     def _sees_begins(self) -> bool:
+        if self._inside is self._whole:
+            return False
         alone = self._ids(self._whole, "a")
         if alone == self._ids(self._inside, "a"):
             return False
