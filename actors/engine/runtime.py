@@ -22,7 +22,7 @@ class Runtime:
             "model": self.decoder.name,
             "dtype": self.decoder.dtype,
             "device": str(self.decoder.device),
-            "threads": self.threads,
+            "compute_threads": self.threads,
         }
 
 

@@ -132,7 +132,8 @@ def _measured(settings: HyperRagConfig, state: dict[str, Any]) -> str:
     facts = state["deployments"]["reranker"]["replicas"][0]
     retrieval, store = settings.retrieval, settings.store
     return (
-        f"{facts['model']} in {facts['dtype']} on {facts['device']} with {facts['threads']} "
+        f"{facts['model']} in {facts['dtype']} on {facts['device']} "
+        f"with {facts['compute_threads']} "
         f"threads; {retrieval.top_n} passages of at most {retrieval.passage_tokens} tokens "
         f"reranked, {retrieval.top_k} of them answered from; store of "
         f"{store.dram_bytes / 2**30:.1f} GiB DRAM and at most {store.ssd_bytes / 2**30:.1f} GiB "
